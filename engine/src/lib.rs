@@ -12,8 +12,17 @@
 //! What the engine does not know: HTTP, text, tokenisers, chat templates, users. It takes token ids
 //! and gives token ids.
 
+pub mod checkpoint;
 pub mod error;
+pub mod execute;
+mod expand;
+pub mod load;
+pub mod mlx;
+pub mod model;
+pub mod model_config;
+pub mod sample;
 pub mod settings;
+pub mod shard;
 pub mod step;
 
 pub use error::EngineError;
