@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Sets up, shows, tests and (on a Mac) explains Tandem. The work is in tests/setup/, a file a subject.
+# Sets up, shows and tests Tandem. The work is in tests/setup/, one subject a file.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 HERE=$ROOT/tests/setup
+# All that set-up makes is here and in target/, both ignored by git; removing them undoes it.
 DATA=$ROOT/.tandem
-CHILD=""
-TIMES=()
 
 # shellcheck source=tests/setup/pins.sh
 . "$HERE/pins.sh"
@@ -14,13 +13,81 @@ TIMES=()
 . "$HERE/steps.sh"
 # shellcheck source=tests/setup/toolchain.sh
 . "$HERE/toolchain.sh"
+# shellcheck source=tests/setup/mac.sh
+. "$HERE/mac.sh"
+# shellcheck source=tests/setup/demo.sh
+. "$HERE/demo.sh"
+# shellcheck source=tests/setup/demo_config.sh
+. "$HERE/demo_config.sh"
+# shellcheck source=tests/setup/checks.sh
+. "$HERE/checks.sh"
+
+usage() {
+  cat <<'USAGE'
+Tandem serves one language model from two machines through OpenAI's API.
+
+  ./install.sh demo       set up what is missing, start a pair of ranks on this machine with a
+                          small model, and show one answer (the first time takes some minutes)
+  ./install.sh stop       stop that demo
+  ./install.sh test       set up what is missing and run everything that must pass
+  ./install.sh toolchain  only set up what building needs; afterwards cargo works as usual
+  ./install.sh help       this text
+
+Linux (Debian 12, x86-64) is for trying and developing: MLX runs on the CPU there. What these
+commands need is fetched by pinned version and kept in .tandem/ and target/; only Debian packages
+are installed outside this folder, and for those it asks sudo.
+USAGE
+}
+
+appliance_notice() {
+  cat <<'NOTICE'
+
+Installing Tandem on a Mac as an appliance (a package for both Macs, see pkg/README.md) is not
+built yet. From source `./install.sh demo` builds with Xcode; this has not been tried on a Mac.
+NOTICE
+}
+
+set_up() {
+  case "$ROOT" in
+    *[[:space:]\"\']*) fail folder "compilers' options can't hold a path like $ROOT" \
+      "move this checkout to a path without spaces and quotes" ;;
+  esac
+  if [ "$(uname)" = Darwin ]; then
+    set_up_mac
+  else
+    set_up_toolchain
+  fi
+}
 
 main() {
+  [ $# -le 1 ] || { usage >&2 && exit 64; }
   case "${1:-}" in
-    toolchain) lock; set_up_toolchain ;;
-    *) say "usage: ./install.sh toolchain"; exit 64 ;;
+    demo)
+      lock
+      demo
+      ;;
+    stop) stop_demo ;;
+    test)
+      lock
+      run_checks
+      ;;
+    toolchain)
+      lock
+      set_up
+      ;;
+    help | -h | --help) usage ;;
+    "")
+      usage
+      [ "$(uname)" != Darwin ] || appliance_notice
+      ;;
+    *)
+      say "install.sh: there is no command '$1'" >&2
+      usage >&2
+      exit 64
+      ;;
   esac
 }
 
 trap stop_child EXIT
+trap 'exit 130' INT TERM
 main "$@"

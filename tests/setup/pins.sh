@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # read by the files that source this one
-# Everything that set-up brings from outside, by version and, where cargo does not check it, by hash.
+# All that set-up brings from outside, by version and, where cargo does not check it, by hash.
 # The three MLX versions belong together: mlx-rs names mlx-sys, whose mlx-c is written for one MLX.
 
 MLX_WHEEL="mlx-cpu==0.32.2"

@@ -1,12 +1,13 @@
 # shellcheck shell=bash
-# Runs the set-up's steps: each is skipped when done, watched while it runs, and explained when it fails.
+# Runs the set-up's steps: skipped when done, watched while at work, explained when they fail.
 #
 # A step is done when its stamp holds the key of everything it depends on (versions, hashes, paths)
 # and its result still exists. Changing a pin in pins.sh therefore redoes just what hangs on it.
 
-# The last step's remedy and its log; `explain` reads them when a step fails.
-STEP_REMEDY=""
+# Of the newest step: its log, its exit code; and its process while it runs.
 STEP_LOG=""
+STEP_RC=0
+CHILD=""
 
 say() { printf '%s\n' "$*"; }
 
@@ -22,10 +23,13 @@ fail() {
 }
 
 # key ARG...: one short word that changes when any argument does.
-key() { printf '%s\n' "$@" | sha256sum | cut -c1-16; }
+key() { printf '%s\n' "$@" | sha256 | cut -c1-16; }
 
 # key_of_files FILE...: the same, over contents.
-key_of_files() { cat -- "$@" | sha256sum | cut -c1-16; }
+key_of_files() { cat -- "$@" | sha256 | cut -c1-16; }
+
+# Debian has the first, a Mac the second.
+sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
 
 # stamped NAME KEY RESULT: whether the step was done with this key and its result is still there.
 stamped() {
@@ -35,64 +39,73 @@ stamped() {
 # step NAME KEY RESULT REMEDY FUNCTION: the function runs once for each key, in a subshell.
 step() {
   local name=$1 step_key=$2 result=$3
-  STEP_REMEDY=$4
   if stamped "$name" "$step_key" "$result"; then
     say "  $name: done before"
     return
   fi
   watch_step "$name" "$5"
+  [ "$STEP_RC" -eq 0 ] || { explain "$name" "$4" && exit 1; }
   [ -e "$result" ] || fail "$name" "it ended well but left no $result" "see $STEP_LOG"
   printf '%s\n' "$step_key" >"$DATA/stamps/$name"
 }
 
-# always NAME REMEDY FUNCTION: a step without a stamp, for work that keeps its own (cargo, tests).
+# always NAME REMEDY FUNCTION: a step without a stamp, for work that keeps its own (cargo's).
 always() {
-  STEP_REMEDY=$2
   watch_step "$1" "$3"
+  [ "$STEP_RC" -eq 0 ] || { explain "$1" "$2" && exit 1; }
 }
 
-# watch_step NAME FUNCTION: runs it with its output in a log; says where it is every 15 s.
+# watch_step NAME FUNCTION: runs it with its output in a log, says every 15 s where it is, and
+# leaves its exit code in STEP_RC. (Never call it in an `if` or before `||`: bash would then go on
+# after a failed line of FUNCTION.)
 watch_step() {
-  local name=$1 began=$SECONDS said=$SECONDS pid rc=0
+  local name=$1 began=$SECONDS said=$SECONDS
   STEP_LOG=$DATA/logs/$name.log
-  say "  $name: started (log: $STEP_LOG)"
+  say "  $name: started"
+  # A process group of its own, so that stop_child reaches the compilers too.
+  set -m
   (
     set -euo pipefail
     "$2"
-  ) >"$STEP_LOG" 2>&1 9>&- &
-  pid=$!
-  CHILD=$pid
-  while kill -0 "$pid" 2>/dev/null; do
+  ) >"$STEP_LOG" 2>&1 </dev/null 9>&- &
+  CHILD=$!
+  set +m
+  while kill -0 "$CHILD" 2>/dev/null; do
     sleep 0.2
     if [ $((SECONDS - said)) -ge 15 ]; then
       said=$SECONDS
       say "  $name: $((SECONDS - began)) s: $(last_line)"
     fi
   done
-  wait "$pid" || rc=$?
+  STEP_RC=0
+  wait "$CHILD" || STEP_RC=$?
   CHILD=""
-  [ "$rc" -eq 0 ] || explain "$name" "$rc"
-  say "  $name: done in $((SECONDS - began)) s"
-  TIMES+=("$name $((SECONDS - began))")
+  if [ "$STEP_RC" -eq 0 ]; then
+    say "  $name: done in $((SECONDS - began)) s"
+  fi
 }
 
 # The newest line of the log that says something, cut to a screen's width.
-last_line() { tr '\r' '\n' <"$STEP_LOG" | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c1-100; }
+last_line() {
+  tail -c 2000 "$STEP_LOG" | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c1-100
+}
 
+# explain NAME REMEDY: what a failed step said last, where all of it is, and what to do.
 explain() {
   {
     say ""
-    say "FAILED: $1 (exit code $2). The last lines of its log:"
+    say "FAILED: $1 (exit code $STEP_RC). The last lines of its log:"
     tail -n "${TANDEM_LOG_LINES:-25}" "$STEP_LOG" | sed 's/^/    | /'
     say "  log:    $STEP_LOG"
-    say "  remedy: $STEP_REMEDY"
+    say "  remedy: $2"
   } >&2
-  exit 1
 }
 
 # One set-up at a time in a checkout: two would write the same files.
 lock() {
   mkdir -p "$DATA/stamps" "$DATA/logs"
+  # A Mac has no flock; there it is left to the one who types.
+  command -v flock >/dev/null || return 0
   exec 9>"$DATA/lock"
   flock -n 9 || {
     say "another ./install.sh is at work in this checkout; waiting for it (at most an hour)"
@@ -101,4 +114,4 @@ lock() {
 }
 
 # Ctrl-C must not leave a compiler at work in the background.
-stop_child() { [ -z "${CHILD:-}" ] || kill "$CHILD" 2>/dev/null || true; }
+stop_child() { [ -z "$CHILD" ] || kill -- "-$CHILD" 2>/dev/null || true; }

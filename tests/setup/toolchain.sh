@@ -34,27 +34,27 @@ check_machine() {
     "use Debian 12, or install by hand: $DEBIAN_BUILD $DEBIAN_RUN, and Rust 1.$RUST_MIN_MINOR"
 }
 
-# debian_packages "NAME...": installs the ones that are missing, and only those.
+# debian_packages "NAME..." [STEP]: installs the ones that are missing, and only those.
 debian_packages() {
-  local name missing="" as_root=""
+  local name missing="" as_root="" step=${2:-debian-packages} by_hand
   for name in $1; do
     dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null | grep -qx installed ||
       missing="$missing $name"
   done
   if [ -z "$missing" ]; then
-    say "  debian-packages: all there"
+    say "  $step: all there"
     return
   fi
+  by_hand="as root: apt-get update && apt-get install --no-install-recommends -y$missing"
   if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || fail debian-packages "these need root and there is no sudo:$missing" \
-      "as root: apt-get update && apt-get install --no-install-recommends -y$missing"
+    command -v sudo >/dev/null ||
+      fail "$step" "these need root and there is no sudo:$missing" "$by_hand"
     as_root=sudo
     # Asked for here, where the question can be seen, not in the step's log.
-    sudo -v || fail debian-packages "sudo was refused" \
-      "as root: apt-get update && apt-get install --no-install-recommends -y$missing"
+    sudo -v || fail "$step" "sudo was refused" "$by_hand"
   fi
   APT_AS_ROOT=$as_root APT_MISSING=$missing
-  always debian-packages "check the connection to Debian's packages and /etc/apt, then run this again" \
+  always "$step" "check the connection to Debian's packages and /etc/apt, then run this again" \
     apt_install
 }
 
@@ -70,7 +70,7 @@ apt_install() {
 find_rust() {
   PATH="$PATH:$HOME/.cargo/bin"
   rust_is_new_enough || {
-    debian_packages "$DEBIAN_RUST"
+    debian_packages "$DEBIAN_RUST" debian-rust
     hash -r
     PATH="/usr/bin:$PATH"
     rust_is_new_enough || fail rust "Debian's own Rust is older than 1.$RUST_MIN_MINOR" \
@@ -130,8 +130,8 @@ use_openblas() {
 
 # Where cargo unpacked the mlx-sys that Cargo.lock names (it checked the hash).
 find_mlx_sys() {
-  always cargo-fetch "check the connection to the Rust package registry, then run this again" \
-    fetch_crates
+  always cargo-fetch "if Cargo.lock is what it complains of: git status Cargo.toml Cargo.lock; \
+otherwise check the connection to the Rust package registry" fetch_crates
   MLX_SYS=$(cd "$ROOT" && cargo metadata --format-version 1 --locked --offline |
     python3 -c 'import json, os, sys
 for p in json.load(sys.stdin)["packages"]:
@@ -153,8 +153,10 @@ build_mlxc() {
   cmake --build "$DATA/mlxc" --target mlxc
 }
 
+# Unoptimised and without its formatter: it runs for a second, but compiled for two minutes.
 install_bindgen() {
-  cargo install bindgen-cli --version "$BINDGEN_VERSION" --locked \
+  CARGO_PROFILE_RELEASE_OPT_LEVEL=0 cargo install bindgen-cli --version "$BINDGEN_VERSION" \
+    --locked --no-default-features --features runtime \
     --root "$DATA/tools" --target-dir "$DATA/tools/build"
   rm -rf "$DATA/tools/build"
 }

@@ -1,0 +1,103 @@
+# shellcheck shell=bash
+# `./install.sh test`: everything a change must pass. All checks run, whatever fails, so that one
+# run tells all; the last line sums up.
+
+FAILED=()
+TESTS_PASSED=0
+TESTS_FAILED=0
+
+run_checks() {
+  say "Setting up:"
+  set_up
+  [ "$(uname)" = Darwin ] || debian_packages shellcheck
+  step test-tools "$(key_of_files "$HERE/tools.txt")" "$DATA/venv/bin/cargo-nextest" \
+    "check the connection to the Python package index, then run this again" install_tools
+  step python-peer "$(key_of_files "$ROOT/tests/python/requirements.txt")" \
+    "$DATA/peer/bin/pytest" \
+    "check the connection to the Python package index, then run this again" install_peer
+  PATH="$PATH:$DATA/venv/bin"
+  build_tandem
+  import_model
+  # What tests may count on; with the last one a test that lacks a thing fails instead of skipping.
+  export TANDEM_BIN=$TANDEM TANDEM_MODEL=$MODEL TANDEM_GGUF=$GGUF
+  export TANDEM_PYTHON=$DATA/peer/bin/python TANDEM_REQUIRE_ALL=1
+  say "Checking:"
+  check format check_format
+  check shellcheck check_shell
+  check dependencies check_dependencies
+  check clippy check_clippy
+  check rustdoc check_rustdoc
+  check tests check_tests
+  check doc-tests check_doc_tests
+  check python check_python
+  summary
+}
+
+# check NAME FUNCTION: a step whose failure is kept for the summary.
+check() {
+  watch_step "$1" "$2"
+  [ "$STEP_RC" -ne 0 ] || return 0
+  explain "$1" "mend what the log shows, then ./install.sh test"
+  FAILED+=("$1")
+}
+
+install_tools() {
+  "$DATA/venv/bin/pip" install --no-deps --only-binary :all: --require-hashes \
+    --progress-bar off -r "$HERE/tools.txt"
+}
+
+install_peer() {
+  rm -rf "$DATA/peer"
+  python3 -m venv "$DATA/peer"
+  "$DATA/peer/bin/pip" install --only-binary :all: --progress-bar off \
+    -r "$ROOT/tests/python/requirements.txt"
+}
+
+check_format() { cd "$ROOT" && cargo fmt --all --check; }
+
+check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh; }
+
+# Licences, sources and wildcards; advisories need a network (see deny.toml).
+check_dependencies() { cd "$ROOT" && cargo deny --offline --locked check licenses bans sources; }
+
+check_clippy() {
+  cd "$ROOT" && cargo clippy --workspace --all-targets --locked -- -D warnings
+}
+
+check_rustdoc() {
+  cd "$ROOT" && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+}
+
+check_tests() {
+  cd "$ROOT" && cargo nextest run --workspace --locked --config-file "$HERE/nextest.toml"
+}
+
+# nextest does not run the examples in doc comments.
+check_doc_tests() { cd "$ROOT" && cargo test --doc --workspace --locked; }
+
+check_python() { cd "$ROOT" && "$DATA/peer/bin/python" -m pytest tests/python; }
+
+# counted LOG WORD: the number before WORD in a runner's closing line, 0 if there is none.
+counted() {
+  local line
+  line=$(grep -E '^ *Summary \[|^=+ .*(passed|failed).* =+$' "$DATA/logs/$1.log" 2>/dev/null |
+    tail -n 1 | grep -oE "[0-9]+ $2" | head -n 1) || true
+  echo "${line%% *}"
+}
+
+summary() {
+  local suite n
+  for suite in tests python; do
+    n=$(counted "$suite" passed)
+    TESTS_PASSED=$((TESTS_PASSED + ${n:-0}))
+    n=$(counted "$suite" failed)
+    TESTS_FAILED=$((TESTS_FAILED + ${n:-0}))
+  done
+  say ""
+  say "All of it took $((SECONDS / 60)) min $((SECONDS % 60)) s."
+  if [ "${#FAILED[@]}" -gt 0 ]; then
+    say "These checks failed: ${FAILED[*]} (logs: $DATA/logs)"
+  fi
+  say "$TESTS_PASSED passed, $TESTS_FAILED failed"
+  [ "${#FAILED[@]}" -eq 0 ]
+}
