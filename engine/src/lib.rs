@@ -23,6 +23,7 @@ pub mod model_config;
 pub mod sample;
 pub mod settings;
 pub mod shard;
+pub mod start;
 pub mod step;
 
 pub use error::EngineError;

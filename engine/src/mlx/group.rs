@@ -1,0 +1,186 @@
+//! MLX's distributed group: the ranks that compute one model together.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+
+use mlx_rs::{Array, Dtype, Stream};
+
+use super::failure::last_message;
+use crate::EngineError;
+use crate::settings::Backend;
+
+/// A group of `size` ranks, of which this process is `rank`. All members must issue the same
+/// collectives in the same order.
+///
+/// A group is never formed twice in one process: MLX caches it for the life of the process, and on
+/// RDMA every attempt uses up driver resources until the next reboot.
+pub struct Group {
+    handle: mlx_sys::mlx_distributed_group,
+    backend: Backend,
+    rank: u32,
+    size: u32,
+    /// Both back ends run collectives on a CPU stream, whatever device computes.
+    stream: Stream,
+}
+
+impl Group {
+    /// Joins the group that the environment describes (`MLX_RANK` and `MLX_HOSTFILE` for the ring,
+    /// `MLX_IBV_DEVICES` and `MLX_JACCL_COORDINATOR` for JACCL; see MLX's
+    /// `docs/src/usage/distributed.rst`). Blocks until all ranks are there, for ever if one never
+    /// comes: the caller guards it with a deadline of its own.
+    ///
+    /// `strict` makes MLX fail instead of returning a group of one; the size is checked all the
+    /// same, because a wrong one computes nonsense without a word.
+    pub fn init(backend: Backend, strict: bool, rank: u32, size: u32) -> Result<Self, EngineError> {
+        super::install_error_handler();
+        let name = CString::new(backend.name())
+            .map_err(|_| EngineError::Software("a back end's name holds NUL".to_owned()))?;
+        // SAFETY: `name` outlives the call, which fills in the handle that `drop` frees.
+        let (status, handle) = unsafe {
+            let mut handle = mlx_sys::mlx_distributed_group_new();
+            (
+                mlx_sys::mlx_distributed_init(&mut handle, strict, name.as_ptr()),
+                handle,
+            )
+        };
+        if status != 0 {
+            return Err(EngineError::Group(last_message()));
+        }
+        let mut group = Self {
+            handle,
+            backend,
+            rank: 0,
+            size: 0,
+            stream: Stream::cpu(),
+        };
+        // SAFETY: the handle is a live group.
+        let (formed_rank, formed_size) = unsafe {
+            (
+                mlx_sys::mlx_distributed_group_rank(group.handle),
+                mlx_sys::mlx_distributed_group_size(group.handle),
+            )
+        };
+        if (i64::from(formed_rank), i64::from(formed_size)) != (rank.into(), size.into()) {
+            return Err(EngineError::Group(format!(
+                "MLX formed rank {formed_rank} of {formed_size} where rank {rank} of {size} is \
+                 configured"
+            )));
+        }
+        group.rank = rank;
+        group.size = size;
+        Ok(group)
+    }
+
+    /// This process's place.
+    pub fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    /// How many ranks there are.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The elementwise sum over all ranks, bit for bit the same on each. Shape and dtype of `x`,
+    /// which must agree between ranks.
+    ///
+    /// Between two ranks of a ring this is one exchange of the whole array and a local sum: the
+    /// ring's own all-reduce exchanges twice (reduce-scatter, then gather), which costs a second
+    /// rendezvous and saves no bytes when there are only two.
+    pub fn all_sum(&self, x: &Array) -> Result<Array, EngineError> {
+        if self.size == 2 && self.backend == Backend::Ring {
+            let mut shape = vec![2];
+            shape.extend_from_slice(x.shape());
+            let both = self.all_gather(&x.reshape(&[1, -1])?)?.reshape(&shape)?;
+            return Ok(both.sum_axis(0, false)?);
+        }
+        self.collective(x, mlx_sys::mlx_distributed_all_sum, "all_sum")
+    }
+
+    /// Every rank's `x`, joined along axis 0 in order of rank. Not for a JACCL ring (two or more
+    /// cables striped) before MLX 0.32.3: there it returns wrong data (ml-explore/mlx#4443).
+    pub fn all_gather(&self, x: &Array) -> Result<Array, EngineError> {
+        self.collective(x, mlx_sys::mlx_distributed_all_gather, "all_gather")
+    }
+
+    /// Sends `x` to a neighbour; evaluate what is returned for it to happen.
+    pub fn send(&self, x: &Array, to: u32) -> Result<Array, EngineError> {
+        // SAFETY: live handles; the result is given to `Array`, which frees it.
+        unsafe {
+            let mut result = mlx_sys::mlx_array_new();
+            let status = mlx_sys::mlx_distributed_send(
+                &mut result,
+                x.as_ptr(),
+                to as i32,
+                self.handle,
+                self.stream.as_ptr(),
+            );
+            self.finish(status, result, "send")
+        }
+    }
+
+    /// Receives an array of this shape and dtype from a neighbour.
+    pub fn recv(&self, shape: &[i32], dtype: Dtype, from: u32) -> Result<Array, EngineError> {
+        // SAFETY: `shape` is a live slice of the length given; else as in `send`.
+        unsafe {
+            let mut result = mlx_sys::mlx_array_new();
+            let status = mlx_sys::mlx_distributed_recv(
+                &mut result,
+                shape.as_ptr(),
+                shape.len(),
+                dtype.into(),
+                from as i32,
+                self.handle,
+                self.stream.as_ptr(),
+            );
+            self.finish(status, result, "recv")
+        }
+    }
+
+    fn collective(
+        &self,
+        x: &Array,
+        call: unsafe extern "C" fn(
+            *mut mlx_sys::mlx_array,
+            mlx_sys::mlx_array,
+            mlx_sys::mlx_distributed_group,
+            mlx_sys::mlx_stream,
+        ) -> i32,
+        what: &'static str,
+    ) -> Result<Array, EngineError> {
+        // SAFETY: as in `send`.
+        unsafe {
+            let mut result = mlx_sys::mlx_array_new();
+            let status = call(&mut result, x.as_ptr(), self.handle, self.stream.as_ptr());
+            self.finish(status, result, what)
+        }
+    }
+
+    /// # Safety
+    /// `result` is an array handle that nobody else frees.
+    unsafe fn finish(
+        &self,
+        status: i32,
+        result: mlx_sys::mlx_array,
+        what: &'static str,
+    ) -> Result<Array, EngineError> {
+        // SAFETY: by this function's contract.
+        let result = unsafe { Array::from_ptr(result) };
+        if status == 0 {
+            Ok(result)
+        } else {
+            Err(EngineError::Mlx {
+                what,
+                message: last_message(),
+            })
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: the handle is freed once, here.
+        unsafe { mlx_sys::mlx_distributed_group_free(self.handle) };
+    }
+}

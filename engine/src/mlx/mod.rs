@@ -1,0 +1,28 @@
+//! The engine's door to MLX: the few calls that `mlx-rs` does not wrap, and errors with context.
+//!
+//! One thread owns MLX. Its streams belong to the thread that made them, its groups must see
+//! collectives in one order, and its drivers crash under concurrent command buffers; so everything
+//! in this crate that holds an [`Array`] lives and dies on the rank's engine thread.
+//!
+//! This is the only module with `unsafe`.
+
+mod arrays;
+mod failure;
+mod group;
+
+pub use arrays::{adopt, slice, slice_update, upload};
+pub use failure::{During, install_error_handler};
+pub use group::Group;
+
+/// Whether this build of MLX computes on Metal (arrays stay as stored) or on the CPU (see
+/// [`crate::Settings::cpu_expand`]).
+pub fn on_metal() -> bool {
+    cfg!(target_os = "macos")
+}
+
+/// Bytes MLX holds now, and the most it ever held.
+pub fn memory_bytes() -> (u64, u64) {
+    let now = mlx_rs::memory::active_memory().unwrap_or(0);
+    let peak = mlx_rs::memory::peak_memory().unwrap_or(0);
+    (now as u64, peak as u64)
+}

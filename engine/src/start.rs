@@ -1,0 +1,97 @@
+//! From a rank's setup to an executor with its shard loaded.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use tandem_wire::{ModelCard, Phase};
+
+use crate::EngineError;
+use crate::checkpoint::Checkpoint;
+use crate::execute::MlxExecutor;
+use crate::load::Loader;
+use crate::mlx::{Group, install_error_handler, on_metal};
+use crate::model;
+use crate::model_config::ModelConfig;
+use crate::sample::Vocabulary;
+use crate::settings::RankSetup;
+use crate::shard::ShardPlan;
+use crate::step::Loaded;
+
+/// A model folder whose headers are read and checked; no weight is.
+pub struct ModelFiles {
+    /// The folder.
+    pub checkpoint: Checkpoint,
+    /// Its typed config.
+    pub config: ModelConfig,
+}
+
+impl ModelFiles {
+    /// Opens and checks a folder. Refuses by name whatever can't be served, before memory is taken.
+    pub fn open(dir: &Path) -> Result<Self, EngineError> {
+        let checkpoint = Checkpoint::open(dir)?;
+        let config = ModelConfig::load(&checkpoint)?;
+        Ok(Self { checkpoint, config })
+    }
+}
+
+/// Forms the group, loads this rank's shard. To be called on the thread that will own MLX.
+pub fn start(
+    setup: &RankSetup,
+    files: &ModelFiles,
+    phase: &dyn Fn(Phase),
+) -> Result<MlxExecutor, EngineError> {
+    install_error_handler();
+    let ModelFiles { checkpoint, config } = files;
+    let weights: Vec<u32> = setup.ranks.iter().map(|place| place.weight).collect();
+    let plan_of = |rank| ShardPlan::new(config, &weights, rank);
+    let plans = (0..weights.len())
+        .map(plan_of)
+        .collect::<Result<Vec<_>, _>>()?;
+    let rank = setup.rank as usize;
+    let plan = plans.get(rank).ok_or_else(|| {
+        EngineError::Usage(format!("rank {rank} of a gang of {} ranks", plans.len()))
+    })?;
+    let group = if plans.len() == 1 {
+        None
+    } else {
+        let size = plans.len() as u32;
+        Some(Rc::new(Group::init(
+            setup.settings.backend,
+            true,
+            setup.rank,
+            size,
+        )?))
+    };
+    phase(Phase::Loading);
+    let expand = setup.settings.cpu_expand && !on_metal();
+    let loader = Loader::new(checkpoint, config, plan, group, expand);
+    let decoder = model::load(&loader)?;
+    let loaded = Loaded {
+        card: ModelCard {
+            architecture: config.model_type.name().to_owned(),
+            vocab_size: config.vocab_size as u32,
+            context_tokens: context_tokens(config, setup.settings.context_tokens),
+        },
+        bytes_read: checkpoint.bytes_read(),
+        weights_bytes: decoder.weights_bytes(),
+    };
+    let parts = plans
+        .iter()
+        .map(|p| (p.vocab.start as i32, p.vocab.len() as i32))
+        .collect();
+    Ok(MlxExecutor::new(
+        decoder,
+        Vocabulary::new(parts, rank)?,
+        loaded,
+    ))
+}
+
+/// The model's own limit, or a lower one that was configured.
+fn context_tokens(config: &ModelConfig, configured: u32) -> u32 {
+    let own = u32::try_from(config.context_limit()).unwrap_or(u32::MAX);
+    if configured == 0 {
+        own
+    } else {
+        own.min(configured)
+    }
+}
