@@ -24,6 +24,7 @@ run_checks() {
   say "Checking:"
   check format check_format
   check shellcheck check_shell
+  check set-up check_set_up
   check dependencies check_dependencies
   check clippy check_clippy
   check rustdoc check_rustdoc
@@ -57,6 +58,8 @@ check_format() { cd "$ROOT" && cargo fmt --all --check; }
 
 check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh; }
 
+check_set_up() { "$HERE/steps_test.sh"; }
+
 # Licences, sources and wildcards; advisories need a network (see deny.toml).
 check_dependencies() { cd "$ROOT" && cargo deny --offline --locked check licenses bans sources; }
 
@@ -80,14 +83,15 @@ check_python() { cd "$ROOT" && "$DATA/peer/bin/python" -m pytest tests/python; }
 # counted LOG WORD: the number before WORD in a runner's closing line, 0 if there is none.
 counted() {
   local line
-  line=$(grep -E '^ *Summary \[|^=+ .*(passed|failed).* =+$' "$DATA/logs/$1.log" 2>/dev/null |
+  line=$(grep -E '^ *Summary \[|(passed|failed).* =+$|^[0-9]+ passed, [0-9]+ failed$' \
+    "$DATA/logs/$1.log" 2>/dev/null |
     tail -n 1 | grep -oE "[0-9]+ $2" | head -n 1) || true
   echo "${line%% *}"
 }
 
 summary() {
   local suite n
-  for suite in tests python; do
+  for suite in set-up tests python; do
     n=$(counted "$suite" passed)
     TESTS_PASSED=$((TESTS_PASSED + ${n:-0}))
     n=$(counted "$suite" failed)
