@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod execute;
 mod expand;
+pub mod gguf;
 pub mod load;
 pub mod mlx;
 pub mod model;
