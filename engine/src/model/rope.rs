@@ -41,7 +41,7 @@ impl Rope {
         let periods = match &config.rope_scaling {
             RopeScaling::Default => return rope,
             RopeScaling::Linear { factor } => {
-                rope.scale = 1.0 / *factor as f32;
+                rope.scale = 1.0 / factor;
                 return rope;
             }
             RopeScaling::Llama3 {
