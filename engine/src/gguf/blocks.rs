@@ -7,8 +7,8 @@
 //! ```
 //!
 //! ggml keeps values 0..16 of a block in the low nibbles and 16..32 in the high ones; MLX packs in
-//! order, lowest bits first. Scales and biases stay f16; −8·d and −128·d only change the exponent, so
-//! they are exact unless they overflow: then the tensor's scales and biases are widened to f32.
+//! order, lowest bits first. Scales and biases stay f16; −8·d and −128·d only change the exponent,
+//! so they are exact unless they overflow: then the tensor's scales and biases are widened to f32.
 
 use half::f16;
 

@@ -17,6 +17,7 @@ mod metadata;
 mod pretokenizer;
 mod reader;
 mod rope;
+mod sentence_piece;
 mod tokenizer;
 mod weights;
 

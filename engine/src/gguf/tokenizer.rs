@@ -1,26 +1,25 @@
 //! The vocabulary in a GGUF file, as Hugging Face's `tokenizer.json` and its companions.
 //!
-//! Two kinds exist in the supported families: byte-level BPE (`gpt2`), where the file has the merges
-//! and names the pre-tokeniser, and SentencePiece BPE (`llama`), where merges follow from scores.
+//! Two kinds exist in the supported families: byte-level BPE (`gpt2`), where the file has the
+//! merges and names the pre-tokeniser, and SentencePiece BPE (`llama`), where they follow from
+//! scores.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
 use super::architecture::token_id;
 use super::metadata::Metadata;
 use super::pretokenizer::{self, Pretokenizer};
+use super::sentence_piece;
 
 /// Token types of `tokenizer.ggml.token_type` (llama.cpp `llama_token_type`).
-const NORMAL: i64 = 1;
-const UNKNOWN: i64 = 2;
+pub(super) const NORMAL: i64 = 1;
+pub(super) const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
+pub(super) const USER_DEFINED: i64 = 4;
 const UNUSED: i64 = 5;
-const BYTE: i64 = 6;
-
-/// SentencePiece's visible space.
-const SPACE: &str = "\u{2581}";
+pub(super) const BYTE: i64 = 6;
 
 /// The files that describe text, as JSON.
 #[derive(Debug)]
@@ -51,7 +50,7 @@ pub(super) fn convert(meta: &Metadata, rows: usize) -> Result<Files, String> {
                 &pre,
             )?
         }
-        "llama" => sentence_piece(meta, &vocabulary, &ends.with_defaults(meta, true)?)?,
+        "llama" => sentence_piece::convert(meta, &vocabulary, &ends.with_defaults(meta, true)?)?,
         other => {
             return Err(format!(
                 "tokenizer.ggml.model is {other:?}; gpt2 (byte-level BPE) and llama (SentencePiece \
@@ -68,8 +67,8 @@ pub(super) fn convert(meta: &Metadata, rows: usize) -> Result<Files, String> {
     })
 }
 
-struct Vocabulary<'a> {
-    tokens: &'a [String],
+pub(super) struct Vocabulary<'a> {
+    pub(super) tokens: &'a [String],
     types: &'a [i64],
 }
 
@@ -110,7 +109,7 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// (id, token, type), fillers of the embedding's last rows left out.
-    fn used(&self) -> impl Iterator<Item = (usize, &'a str, i64)> {
+    pub(super) fn used(&self) -> impl Iterator<Item = (usize, &'a str, i64)> {
         let all = self.tokens.iter().zip(self.types).enumerate();
         all.filter(|(_, (_, kind))| **kind != UNUSED)
             .map(|(id, (token, kind))| (id, token.as_str(), *kind))
@@ -194,14 +193,14 @@ impl Ends {
 }
 
 /// Tokens put before and after every text.
-struct Around {
+pub(super) struct Around {
     before: Option<u32>,
     after: Option<u32>,
 }
 
 impl Around {
     /// A `TemplateProcessing` step; `None` if nothing is added.
-    fn template(&self, vocabulary: &Vocabulary<'_>) -> Option<Value> {
+    pub(super) fn template(&self, vocabulary: &Vocabulary<'_>) -> Option<Value> {
         if self.before.is_none() && self.after.is_none() {
             return None;
         }
@@ -264,85 +263,8 @@ fn byte_level(
     Ok(tokenizer)
 }
 
-fn sentence_piece(
-    meta: &Metadata,
-    vocabulary: &Vocabulary<'_>,
-    around: &Around,
-) -> Result<Value, String> {
-    if meta.get("tokenizer.ggml.precompiled_charsmap").is_some() {
-        return Err("its tokeniser has a character map; that is not supported".to_owned());
-    }
-    let scores = meta.floats("tokenizer.ggml.scores")?;
-    if scores.len() != vocabulary.tokens.len() || scores.iter().any(|s| s.is_nan()) {
-        return Err("tokenizer.ggml.scores has not one number for every token".to_owned());
-    }
-    let unknown = vocabulary
-        .used()
-        .find(|(_, _, kind)| *kind == UNKNOWN)
-        .map(|(_, t, _)| t);
-    let bytes = vocabulary.used().any(|(_, _, kind)| kind == BYTE);
-    let prefix = meta.flag_or("tokenizer.ggml.add_space_prefix", true)?;
-    let mut normalizers = vec![json!({
-        "type": "Replace", "pattern": {"String": " "}, "content": SPACE,
-    })];
-    let mut decoders = vec![
-        json!({"type": "Replace", "pattern": {"String": SPACE}, "content": " "}),
-        json!({"type": "ByteFallback"}),
-        json!({"type": "Fuse"}),
-    ];
-    if prefix {
-        normalizers.insert(0, json!({"type": "Prepend", "prepend": SPACE}));
-        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-    }
-    let mut tokenizer = frame(vocabulary);
-    tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": normalizers});
-    tokenizer["post_processor"] = around.template(vocabulary).into();
-    tokenizer["decoder"] = json!({"type": "Sequence", "decoders": decoders});
-    tokenizer["model"]["unk_token"] = json!(unknown);
-    tokenizer["model"]["fuse_unk"] = json!(true);
-    tokenizer["model"]["byte_fallback"] = json!(bytes);
-    tokenizer["model"]["merges"] = json!(merges_from_scores(vocabulary, scores));
-    Ok(tokenizer)
-}
-
-/// SentencePiece joins the pair whose result scores best; BPE joins the pair listed first. Listing
-/// every way to make each token by falling score gives the same joins: `generate_merges` of
-/// transformers' `convert_slow_tokenizer.py`.
-fn merges_from_scores(vocabulary: &Vocabulary<'_>, scores: &[f32]) -> Vec<[String; 2]> {
-    let ids: HashMap<&str, usize> = vocabulary
-        .used()
-        .filter(|(_, _, kind)| *kind == NORMAL || *kind == USER_DEFINED)
-        .map(|(id, token, _)| (token, id))
-        .collect();
-    let mut merges = Vec::new();
-    for (id, token, _) in vocabulary
-        .used()
-        .filter(|(_, token, _)| ids.contains_key(token))
-    {
-        let mut ways: Vec<(&str, &str, f32)> = token
-            .char_indices()
-            .skip(1)
-            .map(|(at, _)| token.split_at(at))
-            .filter(|(left, right)| ids.contains_key(left) && ids.contains_key(right))
-            .map(|(left, right)| (left, right, scores[id]))
-            .collect();
-        ways.sort_by_key(|(left, right, _)| (ids.get(left), ids.get(right)));
-        merges.extend(ways);
-    }
-    let chars = |text: &str| text.chars().count();
-    // A stable sort: equals stay in the vocabulary's order, as in Python.
-    merges.sort_by(|a, b| {
-        let by_score = b.2.total_cmp(&a.2);
-        by_score.then_with(|| (chars(b.0), chars(b.1)).cmp(&(chars(a.0), chars(a.1))))
-    });
-    merges
-        .into_iter()
-        .map(|(left, right, _)| [left.to_owned(), right.to_owned()])
-        .collect()
-}
-
 /// What both kinds share.
-fn frame(vocabulary: &Vocabulary<'_>) -> Value {
+pub(super) fn frame(vocabulary: &Vocabulary<'_>) -> Value {
     json!({
         "version": "1.0",
         "truncation": null,

@@ -1,8 +1,8 @@
 //! Writing `model.safetensors` tensor by tensor, in bounded memory.
 //!
 //! The header stands before the data but says where each tensor lies, and whether a tensor's scales
-//! fit f16 is only known once it was read. So room for the longest possible header is left, the data
-//! appended, and the header written last, padded with spaces as the format allows.
+//! fit f16 is only known once it was read. So room for the longest possible header is left, the
+//! data appended, and the header written last, padded with spaces as the format allows.
 
 use std::fmt::Write as _;
 use std::fs::File;
