@@ -42,10 +42,10 @@ impl<'a> Loader<'a> {
         plan: &'a ShardPlan,
         group: Option<Rc<Group>>,
         expand: bool,
-    ) -> Self {
+    ) -> Result<Self, EngineError> {
         let first_rank = group.as_ref().is_none_or(|g| g.rank() == 0);
-        let rope = Rc::new(Rope::new(config));
-        Self {
+        let rope = Rc::new(Rope::new(config)?);
+        Ok(Self {
             checkpoint,
             config,
             plan,
@@ -53,7 +53,7 @@ impl<'a> Loader<'a> {
             expand,
             rope,
             first_rank,
-        }
+        })
     }
 
     /// The whole shard; `block` describes a layer, given its name.
@@ -79,6 +79,7 @@ impl<'a> Loader<'a> {
             blocks,
             norm: self.norm("model.norm")?,
             head,
+            rope: self.rope.clone(),
         })
     }
 

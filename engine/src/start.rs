@@ -64,7 +64,7 @@ pub fn start(
     };
     phase(Phase::Loading);
     let expand = setup.settings.cpu_expand && !on_metal();
-    let loader = Loader::new(checkpoint, config, plan, group, expand);
+    let loader = Loader::new(checkpoint, config, plan, group, expand)?;
     let decoder = model::load(&loader)?;
     let loaded = Loaded {
         card: ModelCard {

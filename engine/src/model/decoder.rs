@@ -15,7 +15,7 @@ use super::attention::Attention;
 use super::cache::LayerCache;
 use super::linear::{Matrix, Norm, last_position};
 use super::mlp::Mlp;
-use super::rope::Offset;
+use super::rope::Rope;
 use crate::EngineError;
 use crate::mlx::Group;
 
@@ -48,6 +48,8 @@ pub struct Decoder {
     /// Rows of the output head that are this rank's: the same rows as of the embedding, and the
     /// same matrix if the model ties them.
     pub head: Rc<Matrix>,
+    /// Positions, the same for all layers.
+    pub rope: Rc<Rope>,
 }
 
 /// The KV caches of one sequence, a layer each.
@@ -70,20 +72,13 @@ impl Decoder {
             .iter()
             .map(|c| c.first().map_or(0, LayerCache::len))
             .collect();
-        let each;
-        let offset = match firsts.as_slice() {
-            [first] => Offset::Same(*first),
-            _ => {
-                each = Array::from_slice(&firsts, &[firsts.len() as i32]);
-                Offset::Each(&each)
-            }
-        };
+        let rotation = self.rope.rotation(&firsts, ids.dim(1))?;
         let mut h = self.embed(ids)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let mut layer_caches: Vec<&mut LayerCache> =
                 caches.iter_mut().filter_map(|c| c.get_mut(layer)).collect();
             let x = block.attention_norm.forward(&h)?;
-            h = h.add(self.sum(block.attention.forward(&x, &mut layer_caches, &offset)?)?)?;
+            h = h.add(self.sum(block.attention.forward(&x, &mut layer_caches, &rotation)?)?)?;
             let x = block.mlp_norm.forward(&h)?;
             h = h.add(self.sum(block.mlp.forward(&x)?)?)?;
         }

@@ -1,8 +1,9 @@
 //! Rotary position embedding, in the four forms that configs name.
 
-use mlx_rs::{Array, fast, ops};
+use mlx_rs::{Array, Dtype, fast, ops};
 
 use crate::EngineError;
+use crate::mlx::on_metal;
 use crate::model_config::{ModelConfig, RopeScaling};
 
 /// Rotates queries and keys by their positions.
@@ -15,19 +16,23 @@ pub struct Rope {
     periods: Option<Array>,
     /// YaRN's factor for queries and keys alike.
     amplitude: f32,
+    identity: Array,
+    quarter_turn: Array,
 }
 
-/// First positions of the rows of a batch.
-pub enum Offset<'a> {
-    /// The same for all rows.
-    Same(i32),
-    /// `[batch]` of i32.
-    Each(&'a Array),
+/// What a step's positions turn queries and keys by; made once a step, used in every layer.
+pub enum Rotation {
+    /// Rows of the batch start at this position.
+    From(i32),
+    /// `[batch]` of i32: row `b` has the one position `b`.
+    At(Array),
+    /// `[batch, 1, head_dim, head_dim]`: the rotation of each row's one position as a matrix.
+    Matrix(Array),
 }
 
 impl Rope {
     /// As the model's config says.
-    pub fn new(config: &ModelConfig) -> Self {
+    pub fn new(config: &ModelConfig) -> Result<Self, EngineError> {
         let dims = config.head_dim;
         let base = config.rope_theta as f64;
         let mut rope = Self {
@@ -37,12 +42,14 @@ impl Rope {
             scale: 1.0,
             periods: None,
             amplitude: 1.0,
+            identity: Array::eye::<f32>(dims as i32, None, None)?,
+            quarter_turn: quarter_turn(dims, config.rope_traditional),
         };
         let periods = match &config.rope_scaling {
-            RopeScaling::Default => return rope,
+            RopeScaling::Default => return Ok(rope),
             RopeScaling::Linear { factor } => {
                 rope.scale = 1.0 / factor;
-                return rope;
+                return Ok(rope);
             }
             RopeScaling::Llama3 {
                 factor,
@@ -72,19 +79,24 @@ impl Rope {
         let periods: Vec<f32> = periods.iter().map(|&p| p as f32).collect();
         rope.periods = Some(Array::from_slice(&periods, &[periods.len() as i32]));
         rope.base = None;
-        rope
+        Ok(rope)
     }
 
-    /// `x`: `[batch, heads, positions, head_dim]`; the same shape.
-    pub fn forward(&self, x: &Array, offset: &Offset<'_>) -> Result<Array, EngineError> {
-        let scaled;
-        let x = if self.amplitude == 1.0 {
-            x
-        } else {
-            let amplitude = Array::from_f32(self.amplitude).as_dtype(x.dtype())?;
-            scaled = ops::multiply(x, amplitude)?;
-            &scaled
-        };
+    /// The rotation for rows that start at `firsts` and have `positions` positions each; more than
+    /// one row have one position each.
+    pub fn rotation(&self, firsts: &[i32], positions: i32) -> Result<Rotation, EngineError> {
+        match firsts {
+            _ if positions == 1 && !on_metal() => self.matrix(firsts).map(Rotation::Matrix),
+            [first] => Ok(Rotation::From(*first)),
+            _ => Ok(Rotation::At(Array::from_slice(
+                firsts,
+                &[firsts.len() as i32],
+            ))),
+        }
+    }
+
+    /// `x`: `[batch, positions, heads, head_dim]` to `[batch, heads, positions, head_dim]`, turned.
+    pub fn forward(&self, x: &Array, rotation: &Rotation) -> Result<Array, EngineError> {
         let Self {
             dims,
             traditional,
@@ -93,27 +105,76 @@ impl Rope {
             periods,
             ..
         } = self;
-        Ok(match offset {
-            Offset::Same(first) => fast::rope(
-                x,
-                *dims,
-                *traditional,
-                *base,
-                *scale,
-                *first,
-                periods.as_ref(),
-            )?,
-            Offset::Each(first) => fast::rope_dynamic(
-                x,
-                *dims,
-                *traditional,
-                *base,
-                *scale,
-                first,
-                periods.as_ref(),
-            )?,
+        let (dims, traditional, base, periods) = (*dims, *traditional, *base, periods.as_ref());
+        if let Rotation::Matrix(matrix) = rotation {
+            let turned = x.matmul(matrix)?;
+            return Ok(turned.reshape(&[x.dim(0), x.dim(2), 1, x.dim(3)])?);
+        }
+        let mut x = x.transpose_axes(&[0, 2, 1, 3])?;
+        if self.amplitude != 1.0 {
+            x = x.multiply(Array::from_f32(self.amplitude).as_dtype(x.dtype())?)?;
+        }
+        Ok(match rotation {
+            Rotation::From(first) => {
+                fast::rope(&x, dims, traditional, base, *scale, *first, periods)?
+            }
+            Rotation::At(firsts) => {
+                fast::rope_dynamic(&x, dims, traditional, base, *scale, firsts, periods)?
+            }
+            Rotation::Matrix(_) => x,
         })
     }
+
+    /// Rotations as matrices. On a CPU, MLX composes `fast::rope` of twenty operations; at one
+    /// position they cost more than the attention they are for, sixty times a token. Angles are
+    /// computed as MLX computes them, in f32, so that prefill and decode turn alike.
+    fn matrix(&self, firsts: &[i32]) -> Result<Array, EngineError> {
+        let half = self.dims / 2;
+        let batch = firsts.len() as i32;
+        let frequencies = match (&self.periods, self.base) {
+            (Some(periods), _) => periods.reciprocal()?,
+            (None, base) => {
+                let step = base.unwrap_or(1.0).ln() / half as f32;
+                ops::arange::<i32, f32>(0, -half, -1)?
+                    .multiply(Array::from_f32(step))?
+                    .exp()?
+            }
+        };
+        let positions = Array::from_slice(firsts, &[batch, 1, 1, 1]).as_dtype(Dtype::Float32)?;
+        let angles = positions
+            .multiply(Array::from_f32(self.scale))?
+            .multiply(&frequencies)?;
+        let amplitude = Array::from_f32(self.amplitude);
+        let [cos, sin] = [angles.cos()?, angles.sin()?].map(|x| x.multiply(&amplitude));
+        let (cos, sin) = (self.both(cos?)?, self.both(sin?)?);
+        let turned = self.quarter_turn.multiply(&sin)?;
+        Ok(self.identity.multiply(&cos)?.add(&turned)?)
+    }
+
+    /// A value per pair, `[batch, 1, 1, dims / 2]`, for both members of each pair.
+    fn both(&self, x: Array) -> Result<Array, EngineError> {
+        let joined = if self.traditional {
+            ops::stack(&[&x, &x], -1)?
+        } else {
+            ops::concatenate(&[&x, &x], -1)?
+        };
+        Ok(joined.reshape(&[x.dim(0), 1, 1, self.dims])?)
+    }
+}
+
+/// `x @ quarter_turn` turns every pair of `x` by 90 degrees: `(a, b)` to `(-b, a)`.
+fn quarter_turn(dims: usize, traditional: bool) -> Array {
+    let mut matrix = vec![0.0f32; dims * dims];
+    for pair in 0..dims / 2 {
+        let (a, b) = if traditional {
+            (2 * pair, 2 * pair + 1)
+        } else {
+            (pair, pair + dims / 2)
+        };
+        matrix[b * dims + a] = -1.0;
+        matrix[a * dims + b] = 1.0;
+    }
+    Array::from_slice(&matrix, &[dims as i32, dims as i32])
 }
 
 /// `base^(2i/dims)`: the period over 2π of pair `i` (Su et al., RoFormer, equation 15).
