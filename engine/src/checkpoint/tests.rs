@@ -1,4 +1,5 @@
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
@@ -37,6 +38,10 @@ fn open_one(bytes: Vec<u8>) -> Result<Checkpoint, CheckpointError> {
     Checkpoint::open(folder(&[("model.safetensors", bytes)]).path())
 }
 
+fn rows(range: Range<usize>) -> Part {
+    Part::Rows(Vec::from([range]))
+}
+
 fn refusal(bytes: Vec<u8>) -> String {
     open_one(bytes).expect_err("must be refused").to_string()
 }
@@ -50,16 +55,13 @@ fn a_rank_reads_only_the_bytes_of_its_part() {
     assert_eq!(all, (0..96).map(|i| i as u8).collect::<Vec<_>>());
     assert_eq!(checkpoint.bytes_read(), 96);
 
-    let rows = checkpoint.read("a", &Part::Rows(vec![3..4, 0..1])).unwrap();
-    assert_eq!(rows, [&all[72..96], &all[..24]].concat());
+    let last_and_first = checkpoint.read("a", &Part::Rows(vec![3..4, 0..1])).unwrap();
+    assert_eq!(last_and_first, [&all[72..96], &all[..24]].concat());
     let columns = checkpoint.read("a", &Part::Columns(2..5)).unwrap();
     let expected: Vec<u8> = all.chunks(24).flat_map(|row| row[8..20].to_vec()).collect();
     assert_eq!(columns, expected);
     assert_eq!(checkpoint.bytes_read(), 96 + 48 + 48);
-    assert_eq!(
-        checkpoint.read("b", &Part::Rows(vec![5..8])).unwrap(),
-        [101, 102, 103]
-    );
+    assert_eq!(checkpoint.read("b", &rows(5..8)).unwrap(), [101, 102, 103]);
     assert_eq!(
         checkpoint.read("a", &Part::Columns(6..6)).unwrap(),
         [0u8; 0]
@@ -68,12 +70,12 @@ fn a_rank_reads_only_the_bytes_of_its_part() {
 
 #[test]
 fn big_parts_read_by_many_threads_are_the_same_bytes() {
-    let (rows, columns) = (1031usize, 8192usize);
+    let (count, columns) = (1031usize, 8192usize);
     let header = json!({
-        "w": {"dtype": "U8", "shape": [rows, columns], "data_offsets": [0, rows * columns]},
+        "w": {"dtype": "U8", "shape": [count, columns], "data_offsets": [0, count * columns]},
     });
-    let bytes = file(&header, rows * columns);
-    let data = bytes[bytes.len() - rows * columns..].to_vec();
+    let bytes = file(&header, count * columns);
+    let data = bytes[bytes.len() - count * columns..].to_vec();
     let checkpoint = open_one_kept(bytes);
     let checkpoint = &checkpoint.1;
     assert_eq!(checkpoint.read("w", &Part::All).unwrap(), data);
@@ -108,7 +110,7 @@ fn open_one_kept(bytes: Vec<u8>) -> (TempDir, Checkpoint) {
 fn parts_outside_a_tensor_are_errors() {
     let (_dir, checkpoint) = open_one_kept(file(&sound_header(), 104));
     for (name, part) in [
-        ("a", Part::Rows(vec![2..5])),
+        ("a", rows(2..5)),
         ("a", Part::Columns(0..7)),
         ("b", Part::Columns(0..1)),
         ("c", Part::All),

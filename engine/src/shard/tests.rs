@@ -200,6 +200,10 @@ fn no_rank_is_a_piece_or_more_off_its_exact_share() {
     assert_eq!(share(2, 1, &[1, 1, 1]), None);
 }
 
+fn rows(range: Range<usize>) -> Part {
+    Part::Rows(Vec::from([range]))
+}
+
 #[test]
 fn packed_columns_and_scales_follow_the_dense_columns() {
     for (bits, words) in [(2, 4..8), (3, 6..12), (4, 8..16), (6, 12..24), (8, 16..32)] {
@@ -238,16 +242,10 @@ fn packed_columns_and_scales_follow_the_dense_columns() {
         assert_eq!(part("model.layers.0.self_attn.o_proj.bias"), Part::All);
         for kind in ["weight", "scales", "biases", "bias"] {
             let q = part(&format!("model.layers.0.self_attn.q_proj.{kind}"));
-            assert_eq!(q, Part::Rows(vec![128..256]));
+            assert_eq!(q, rows(128..256));
         }
-        assert_eq!(
-            part("model.layers.0.mlp.up_proj.scales"),
-            Part::Rows(vec![64..128])
-        );
-        assert_eq!(
-            part("model.embed_tokens.scales"),
-            Part::Rows(vec![24_576..49_152])
-        );
+        assert_eq!(part("model.layers.0.mlp.up_proj.scales"), rows(64..128));
+        assert_eq!(part("model.embed_tokens.scales"), rows(24_576..49_152));
         assert_eq!(part("model.layers.0.input_layernorm.weight"), Part::All);
         assert_eq!(part("model.norm.weight"), Part::All);
         let error = tensor_part(&plan, &config, "model.layers.0.mlp.experts.weight").unwrap_err();
