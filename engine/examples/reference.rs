@@ -47,6 +47,7 @@ fn main() -> Result<(), Failure> {
     let files = ModelFiles::open(&setup.model_dir)?;
     let mut executor = start(&setup, &files, &|_| {})?;
     let load_ms = began.elapsed().as_millis();
+    let peak_rss = peak_rss_bytes();
     let (tokens, prefill_ms, decode_ms) = generate(&mut executor, &setup, &prompt, count)?;
     if let Some(path) = value("--out") {
         write_logits(&executor, &prompt, &tokens, &path)?;
@@ -57,10 +58,18 @@ fn main() -> Result<(), Failure> {
         serde_json::json!({
             "tokens": tokens, "bytes_read": loaded.bytes_read,
             "weights_bytes": loaded.weights_bytes, "memory": executor.memory_bytes(),
+            "peak_rss_after_load": peak_rss,
             "load_ms": load_ms, "prefill_ms": prefill_ms, "decode_ms": decode_ms,
         })
     );
     Ok(())
+}
+
+/// Most memory this process ever held, in bytes, where the system tells (Linux).
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// Greedy, pipelined as the rank does it: step n + 1 is dispatched before step n is read.

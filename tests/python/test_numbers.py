@@ -57,6 +57,20 @@ def test_each_rank_reads_only_its_shard(binary, tmp_path):
     assert sum(r["bytes_read"] for r in pair) == size + norms
 
 
+@pytest.mark.parametrize("expand", [True, False])
+@pytest.mark.parametrize("weights", [[1], [2, 1]])
+def test_loading_holds_little_more_than_the_shard(binary, weights, expand):
+    for report in ranks.generate(binary, smollm2(), weights, [1, 2], 1, expand=expand)[0]:
+        bound = 1.15 * report["weights_bytes"] + 150e6
+        assert report["peak_rss_after_load"] < bound, report
+
+
+def smollm2():
+    model = os.environ.get("TANDEM_MODEL")
+    assert model, "TANDEM_MODEL is not set: run ./install.sh test"
+    return model
+
+
 def header(path):
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -69,8 +83,7 @@ def header(path):
 def test_smollm2_says_what_mlx_lm_says(binary, weights):
     """The completions in smollm2.json were made by mlx-lm 0.32.2 from the same GGUF (see the file);
     a forward pass in plain numpy agrees with each of their 230 tokens."""
-    model = os.environ.get("TANDEM_MODEL")
-    assert model, "TANDEM_MODEL is not set: run ./install.sh test"
+    model = smollm2()
     path = pathlib.Path(__file__).with_name("smollm2.json")
     for completion in json.loads(path.read_text())["completions"]:
         wanted = completion["tokens"]
