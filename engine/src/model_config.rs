@@ -346,10 +346,10 @@ fn refuse_unsupported(keys: &Keys<'_>) -> Result<(), ConfigError> {
         let reason = format!("{factor} is not supported; heads are rotated whole");
         return Err(ConfigError::key("partial_rotary_factor", reason));
     }
-    if let Some(method) = keys.get("quantize_activations")
-        && method != &Value::Bool(false)
-    {
-        return Err(ConfigError::key("quantize_activations", "is not supported"));
+    for key in ["quantize_activations", "rope_interleaved"] {
+        if keys.flag_or(key, false)? {
+            return Err(ConfigError::key(key, "is not supported"));
+        }
     }
     Ok(())
 }

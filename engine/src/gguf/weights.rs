@@ -169,7 +169,12 @@ fn put_all<W: Write, T, const N: usize>(
     values: &[T],
     bytes: impl Fn(&T) -> [u8; N],
 ) -> Result<(), Fault> {
-    values.iter().try_for_each(|value| sink.put(&bytes(value)))
+    let mut buffer = Vec::new();
+    values.chunks(1 << 16).try_for_each(|chunk| {
+        buffer.clear();
+        buffer.extend(chunk.iter().flat_map(&bytes));
+        sink.put(&buffer)
+    })
 }
 
 /// Unquantised tensors keep their type. Vectors, which llama.cpp widens to F32, go back to the

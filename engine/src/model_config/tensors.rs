@@ -1,9 +1,12 @@
 //! Which tensors a config describes, and whether the checkpoint has exactly these.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use super::{Group, ModelConfig};
-use crate::checkpoint::{Checkpoint, CheckpointError, TensorInfo};
+use crate::checkpoint::{Checkpoint, CheckpointError, Dtype, TensorInfo};
 
 /// A linear layer or embedding: `weight` is [rows, columns] when dense.
 pub(crate) struct Matrix {
@@ -138,7 +141,7 @@ impl Check<'_> {
                     return Err(CheckpointError::tensor(&weight, reason));
                 }
                 let info = self.shaped(weight.clone(), &[*rows, group.words(*columns)])?;
-                if info.dtype != crate::checkpoint::Dtype::U32 {
+                if info.dtype != Dtype::U32 {
                     let reason = format!("is {}, quantised weights are U32", info.dtype);
                     return Err(CheckpointError::tensor(&weight, reason));
                 }
@@ -156,11 +159,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn float(
-        &mut self,
-        name: String,
-        shape: &[usize],
-    ) -> Result<crate::checkpoint::Dtype, CheckpointError> {
+    fn float(&mut self, name: String, shape: &[usize]) -> Result<Dtype, CheckpointError> {
         let dtype = self.shaped(name.clone(), shape)?.dtype;
         if !dtype.is_float() {
             let reason = format!("is {dtype}, it must be F32, F16 or BF16");

@@ -72,7 +72,8 @@ fn each_pre_tokeniser_brings_its_models_habits() {
     assert_eq!(
         llama3["post_processor"]["single"],
         json!([
-            {"SpecialToken": {"id": "<|start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "<|start|>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
         ])
     );
     assert_eq!(config["add_bos_token"], json!(true));
