@@ -5,10 +5,28 @@
 //! ([`tandem_wire`]). It outlives the engine: requests in flight when the engine dies are handed
 //! to the next one with the tokens they already have, and their streams go on.
 
+mod answer;
+mod app;
 mod auth;
+mod chat_template;
+mod choice;
+mod detokenize;
+mod engine_link;
+mod error;
+mod generation;
+mod model;
+mod reasoning;
+mod request;
+mod routes;
+mod server;
 mod settings;
+mod sse;
+mod stall;
+mod stop;
+mod template_functions;
+mod tokenizer;
 
-use std::{future::Future, net::SocketAddr, path::PathBuf};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub use auth::hash_api_key;
 pub use settings::{SamplingDefaults, Settings};
@@ -55,6 +73,37 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), GatewayError> {
     setup.settings.validate().map_err(GatewayError::Settings)?;
-    shutdown.await;
+    let address = setup.settings.listen;
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|source| GatewayError::Listen { address, source })?;
+    run_on(listener, setup, shutdown).await
+}
+
+/// As [`run`], on a listener that is already bound: `settings.listen` is only checked, not used.
+pub async fn run_on(
+    listener: tokio::net::TcpListener,
+    setup: GatewaySetup,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), GatewayError> {
+    setup.settings.validate().map_err(GatewayError::Settings)?;
+    let dir = setup.model_dir.clone();
+    let model = tokio::task::spawn_blocking(move || model::Model::load(&dir))
+        .await
+        .map_err(|e| GatewayError::Model(e.to_string()))?
+        .map_err(GatewayError::Model)?;
+    if model.template.is_none() {
+        tracing::warn!("the model has no chat template; only /v1/completions will answer");
+    }
+    let settings = setup.settings.clone();
+    let app = Arc::new(app::App::new(setup, model));
+    tracing::info!(model = app.model_id, address = ?listener.local_addr().ok(), "listening");
+    let router = routes::router(Arc::clone(&app));
+    let drained = async {
+        shutdown.await;
+        tracing::info!("draining");
+        app.drain().await;
+    };
+    server::serve(listener, router, &settings, drained).await;
     Ok(())
 }

@@ -1,0 +1,241 @@
+//! What all routes share, and the way from a checked request to a running generation.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tandem_wire::ModelCard;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    GatewaySetup, SamplingDefaults, Settings,
+    auth::Keys,
+    choice::Choice,
+    engine_link::{EngineLink, Job},
+    error::ApiError,
+    generation::Generation,
+    model::{Model, Recommended},
+    reasoning::ReasoningSplitter,
+    request::{Defaults, Params},
+};
+
+/// Prompts tokenised or rendered at once: each takes a core for milliseconds to seconds, and the
+/// engine on the same machine needs the others.
+const TOKENIZING_MAX: usize = 2;
+
+/// State of the whole gateway.
+pub(crate) struct App {
+    pub(crate) settings: Settings,
+    pub(crate) keys: Keys,
+    pub(crate) model: Arc<Model>,
+    pub(crate) model_id: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) engine: EngineLink,
+    /// Unix time of the start, in seconds: the model's `created`.
+    pub(crate) created: u64,
+    slots: Arc<Semaphore>,
+    tokenizing: Semaphore,
+    draining: AtomicBool,
+}
+
+/// A request that has a place in the gateway but is not with the engine yet.
+pub(crate) struct Admission {
+    card: ModelCard,
+    permit: OwnedSemaphorePermit,
+    deadline: Instant,
+}
+
+/// What is to be generated for one request.
+pub(crate) struct Plan {
+    /// Ids of each prompt.
+    pub(crate) prompts: Vec<Vec<u32>>,
+    pub(crate) params: Params,
+    /// Name of the field that the prompts are from.
+    pub(crate) param: &'static str,
+    /// For each choice: how its reasoning is told from its answer.
+    pub(crate) splitter: fn(bool) -> ReasoningSplitter,
+    /// Whether the prompt opens the reasoning itself.
+    pub(crate) reasoning_opened: bool,
+}
+
+impl App {
+    pub(crate) fn new(setup: GatewaySetup, model: Model) -> Self {
+        let settings = setup.settings;
+        Self {
+            keys: Keys::new(&settings),
+            model: Arc::new(model),
+            model_id: setup.model_id,
+            aliases: setup.aliases,
+            engine: EngineLink::start(setup.rank_socket, settings.max_submitted as usize),
+            created: unix_time_s(),
+            slots: Arc::new(Semaphore::new(settings.max_queued as usize)),
+            tokenizing: Semaphore::new(TOKENIZING_MAX),
+            draining: AtomicBool::new(false),
+            settings,
+        }
+    }
+
+    /// What absent fields of a request become.
+    pub(crate) fn defaults(&self) -> Result<Defaults, ApiError> {
+        let sampling = match self.settings.sampling_defaults {
+            SamplingDefaults::Model => self.model.recommended,
+            SamplingDefaults::Openai => Recommended::default(),
+        };
+        Ok(Defaults {
+            max_choices: self.settings.max_choices,
+            max_tokens: self.settings.max_tokens_default,
+            sampling,
+            seed: random_u64()?,
+        })
+    }
+
+    /// Refuses every name but the served model's.
+    pub(crate) fn check_model(&self, name: &str) -> Result<(), ApiError> {
+        let known = name == self.model_id
+            || name == "default_model"
+            || self.aliases.iter().any(|alias| alias == name);
+        if known {
+            Ok(())
+        } else {
+            Err(ApiError::model_not_found(name, &self.model_id))
+        }
+    }
+
+    /// The model, if new requests are taken; else the refusal that says why not.
+    pub(crate) fn ready(&self) -> Result<ModelCard, ApiError> {
+        if self.draining.load(Ordering::Relaxed) {
+            let reason = "The gateway is shutting down.";
+            return Err(ApiError::unavailable("draining", reason));
+        }
+        self.engine.status().ready().cloned().map_err(|reason| {
+            ApiError::unavailable("not_ready", format!("Not ready: {reason}; try again soon."))
+        })
+    }
+
+    /// Gives a request of `choices` generations its place, if the engine is ready and there is
+    /// room.
+    pub(crate) fn admit(&self, choices: u32) -> Result<Admission, ApiError> {
+        let card = self.ready()?;
+        let permit = Arc::clone(&self.slots)
+            .try_acquire_many_owned(choices)
+            .map_err(|_| ApiError::queue_full(self.settings.max_queued))?;
+        let timeout = Duration::from_millis(self.settings.request_timeout_ms);
+        Ok(Admission {
+            card,
+            permit,
+            deadline: Instant::now() + timeout,
+        })
+    }
+
+    /// Runs work on text off the async threads, a few at a time, within the request's time.
+    pub(crate) async fn with_model<T: Send + 'static>(
+        &self,
+        admission: &Admission,
+        work: impl FnOnce(&Model) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let timed_out = |_| ApiError::timeout(self.settings.request_timeout_ms);
+        let place = tokio::time::timeout_at(admission.deadline.into(), self.tokenizing.acquire());
+        let _place = place.await.map_err(timed_out)?;
+        let model = Arc::clone(&self.model);
+        tokio::task::spawn_blocking(move || work(&model))
+            .await
+            .map_err(|e| ApiError::internal(format!("Reading the prompt failed: {e}.")))?
+    }
+
+    /// Checks a plan against the model and hands it to the engine.
+    pub(crate) fn start(&self, admission: Admission, plan: Plan) -> Result<Generation, ApiError> {
+        let Admission {
+            card,
+            permit,
+            deadline,
+        } = admission;
+        let Plan {
+            prompts,
+            params,
+            param,
+            ..
+        } = plan;
+        if params
+            .sampling
+            .logit_bias
+            .iter()
+            .any(|(token, _)| *token >= card.vocab_size)
+        {
+            let problem = format_args!("names a token that is not under {}", card.vocab_size);
+            return Err(ApiError::field("logit_bias", problem));
+        }
+        let stop_tokens: Arc<[u32]> = self.model.stop_tokens.as_slice().into();
+        let mut jobs = Vec::new();
+        let mut choices = Vec::new();
+        let mut prompt_tokens = 0;
+        for prompt in prompts {
+            // One token at least must fit behind the prompt.
+            let room = (card.context_tokens as usize).saturating_sub(prompt.len());
+            if room == 0 {
+                return Err(ApiError::context_length(
+                    param,
+                    prompt.len(),
+                    card.context_tokens,
+                ));
+            }
+            if prompt.iter().any(|token| *token >= card.vocab_size) {
+                let problem = format_args!("holds a token that is not under {}", card.vocab_size);
+                return Err(ApiError::field(param, problem));
+            }
+            prompt_tokens += prompt.len();
+            let prompt: Arc<[u32]> = prompt.into();
+            for _ in 0..params.n {
+                let sampling = params.sampling_of(jobs.len() as u32);
+                jobs.push(Job {
+                    prompt: Arc::clone(&prompt),
+                    max_tokens: params.max_tokens.min(room as u32),
+                    stop_tokens: Arc::clone(&stop_tokens),
+                    sampling,
+                    logprobs: params.logprobs,
+                    deadline,
+                });
+                let reasoning = (plan.splitter)(plan.reasoning_opened);
+                choices.push(Choice::new(params.stop.clone(), reasoning));
+            }
+        }
+        let run = self.engine.submit(jobs);
+        let model = Arc::clone(&self.model);
+        let timeout_ms = self.settings.request_timeout_ms;
+        Ok(Generation::new(
+            run,
+            choices,
+            prompt_tokens,
+            model,
+            permit,
+            timeout_ms,
+        ))
+    }
+
+    /// Takes no more requests; waits for the running ones, then ends those that are left.
+    pub(crate) async fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        let all = self.slots.acquire_many(self.settings.max_queued);
+        let limit = Duration::from_millis(self.settings.drain_timeout_ms);
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!("requests still run after drain_timeout_ms; ending them");
+            self.engine.fail_all();
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_time_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// For seeds and ids.
+pub(crate) fn random_u64() -> Result<u64, ApiError> {
+    getrandom::u64().map_err(|e| ApiError::internal(format!("No random numbers: {e}.")))
+}

@@ -1,0 +1,123 @@
+//! A request with the engine: merges the choices' events and turns them into text.
+
+use std::sync::Arc;
+
+use tandem_wire::FinishReason;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    choice::{Choice, Delta},
+    engine_link::{Failure, Progress, Run},
+    error::ApiError,
+    model::Model,
+};
+
+/// All choices of one request. Dropping it frees its places and stops the engine's work for it.
+pub(crate) struct Generation {
+    run: Run,
+    choices: Vec<Choice>,
+    prompt_tokens: usize,
+    model: Arc<Model>,
+    timeout_ms: u64,
+    _places: OwnedSemaphorePermit,
+}
+
+/// News of one choice.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Update {
+    /// The choice's number.
+    pub(crate) index: u32,
+    pub(crate) delta: Delta,
+    /// Why it ended, with its last delta.
+    pub(crate) finish: Option<FinishReason>,
+}
+
+/// Tokens counted over all choices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) prompt_tokens: u64,
+    pub(crate) completion_tokens: u64,
+}
+
+impl Generation {
+    pub(crate) fn new(
+        run: Run,
+        choices: Vec<Choice>,
+        prompt_tokens: usize,
+        model: Arc<Model>,
+        places: OwnedSemaphorePermit,
+        timeout_ms: u64,
+    ) -> Self {
+        Self {
+            run,
+            choices,
+            prompt_tokens,
+            model,
+            timeout_ms,
+            _places: places,
+        }
+    }
+
+    /// How many choices there are.
+    pub(crate) fn choice_count(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// The next thing a client should know; `None` once all choices ended. After an error the
+    /// request is over. Can be dropped and called again without loss.
+    pub(crate) async fn next(&mut self) -> Option<Result<Update, ApiError>> {
+        loop {
+            let (index, progress) = self.run.next().await?;
+            let Some(choice) = self.choices.get_mut(index as usize) else {
+                continue;
+            };
+            let tokenizer = &self.model.tokenizer;
+            let (delta, finish) = match progress {
+                Progress::Token(token) => {
+                    let (delta, stopped) = choice.push(tokenizer, &self.model.stop_tokens, &token);
+                    if stopped {
+                        self.run.cancel(index);
+                    }
+                    (delta, stopped.then_some(FinishReason::Stop))
+                }
+                Progress::Done(reason) => {
+                    let (delta, reason) = choice.finish(tokenizer, reason);
+                    (delta, Some(reason))
+                }
+                Progress::Failed(failure) => return Some(Err(self.error(failure))),
+            };
+            if finish.is_some() || !delta.is_empty() {
+                return Some(Ok(Update {
+                    index,
+                    delta,
+                    finish,
+                }));
+            }
+        }
+    }
+
+    /// Tokens so far.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens as u64,
+            completion_tokens: self
+                .choices
+                .iter()
+                .map(|choice| u64::from(choice.tokens))
+                .sum(),
+        }
+    }
+
+    fn error(&self, failure: Failure) -> ApiError {
+        match failure {
+            Failure::Invalid(message) => {
+                ApiError::invalid(format!("The engine refuses the request: {message}"))
+            }
+            Failure::TimedOut => ApiError::timeout(self.timeout_ms),
+            Failure::EngineFault(message) => ApiError::internal(message),
+            Failure::ShuttingDown => {
+                ApiError::unavailable("draining", "The gateway is shutting down.")
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `POST /v1/completions`.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+
+use super::{generate, request_body};
+use crate::{
+    answer::Api,
+    app::{App, Plan},
+    error::ApiError,
+    model::Model,
+    reasoning::ReasoningSplitter,
+    request::{CompletionRequest, Prompt},
+};
+
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let fields = request_body::fields(&app, request).await?;
+    let CompletionRequest { prompts, params } = CompletionRequest::read(&fields, &app.defaults()?)?;
+    drop(fields);
+    let generations = params.n * prompts.len() as u32;
+    if generations > app.settings.max_choices {
+        let problem = format_args!(
+            "times the number of prompts may be up to {}, not {generations}",
+            app.settings.max_choices
+        );
+        return Err(ApiError::field("n", problem));
+    }
+    let admission = app.admit(generations)?;
+    let work = move |model: &Model| {
+        prompts
+            .into_iter()
+            .map(|prompt| encode(model, prompt))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let prompts = app.with_model(&admission, work).await?;
+    let plan = Plan {
+        prompts,
+        params,
+        param: "prompt",
+        splitter: |_| ReasoningSplitter::off(),
+        reasoning_opened: false,
+    };
+    generate::answer(&app, Api::Completions, admission, plan).await
+}
+
+fn encode(model: &Model, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
+    let text = match prompt {
+        Prompt::Tokens(ids) => return Ok(ids),
+        Prompt::Text(text) => text,
+    };
+    let ids = model
+        .tokenizer
+        .encode(&text, true)
+        .map_err(ApiError::internal)?;
+    if !ids.is_empty() {
+        return Ok(ids);
+    }
+    let begin = model.bos_token.ok_or_else(|| {
+        ApiError::field(
+            "prompt",
+            "is empty, and this model has no token to begin a text with",
+        )
+    })?;
+    Ok(vec![begin])
+}

@@ -1,0 +1,128 @@
+//! Server-sent events: one generation as a stream of `data:` lines.
+
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
+
+use axum::{
+    body::Body,
+    http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::Value;
+
+use crate::{
+    answer::{Api, Header},
+    error::ApiError,
+    generation::{Generation, Update},
+};
+
+/// A comment: clients skip it, proxies see that the stream is alive.
+const KEEP_ALIVE: &str = ": keep-alive\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+struct EventStream {
+    header: Header,
+    /// `None` once it ended.
+    generation: Option<Generation>,
+    include_usage: bool,
+    keep_alive: Duration,
+    ready: VecDeque<String>,
+}
+
+/// The answer to a streaming request. The client's going away drops the body, and with it the
+/// generation, which stops the engine. A client that reads slowly delays nobody: its tokens wait
+/// in the link's channel, at most `max_tokens` of them.
+pub(crate) fn respond(
+    header: Header,
+    generation: Generation,
+    include_usage: bool,
+    keep_alive: Duration,
+) -> Response {
+    let mut events = EventStream {
+        ready: VecDeque::new(),
+        generation: None,
+        header,
+        include_usage,
+        keep_alive,
+    };
+    if events.header.api == Api::Chat {
+        for index in 0..generation.choice_count() {
+            let chunk = events.header.role_chunk(index, events.no_usage());
+            events.push(&chunk);
+        }
+    }
+    events.generation = Some(generation);
+    let body = Body::from_stream(stream::unfold(events, |mut events| async move {
+        let text = events.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(text)), events))
+    }));
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (CACHE_CONTROL, "no-cache"),
+        // nginx buffers answers unless told not to.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, body).into_response()
+}
+
+impl EventStream {
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(text) = self.ready.pop_front() {
+                return Some(text);
+            }
+            let generation = self.generation.as_mut()?;
+            match tokio::time::timeout(self.keep_alive, generation.next()).await {
+                Err(_) => return Some(KEEP_ALIVE.to_owned()),
+                Ok(Some(Ok(update))) => self.update(&update),
+                Ok(Some(Err(error))) => self.fail(&error),
+                Ok(None) => self.end(),
+            }
+        }
+    }
+
+    fn update(&mut self, update: &Update) {
+        if !update.delta.is_empty() {
+            let chunk = self
+                .header
+                .delta_chunk(update.index, &update.delta, self.no_usage());
+            self.push(&chunk);
+        }
+        if let Some(finish) = update.finish {
+            let chunk = self
+                .header
+                .finish_chunk(update.index, finish, self.no_usage());
+            self.push(&chunk);
+        }
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        tracing::warn!(
+            request = self.header.id,
+            "a stream ends early: {}",
+            error.message
+        );
+        self.push(&error.to_json());
+        self.ready.push_back(DONE.to_owned());
+        self.generation = None;
+    }
+
+    fn end(&mut self) {
+        let usage = self.generation.take().map(|generation| generation.usage());
+        if let Some(usage) = usage.filter(|_| self.include_usage) {
+            let chunk = self.header.usage_chunk(usage);
+            self.push(&chunk);
+        }
+        self.ready.push_back(DONE.to_owned());
+    }
+
+    /// With `include_usage` every chunk but the last carries a null.
+    fn no_usage(&self) -> Option<Value> {
+        self.include_usage.then_some(Value::Null)
+    }
+
+    fn push(&mut self, event: &Value) {
+        self.ready.push_back(format!("data: {event}\n\n"));
+    }
+}
