@@ -17,8 +17,6 @@ DATA=$ROOT/.tandem
 . "$HERE/mac.sh"
 # shellcheck source=tests/setup/demo.sh
 . "$HERE/demo.sh"
-# shellcheck source=tests/setup/demo_config.sh
-. "$HERE/demo_config.sh"
 # shellcheck source=tests/setup/checks.sh
 . "$HERE/checks.sh"
 

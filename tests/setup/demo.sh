@@ -59,11 +59,8 @@ demo_pid() {
 }
 
 start_demo() {
-  local port
   mkdir -p "$DEMO"
-  port=$(free_ports 1 8080)
-  write_demo_config "$port"
-  printf '%s\n' "$port" >"$DEMO/port"
+  write_demo_config
   [ ! -f "$DEMO/tandem.log" ] || mv "$DEMO/tandem.log" "$DEMO/tandem.log.before"
   # fd 9 is the lock of this script: the demo outlives it and must not hold it.
   nohup "$TANDEM" supervise --config "$DEMO/tandem.toml" \
@@ -72,19 +69,48 @@ start_demo() {
   say "Started a pair of ranks (process $!, log: $DEMO/tandem.log)."
 }
 
-# free_ports COUNT [PREFERRED]: ports nobody listens on now, the preferred one first if it is free.
+# Two ranks of this machine on loopback, on ports that are free now; all else by default.
+write_demo_config() {
+  local api control ring status
+  # The ring takes a port a rank, one after the other.
+  read -r api control ring _ status < <(free_ports)
+  printf '%s\n' "$api" >"$DEMO/port"
+  cat >"$DEMO/tandem.toml" <<CONFIG
+# Written by \`install.sh demo\`. Every key, with its default, is in config/tandem.toml.
+[node]
+run_dir = "run"
+# Whoever runs the demo owns its files; another user might not reach them.
+user = ""
+[model]
+path = "$MODEL"
+[engine]
+control_port = $control
+ring_port_base = $ring
+[gateway]
+listen = "127.0.0.1:$api"
+[supervise]
+status_listen = "127.0.0.1:$status"
+CONFIG
+}
+
+# free_ports: five ports nobody listens on, 8080 first if it is free, the rest in a row; below 32768,
+# where no system takes ports for outgoing connections.
 free_ports() {
-  "$DATA/venv/bin/python" - "$@" <<'PYTHON'
-import socket, sys
-held, ports = [], [int(p) for p in sys.argv[2:]] + [0] * int(sys.argv[1])
-for port in ports:
-    s = socket.socket()
-    try:
-        s.bind(("127.0.0.1", port))
-    except OSError:
-        continue
-    held.append(s)
-print(*[s.getsockname()[1] for s in held][: int(sys.argv[1])])
+  "$DATA/venv/bin/python" <<'PYTHON'
+import socket
+
+def is_free(port):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+api = next(p for p in range(8080, 8180) if is_free(p))
+row = next(p for p in range(28310, 32000, 10) if all(is_free(p + i) for i in range(4)))
+print(api, *range(row, row + 4))
 PYTHON
 }
 
