@@ -88,6 +88,7 @@ class Ours:
 [node]
 name = "here"
 run_dir = {json.dumps(str(folder / "run"))}
+user = ""
 [model]
 path = {json.dumps(str(MODEL))}
 id = "smollm2"

@@ -17,6 +17,7 @@ CONFIG = """
 [node]
 name = "here"
 run_dir = {folder}
+user = ""
 [model]
 path = {model}
 id = "smollm2"
@@ -37,7 +38,9 @@ listen = "127.0.0.1:{http}"
 {gateway}
 [supervise]
 status_listen = "127.0.0.1:{status}"
-restart_backoff_min_ms = 200
+backoff_min_ms = 200
+restarts_max = 100
+unload_timeout_ms = 5000
 """
 
 
