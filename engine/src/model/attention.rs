@@ -4,14 +4,11 @@ use mlx_rs::fast::ScaledDotProductAttentionMask as Mask;
 use mlx_rs::{Array, fast, ops};
 
 use super::cache::LayerCache;
+use super::cpu;
 use super::linear::{Linear, Norm};
 use super::rope::{Rope, Rotation};
 use crate::EngineError;
 use crate::mlx::{on_metal, slice};
-
-/// Queries that a CPU computes together in prefill: few enough to leave out most hidden scores, many
-/// enough for BLAS.
-const CPU_BLOCK_POSITIONS: usize = 128;
 
 /// One layer's attention. `output` is row-parallel: what `forward` gives is a partial sum.
 pub struct Attention {
@@ -87,56 +84,13 @@ impl Attention {
     ) -> Result<Array, EngineError> {
         let (keys, values) = cache.append(k, v)?;
         let scale = (self.head_dim as f32).powf(-0.5);
-        let positions = q.dim(2);
-        if on_metal() {
-            let mask = (positions > 1).then_some(Mask::Causal);
-            return Ok(fast::scaled_dot_product_attention(
-                q, keys, values, scale, mask, None,
-            )?);
+        if !on_metal() {
+            return cpu::attention(q, &keys, &values, scale);
         }
-        if positions == 1 {
-            // Query heads that share a KV head, as if they were positions: one product for each KV
-            // head instead of one for each query head.
-            let sharing = [
-                1,
-                self.kv_heads,
-                self.query_heads / self.kv_heads,
-                self.head_dim,
-            ];
-            let q = q.reshape(&sharing)?;
-            let mixed = fast::scaled_dot_product_attention(q, keys, values, scale, None, None)?;
-            return Ok(mixed.reshape(&[1, self.query_heads, 1, self.head_dim])?);
-        }
-        self.mix_blocks(q, &keys, &values, scale)
-    }
-
-    /// Causal attention in blocks of queries, each over the keys up to its own end. MLX's CPU back
-    /// end computes all scores, those that the mask then hides too, and its exponential is the
-    /// larger part of a long prefill.
-    fn mix_blocks(
-        &self,
-        q: &Array,
-        keys: &Array,
-        values: &Array,
-        scale: f32,
-    ) -> Result<Array, EngineError> {
-        let (positions, all) = (q.dim(2), keys.dim(2));
-        let mut blocks = Vec::new();
-        for start in (0..positions).step_by(CPU_BLOCK_POSITIONS) {
-            let end = positions.min(start + CPU_BLOCK_POSITIONS as i32);
-            let until = all - positions + end;
-            let part =
-                |x: &Array, from, to| slice(x, &[0, 0, from, 0], &[1, x.dim(1), to, x.dim(3)]);
-            blocks.push(fast::scaled_dot_product_attention(
-                part(q, start, end)?,
-                part(keys, 0, until)?,
-                part(values, 0, until)?,
-                scale,
-                Mask::Causal,
-                None,
-            )?);
-        }
-        Ok(ops::concatenate(&blocks, 2)?)
+        let mask = (q.dim(2) > 1).then_some(Mask::Causal);
+        Ok(fast::scaled_dot_product_attention(
+            q, keys, values, scale, mask, None,
+        )?)
     }
 }
 

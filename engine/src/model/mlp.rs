@@ -2,8 +2,10 @@
 
 use mlx_rs::{Array, ops};
 
+use super::cpu;
 use super::linear::Linear;
 use crate::EngineError;
+use crate::mlx::on_metal;
 
 /// `down(silu(gate(x)) * up(x))` (SwiGLU). `down` is row-parallel: `forward` gives a partial sum.
 pub struct Mlp {
@@ -18,8 +20,12 @@ pub struct Mlp {
 impl Mlp {
     /// `x`: `[batch, positions, hidden]`, the same shape out.
     pub fn forward(&self, x: &Array) -> Result<Array, EngineError> {
-        let gate = self.gate.forward(x)?;
-        let gate = ops::sigmoid(&gate)?.multiply(&gate)?;
-        self.down.forward(&gate.multiply(self.up.forward(x)?)?)
+        let (gate, up) = (self.gate.forward(x)?, self.up.forward(x)?);
+        let gated = if on_metal() {
+            ops::sigmoid(&gate)?.multiply(&gate)?.multiply(&up)?
+        } else {
+            cpu::swiglu(&gate, &up)?
+        };
+        self.down.forward(&gated)
     }
 }

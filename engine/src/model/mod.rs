@@ -3,6 +3,7 @@
 
 pub mod attention;
 pub mod cache;
+mod cpu;
 pub mod decoder;
 pub mod linear;
 pub mod mlp;
