@@ -78,7 +78,10 @@ check_tests() {
 # nextest does not run the examples in doc comments.
 check_doc_tests() { cd "$ROOT" && cargo test --doc --workspace --locked; }
 
-check_python() { cd "$ROOT" && "$DATA/peer/bin/python" -m pytest tests/python; }
+# Ten minutes for one test is a hang; the slowest compares a model's logits in seconds.
+check_python() {
+  cd "$ROOT" && "$DATA/peer/bin/python" -m pytest --timeout 600 tests/python
+}
 
 # counted LOG WORD: the number before WORD in a runner's closing line, 0 if there is none.
 counted() {

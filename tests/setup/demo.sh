@@ -93,7 +93,7 @@ status_listen = "127.0.0.1:$status"
 CONFIG
 }
 
-# free_ports: five ports nobody listens on, 8080 first if it is free, the rest in a row; below 32768,
+# free_ports: five ports nobody listens on, from 8080 and four in a row; all below 32768,
 # where no system takes ports for outgoing connections.
 free_ports() {
   "$DATA/venv/bin/python" <<'PYTHON'

@@ -7,7 +7,12 @@
 
 set_up_toolchain() {
   check_machine
-  debian_packages "$DEBIAN_BUILD $DEBIAN_RUN"
+  PATH="$PATH:$HOME/.cargo/bin"
+  if rust_is_new_enough; then
+    debian_packages "$DEBIAN_BUILD $DEBIAN_RUN"
+  else
+    debian_packages "$DEBIAN_BUILD $DEBIAN_RUN $DEBIAN_RUST"
+  fi
   find_rust
   python_venv
   step mlx-library "$(key "$MLX_WHEEL_SHA256")" "$DATA/mlx/mlx/lib/libmlx.so" \
@@ -34,48 +39,45 @@ check_machine() {
     "use Debian 12, or install by hand: $DEBIAN_BUILD $DEBIAN_RUN, and Rust 1.$RUST_MIN_MINOR"
 }
 
-# debian_packages "NAME..." [STEP]: installs the ones that are missing, and only those.
+# debian_packages "NAME...": installs the ones that are missing, and only those.
 debian_packages() {
-  local name missing="" as_root="" step=${2:-debian-packages} by_hand
+  local name missing="" as_root="" by_hand
   for name in $1; do
     dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null | grep -qx installed ||
       missing="$missing $name"
   done
   if [ -z "$missing" ]; then
-    say "  $step: all there"
+    say "  debian-packages: all there"
     return
   fi
-  by_hand="as root: apt-get update && apt-get install --no-install-recommends -y$missing"
+  by_hand="as root: apt-get update && apt-get install --no-install-recommends$missing"
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null ||
-      fail "$step" "these need root and there is no sudo:$missing" "$by_hand"
+      fail debian-packages "these need root and there is no sudo:$missing" "$by_hand"
     as_root=sudo
     # Asked for here, where the question can be seen, not in the step's log.
-    sudo -v || fail "$step" "sudo was refused" "$by_hand"
+    sudo -v || fail debian-packages "sudo was refused" "$by_hand"
   fi
   APT_AS_ROOT=$as_root APT_MISSING=$missing
-  always "$step" "check the connection to Debian's packages and /etc/apt, then run this again" \
-    apt_install
+  always debian-packages "if the network or /etc/apt is at fault, mend it and run this again; \
+if it would remove packages, decide that yourself, $by_hand" apt_install
 }
 
 apt_install() {
   local -a names
   read -r -a names <<<"$APT_MISSING"
   $APT_AS_ROOT apt-get update -q
+  # What somebody chose (another rustc, say) is not ours to remove.
   $APT_AS_ROOT env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -q -y --no-install-recommends "${names[@]}"
+    apt-get install -q -y --no-install-recommends --no-remove "${names[@]}"
 }
 
 # Puts a cargo that is new enough first on PATH: the user's own, or Debian's.
 find_rust() {
-  PATH="$PATH:$HOME/.cargo/bin"
-  rust_is_new_enough || {
-    debian_packages "$DEBIAN_RUST" debian-rust
-    hash -r
-    PATH="/usr/bin:$PATH"
-    rust_is_new_enough || fail rust "Debian's own Rust is older than 1.$RUST_MIN_MINOR" \
-      "enable Debian's security updates in /etc/apt (rustc-web is there), then run this again"
-  }
+  hash -r
+  rust_is_new_enough || PATH="/usr/bin:$PATH"
+  rust_is_new_enough || fail rust "Debian's own Rust is older than 1.$RUST_MIN_MINOR" \
+    "enable Debian's security updates in /etc/apt (rustc-web is there), then run this again"
   export PATH
   say "  rust: $(rustc --version) ($(command -v cargo))"
   # These would replace the rustflags of .cargo/config.toml and with them MLX's place.
