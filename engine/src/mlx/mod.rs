@@ -8,10 +8,14 @@
 
 mod arrays;
 mod failure;
+#[cfg(target_os = "linux")]
+mod gemv;
 mod group;
 
 pub use arrays::{adopt, slice, slice_update, upload};
 pub use failure::{During, install_error_handler};
+#[cfg(target_os = "linux")]
+pub use gemv::products;
 pub use group::Group;
 
 /// Whether this build of MLX computes on Metal (arrays stay as stored) or on the CPU (see
