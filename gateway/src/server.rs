@@ -14,18 +14,16 @@ use tokio::{
 };
 use tower_service::Service;
 
-use crate::{Settings, stall::StallGuard};
+use crate::{Settings, error::ApiError, stall::StallGuard};
 
 /// After the drain, what is already answered gets this long to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Most time to tell a client that there is no place for it: these connections are not counted.
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Pause after a failed accept: out of file descriptors, mostly, which only time mends.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-
-/// Whole, since at this point nothing else of the server is engaged.
-const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-    retry-after: 2\r\nconnection: close\r\ncontent-length: 145\r\n\r\n";
-const TOO_MANY_BODY: &str = r#"{"error":{"message":"Too many open connections; try again soon.","type":"service_unavailable_error","param":null,"code":"too_many_connections"}}"#;
 
 /// Serves until `drained` ends; then closes all connections as they become idle, and at last.
 pub(crate) async fn serve(
@@ -118,23 +116,18 @@ async fn closing(closed: &mut watch::Receiver<bool>) {
     let _ = closed.wait_for(|closed| *closed).await;
 }
 
-/// Says why, without waiting: an answer this short fits the socket's buffer.
+/// Says why, in an answer short enough to fit the socket's buffer. The request is not read.
 fn turn_away(mut stream: TcpStream) {
+    let reason = "Too many open connections; try again soon.";
+    let body = ApiError::unavailable("too_many_connections", reason)
+        .to_json()
+        .to_string();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+         retry-after: 2\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     tokio::spawn(async move {
-        let text = format!("{TOO_MANY}{TOO_MANY_BODY}");
-        let _ = timeout(Duration::from_secs(1), stream.write_all(text.as_bytes())).await;
+        let _ = timeout(TURN_AWAY_TIMEOUT, stream.write_all(answer.as_bytes())).await;
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_canned_answer_is_as_long_as_it_says() {
-        let says = format!("content-length: {}\r\n", TOO_MANY_BODY.len());
-        assert!(TOO_MANY.contains(&says), "{says}");
-        let body: serde_json::Value = serde_json::from_str(TOO_MANY_BODY).unwrap();
-        assert_eq!(body["error"]["code"], "too_many_connections");
-    }
 }

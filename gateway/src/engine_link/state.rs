@@ -415,3 +415,6 @@ fn refusal(hello: &Hello) -> Option<String> {
     }
     (hello.rank != 0).then(|| format!("rank {} answers where rank 0 should", hello.rank))
 }
+
+#[cfg(test)]
+mod tests;
