@@ -1,1 +1,17 @@
-//! placeholder
+//! Tandem's one executable: every role and the command line, as a library, so that what decides
+//! can be tested without a process.
+//!
+//! ```text
+//!  supervise ─▶ policy::decide ─▶ World ─┬▶ tandem gateway ─▶ tandem_gateway
+//!     └─ status endpoint ◀─ tandem status└▶ tandem rank N  ─▶ tandem_engine
+//! ```
+
+pub mod bench;
+pub mod cli;
+pub mod config;
+pub mod log;
+pub mod policy;
+pub mod role;
+pub mod status;
+pub mod supervise;
+pub mod world;

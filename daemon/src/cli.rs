@@ -1,0 +1,236 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tandem_wire::exit;
+
+use crate::{bench, config, config::Config, log, role, status, supervise, world};
+
+/// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
+#[derive(Parser, Debug)]
+#[command(
+    name = "tandem",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct ConfigPath {
+    /// The config file
+    #[arg(long, value_name = "PATH", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start gateway and ranks, keep them alive, stop them in order on SIGTERM
+    ///
+    /// A second SIGTERM does not wait for running requests. Exit codes: 0 stopped in order,
+    /// 64 bad config, 69 it could not begin (its run directory or status address is taken, the
+    /// model folder is missing).
+    Supervise(ConfigPath),
+    /// Show what the supervisor sees
+    ///
+    /// Exit codes: 0 healthy, 1 degraded (starting or being mended), 2 not serving, 64 bad usage,
+    /// 69 no supervisor answers.
+    Status {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Ask this status endpoint and read no config, such as http://127.0.0.1:52380
+        #[arg(long, conflicts_with = "config")]
+        url: Option<String>,
+        /// Print the status as JSON (schema 1)
+        #[arg(long)]
+        json: bool,
+    },
+    /// Import and inspect models
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Check or show the config
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make an API key
+    Key {
+        #[command(subcommand)]
+        command: Option<KeyCommand>,
+    },
+    /// Measure a server with an OpenAI-compatible API
+    Bench(bench::Options),
+    /// Print the version
+    Version,
+    /// Serve the HTTP API (started by the supervisor)
+    Gateway(ConfigPath),
+    /// Run one share of the model (started by the supervisor)
+    ///
+    /// The supervisor writes the session of the epoch to its standard input.
+    Rank {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Which [[rank]] of the config, from 0
+        #[arg(long, value_name = "N")]
+        rank: u32,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum ModelCommand {
+    /// Import a GGUF file without loss into a model folder
+    Import {
+        /// The GGUF file
+        file: PathBuf,
+        /// Name of the folder; without it the file's
+        #[arg(long)]
+        name: Option<String>,
+        /// Folder that the model's folder is made in
+        #[arg(long = "models", alias = "models-dir", value_name = "DIR", default_value = DEFAULT_MODELS)]
+        models: PathBuf,
+    },
+}
+
+/// Where models are kept unless `--models` says otherwise: beside the default of `model.path`.
+const DEFAULT_MODELS: &str = "/usr/local/var/tandem/models";
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Say what is wrong with a config; exit code 64 if anything is
+    Check(ConfigPath),
+    /// Print the config in force, defaults included, as TOML
+    Show(ConfigPath),
+}
+
+#[derive(Subcommand, Debug)]
+enum KeyCommand {
+    /// Print a new key for a client and its hash for gateway.api_keys (the default)
+    New,
+}
+
+/// Exit code of a supervisor that could not begin (`EX_UNAVAILABLE`).
+const EXIT_UNAVAILABLE: i32 = 69;
+
+/// Runs a command; returns its exit code.
+pub fn run(cli: Cli) -> anyhow::Result<i32> {
+    match cli.command {
+        Command::Supervise(path) => run_supervisor(&path.config),
+        Command::Gateway(path) => with_config(&path.config, role::gateway::run),
+        Command::Rank { config, rank } => {
+            with_config(&config.config, |config| role::rank::run(config, rank))
+        }
+        Command::Status { config, url, json } => {
+            let url = match url {
+                Some(url) => url,
+                None => match load(&config.config) {
+                    Ok(config) => format!("http://{}", config.supervise.status_listen),
+                    Err(code) => return Ok(code),
+                },
+            };
+            Ok(status::show(&url, json).into())
+        }
+        Command::Model(ModelCommand::Import { file, name, models }) => {
+            import(&file, &models, name.as_deref())
+        }
+        Command::Config(ConfigCommand::Check(path)) => Ok(match load(&path.config) {
+            Ok(_) => {
+                println!("{} is fine", path.config.display());
+                exit::OK
+            }
+            Err(code) => code,
+        }),
+        Command::Config(ConfigCommand::Show(path)) => match load(&path.config) {
+            Ok(config) => {
+                print!(
+                    "{}",
+                    toml::to_string_pretty(&config).context("can't print the config")?
+                );
+                Ok(exit::OK)
+            }
+            Err(code) => Ok(code),
+        },
+        Command::Key { .. } => new_key(),
+        Command::Bench(options) => bench::run(&options),
+        Command::Version => {
+            println!("tandem {}", env!("CARGO_PKG_VERSION"));
+            Ok(exit::OK)
+        }
+    }
+}
+
+/// The config, or the exit code after saying what is wrong with it.
+fn load(path: &Path) -> Result<Config, i32> {
+    Config::load(path).map_err(|error| {
+        eprintln!("{:#}", anyhow::Error::new(error));
+        exit::USAGE
+    })
+}
+
+fn with_config(path: &Path, run: impl FnOnce(&Config) -> i32) -> anyhow::Result<i32> {
+    Ok(match load(path) {
+        Ok(config) => {
+            log::start(config.node.log_level, config.node.log_format);
+            run(&config)
+        }
+        Err(code) => code,
+    })
+}
+
+fn run_supervisor(path: &Path) -> anyhow::Result<i32> {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    log::start(config.node.log_level, config.node.log_format);
+    // Two threads: one may wait for a disk while the other answers for the status.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("can't start the supervisor's threads")?;
+    Ok(match runtime.block_on(supervise::run(config, path)) {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            EXIT_UNAVAILABLE
+        }
+    })
+}
+
+fn import(file: &Path, models: &Path, name: Option<&str>) -> anyhow::Result<i32> {
+    match tandem_engine::gguf::import(file, models, name) {
+        Ok(imported) if imported.already_there => {
+            println!(
+                "{} is there already; nothing was changed",
+                imported.dir.display()
+            );
+            Ok(exit::OK)
+        }
+        Ok(imported) => {
+            println!(
+                "{}: {} tensors, {} MiB",
+                imported.dir.display(),
+                imported.tensors,
+                imported.bytes >> 20
+            );
+            Ok(exit::OK)
+        }
+        Err(error) => {
+            eprintln!("{:#}", anyhow::Error::new(error));
+            Ok(exit::MODEL)
+        }
+    }
+}
+
+fn new_key() -> anyhow::Result<i32> {
+    let key = format!("tandem-{}", world::random_hex().context("no random bytes")?);
+    println!("key for the client (shown only here):\n  {key}");
+    println!(
+        "for gateway.api_keys in tandem.toml:\n  \"{}\"",
+        tandem_gateway::hash_api_key(&key)
+    );
+    Ok(exit::OK)
+}

@@ -1,0 +1,319 @@
+//! `tandem.toml`: the one config file. Strict: an unknown key, a wrong type or a value out of range
+//! is refused with its line or key and what it may be, and nothing starts.
+//!
+//! Each section is declared once, by the part that uses it; `config/tandem.toml` shows every key
+//! with its default and the reason for it, and a test keeps the two equal.
+
+mod check;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tandem_engine::settings::{RankPlace, RankSetup};
+
+/// Where the config is looked for unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = if cfg!(target_os = "macos") {
+    "/usr/local/etc/tandem/tandem.toml"
+} else {
+    "/etc/tandem/tandem.toml"
+};
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// This machine.
+    pub node: Node,
+    /// What is served.
+    pub model: Model,
+    /// The processes that share the model, in order; the first is rank 0.
+    pub rank: Vec<Rank>,
+    /// How they compute.
+    pub engine: tandem_engine::Settings,
+    /// The HTTP API.
+    pub gateway: tandem_gateway::Settings,
+    /// Keeping it all alive.
+    pub supervise: Supervise,
+}
+
+/// `[node]`: this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Name of this machine in `[[rank]]` and in the status.
+    pub name: String,
+    /// Folder for sockets, process ids and the supervisor's memory.
+    pub run_dir: PathBuf,
+    /// User that gateway and ranks run as when the supervisor is root; empty keeps root.
+    pub user: String,
+    /// Least severe level that is logged.
+    pub log_level: LogLevel,
+    /// How a line of log looks.
+    pub log_format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// And what may fail soon.
+    Warn,
+    /// And what changed.
+    Info,
+    /// And why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name, as `RUST_LOG` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How a line of log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[model]`: what is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// Folder with config.json, weights and tokeniser.
+    pub path: PathBuf,
+    /// Name that clients ask for; empty takes the folder's name.
+    pub id: String,
+    /// More names that mean the same model.
+    pub aliases: Vec<String>,
+}
+
+impl Model {
+    /// The name the model is served as.
+    pub fn served_id(&self) -> String {
+        if !self.id.is_empty() {
+            return self.id.clone();
+        }
+        self.path
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// `[[rank]]`: one process that holds a share of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rank {
+    /// Name of the machine it runs on.
+    pub node: String,
+    /// IP address that the other ranks reach it at.
+    pub address: IpAddr,
+    /// Its share of heads and columns, relative to the others'.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// `[supervise]`: keeping gateway and ranks alive. All times in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Supervise {
+    /// Address of the status endpoint; loopback only.
+    pub status_listen: SocketAddr,
+    /// Pause before the first restart of something that failed.
+    pub backoff_min_ms: u64,
+    /// The pause doubles with every failure, up to this.
+    pub backoff_max_ms: u64,
+    /// Serving this long without a failure sets the pause back to the least.
+    pub stable_after_ms: u64,
+    /// Most restarts of the ranks in one window; one more and they are held.
+    pub restarts_max: u32,
+    /// Length of that window.
+    pub restart_window_ms: u64,
+    /// Longest time from the start of the ranks until all are ready.
+    pub start_timeout_ms: u64,
+    /// Longest time a rank gets to unload by itself before it is killed.
+    pub unload_timeout_ms: u64,
+    /// Longest time the gateway gets to end running requests after SIGTERM.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let node = Node::default();
+        let rank = Rank {
+            node: node.name.clone(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            weight: 1,
+        };
+        Self {
+            node,
+            model: Model::default(),
+            rank: vec![rank.clone(), rank],
+            engine: tandem_engine::Settings::default(),
+            gateway: tandem_gateway::Settings::default(),
+            supervise: Supervise::default(),
+        }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            name: "local".into(),
+            run_dir: "/var/run/tandem".into(),
+            user: "_tandem".into(),
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            path: "/usr/local/var/tandem/models/default".into(),
+            id: String::new(),
+            aliases: Vec::new(),
+        }
+    }
+}
+
+impl Default for Supervise {
+    fn default() -> Self {
+        Self {
+            status_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 52380)),
+            backoff_min_ms: 500,
+            backoff_max_ms: 60_000,
+            stable_after_ms: 300_000,
+            restarts_max: 10,
+            restart_window_ms: 3_600_000,
+            start_timeout_ms: 600_000,
+            unload_timeout_ms: 30_000,
+            drain_timeout_ms: 35_000,
+        }
+    }
+}
+
+/// Why a config was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read {} (--config names another file)", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not TOML of the right form; the text has line, key and what is allowed.
+    #[error("{}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What, where, and what is allowed.
+        message: String,
+    },
+    /// Values are out of range or contradict each other.
+    #[error("{}:\n  {}", path.display(), problems.join("\n  "))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// One sentence each, with the key.
+        problems: Vec<String>,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file; relative paths in it are taken from its own folder, so that a
+    /// config means the same from wherever it is used.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
+        let mut config = Self::parse(&text).map_err(|message| ConfigError::Parse {
+            path: path.into(),
+            message,
+        })?;
+        let folder = path
+            .canonicalize()
+            .ok()
+            .and_then(|p| p.parent().map(Path::to_path_buf));
+        if let Some(folder) = folder {
+            config.node.run_dir = folder.join(&config.node.run_dir);
+            config.model.path = folder.join(&config.model.path);
+        }
+        let problems = config.problems();
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Invalid {
+                path: path.into(),
+                problems,
+            })
+        }
+    }
+
+    /// Parses without checking values. The error has the line, the key and what is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    }
+
+    /// Unix socket of a rank.
+    pub fn rank_socket(&self, rank: u32) -> PathBuf {
+        self.node.run_dir.join(format!("rank-{rank}.sock"))
+    }
+
+    /// What the rank process of this number is told; `None` if there is no such rank.
+    pub fn rank_setup(&self, rank: u32) -> Option<RankSetup> {
+        self.rank.get(rank as usize)?;
+        let place = |r: &Rank| RankPlace {
+            address: r.address,
+            weight: r.weight,
+        };
+        Some(RankSetup {
+            rank,
+            ranks: self.rank.iter().map(place).collect(),
+            model_dir: self.model.path.clone(),
+            run_dir: self.node.run_dir.clone(),
+            settings: self.engine.clone(),
+        })
+    }
+
+    /// What the gateway process is told.
+    pub fn gateway_setup(&self) -> tandem_gateway::GatewaySetup {
+        tandem_gateway::GatewaySetup {
+            settings: self.gateway.clone(),
+            model_dir: self.model.path.clone(),
+            model_id: self.model.served_id(),
+            aliases: self.model.aliases.clone(),
+            rank_socket: self.rank_socket(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Checks of values that hold without looking at the machine.
+
+use std::collections::BTreeMap;
+
+use tandem_engine::settings::Backend;
+
+use super::Config;
+
+/// Longest path of a Unix socket that every platform takes (104 bytes with its zero on macOS).
+const SOCKET_PATH_BYTES_MAX: usize = 103;
+
+/// Most ranks: MLX's rings and JACCL meshes are that small, and the engine keeps as many ports.
+const RANKS_MAX: usize = 8;
+
+impl Config {
+    /// Everything wrong with the values, one sentence each; empty if they are fine.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        problems.extend(self.engine.validate().err());
+        problems.extend(self.gateway.validate().err());
+        self.check_node(&mut problems);
+        self.check_ranks(&mut problems);
+        self.check_supervise(&mut problems);
+        self.check_ports(&mut problems);
+        problems
+    }
+
+    fn check_node(&self, problems: &mut Vec<String>) {
+        if self.node.name.is_empty() {
+            problems.push("node.name is empty; give this machine a name".into());
+        }
+        let socket = self.rank_socket(RANKS_MAX as u32 - 1);
+        let length = socket.as_os_str().len();
+        if length > SOCKET_PATH_BYTES_MAX {
+            problems.push(format!(
+                "node.run_dir is too long: a socket in it would be {length} bytes long and the \
+                 system takes {SOCKET_PATH_BYTES_MAX}; choose a shorter folder"
+            ));
+        }
+        if self.model.served_id().is_empty() {
+            problems.push("model.id is empty and model.path has no last folder to name it".into());
+        }
+        if self.model.aliases.iter().any(String::is_empty) {
+            problems.push("model.aliases has an empty name; remove it".into());
+        }
+    }
+
+    fn check_ranks(&self, problems: &mut Vec<String>) {
+        let count = self.rank.len();
+        if !(1..=RANKS_MAX).contains(&count) {
+            problems.push(format!(
+                "there are {count} [[rank]] sections; there must be 1 to {RANKS_MAX}"
+            ));
+        }
+        for (index, rank) in self.rank.iter().enumerate() {
+            if rank.node != self.node.name {
+                problems.push(format!(
+                    "rank {index} has node = \"{}\", but the only node here is \"{}\" (node.name); \
+                     all ranks run on this machine",
+                    rank.node, self.node.name
+                ));
+            }
+            if !(1..=1024).contains(&rank.weight) {
+                problems.push(format!(
+                    "rank {index} has weight = {}; it must be from 1 to 1024",
+                    rank.weight
+                ));
+            }
+            if rank.address.is_unspecified() || rank.address.is_multicast() {
+                problems.push(format!(
+                    "rank {index} has address = \"{}\"; it must be an address of its machine, such \
+                     as 127.0.0.1",
+                    rank.address
+                ));
+            }
+        }
+        if self.engine.backend == Backend::Jaccl && count > 1 {
+            problems.push(
+                "engine.backend is \"jaccl\", which joins different Macs, but all ranks run on this \
+                 machine; it must be \"ring\""
+                    .into(),
+            );
+        }
+    }
+
+    fn check_supervise(&self, problems: &mut Vec<String>) {
+        let s = &self.supervise;
+        if !s.status_listen.ip().is_loopback() {
+            problems.push(format!(
+                "supervise.status_listen is {}; it must be on loopback, such as 127.0.0.1:52380, \
+                 because the status asks for no key",
+                s.status_listen
+            ));
+        }
+        let hour_ms = 3_600_000;
+        for (key, value, low, high) in [
+            ("backoff_min_ms", s.backoff_min_ms, 10, 60_000),
+            ("backoff_max_ms", s.backoff_max_ms, 10, hour_ms),
+            ("stable_after_ms", s.stable_after_ms, 1_000, 24 * hour_ms),
+            ("restarts_max", s.restarts_max.into(), 1, 1_000),
+            (
+                "restart_window_ms",
+                s.restart_window_ms,
+                1_000,
+                24 * hour_ms,
+            ),
+            ("start_timeout_ms", s.start_timeout_ms, 1_000, 2 * hour_ms),
+            ("unload_timeout_ms", s.unload_timeout_ms, 1_000, hour_ms),
+            ("drain_timeout_ms", s.drain_timeout_ms, 0, hour_ms),
+        ] {
+            if !(low..=high).contains(&value) {
+                problems.push(format!(
+                    "supervise.{key} is {value}; it must be from {low} to {high}"
+                ));
+            }
+        }
+        if s.backoff_min_ms > s.backoff_max_ms {
+            problems.push(format!(
+                "supervise.backoff_min_ms is {}, more than backoff_max_ms ({})",
+                s.backoff_min_ms, s.backoff_max_ms
+            ));
+        }
+        if s.drain_timeout_ms < self.gateway.drain_timeout_ms {
+            problems.push(format!(
+                "supervise.drain_timeout_ms is {}; it must be at least gateway.drain_timeout_ms \
+                 ({}), or the gateway is killed while it still drains",
+                s.drain_timeout_ms, self.gateway.drain_timeout_ms
+            ));
+        }
+    }
+
+    /// All ranks run on one machine, so no port may be had twice, whatever the address.
+    fn check_ports(&self, problems: &mut Vec<String>) {
+        let ring = u32::from(self.engine.ring_port_base);
+        let mut owners: BTreeMap<u32, String> = BTreeMap::new();
+        let mut claims = vec![
+            (
+                u32::from(self.gateway.listen.port()),
+                "gateway.listen".to_owned(),
+            ),
+            (
+                u32::from(self.supervise.status_listen.port()),
+                "supervise.status_listen".to_owned(),
+            ),
+        ];
+        if self.rank.len() > 1 {
+            claims.push((
+                self.engine.control_port.into(),
+                "engine.control_port".to_owned(),
+            ));
+            for rank in 0..self.rank.len() as u32 {
+                claims.push((ring + rank, format!("engine.ring_port_base plus {rank}")));
+            }
+        }
+        for (port, key) in claims {
+            if port == 0 {
+                problems.push(format!("{key} has port 0; give it a fixed port"));
+            } else if let Some(other) = owners.get(&port) {
+                problems.push(format!(
+                    "{key} has port {port}, but so has {other}; change one"
+                ));
+            } else {
+                owners.insert(port, key);
+            }
+        }
+    }
+}

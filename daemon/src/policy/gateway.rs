@@ -1,0 +1,152 @@
+//! The gateway: it outlives the ranks, and restarts on its own.
+//!
+//! ```text
+//!   Down ──start──▶ Up ──ended──▶ Backoff ──▶ Up        Stopping ──gone──▶ Stopped (or Down)
+//!    │              │   └─restart can't help─▶ Held        ▲
+//!    └─ one of an earlier supervisor runs ─────────────────┤
+//!                   └─ SIGTERM ────────────────────────────┘
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Moment, Observation, Process, State, backoff_ms};
+use crate::config::Config;
+
+/// How long the gateway may still take once it is not to be waited for, in milliseconds: time to
+/// send its clients an error.
+const HASTE_MS: u64 = 2_000;
+
+/// Where the gateway is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// Not started yet.
+    Down,
+    /// Started.
+    Up {
+        /// When, since boot.
+        since_ms: u64,
+    },
+    /// It ended; the next start waits.
+    Backoff {
+        /// When it starts, since boot.
+        until_ms: u64,
+    },
+    /// Asked to end.
+    Stopping {
+        /// When it is killed, since boot.
+        deadline_ms: u64,
+    },
+    /// It ended in a way that starting again can't mend.
+    Held {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Ended because the supervisor ends.
+    Stopped,
+}
+
+impl Phase {
+    /// One word, for people and the status.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Up { .. } => "up",
+            Self::Backoff { .. } => "backoff",
+            Self::Stopping { .. } => "stopping",
+            Self::Held { .. } => "held",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One turn of the machine.
+pub(super) fn step(
+    config: &Config,
+    state: &mut State,
+    seen: &Observation,
+    now: Moment,
+    actions: &mut Vec<Action>,
+) {
+    let supervise = &config.supervise;
+    let draining = state.draining_since_ms.is_some();
+    let hasty = draining && (seen.terminations > 1 || ranks_are_lost(state));
+    let stop_within = |ms: u64| Phase::Stopping {
+        deadline_ms: now.boot_ms.saturating_add(ms),
+    };
+
+    let next = match (state.gateway.clone(), &seen.gateway.process) {
+        (Phase::Down | Phase::Held { .. } | Phase::Backoff { .. }, Process::Running { .. }) => {
+            stop_within(supervise.drain_timeout_ms)
+        }
+        (Phase::Down | Phase::Held { .. } | Phase::Backoff { .. }, _) if draining => Phase::Stopped,
+        (Phase::Down, _) => Phase::Up {
+            since_ms: now.boot_ms,
+        },
+        (Phase::Backoff { until_ms }, _) if now.boot_ms >= until_ms => Phase::Up {
+            since_ms: now.boot_ms,
+        },
+        (Phase::Up { .. }, Process::Running { .. }) if draining => {
+            stop_within(supervise.drain_timeout_ms)
+        }
+        (Phase::Up { .. }, _) if draining => Phase::Stopped,
+        (Phase::Up { .. }, Process::Ended { how, .. }) if how.is_retryable() => {
+            state.gateway_failures = state.gateway_failures.saturating_add(1);
+            let pause_ms = backoff_ms(supervise, state.gateway_failures);
+            Phase::Backoff {
+                until_ms: now.boot_ms.saturating_add(pause_ms),
+            }
+        }
+        (Phase::Up { .. }, Process::Ended { how, .. }) => Phase::Held {
+            reason: format!(
+                "gateway: {how}; starting again can't help. Mend it, then restart the supervisor"
+            ),
+        },
+        (Phase::Stopping { deadline_ms }, Process::Running { .. }) if hasty => {
+            let hasty_ms = now.boot_ms.saturating_add(HASTE_MS);
+            Phase::Stopping {
+                deadline_ms: deadline_ms.min(hasty_ms),
+            }
+        }
+        (Phase::Stopping { .. }, Process::Never | Process::Ended { .. }) => {
+            if draining {
+                Phase::Stopped
+            } else {
+                Phase::Down
+            }
+        }
+        (phase, _) => phase,
+    };
+    let starts = matches!(next, Phase::Up { .. }) && !matches!(state.gateway, Phase::Up { .. });
+    state.gateway = next;
+
+    match &state.gateway {
+        // `Never` while it should be up: the start was not done, so it is asked for again.
+        Phase::Up { .. } if starts || seen.gateway.process == Process::Never => {
+            actions.push(Action::StartGateway);
+        }
+        Phase::Up { since_ms }
+            if now.boot_ms.saturating_sub(*since_ms) >= supervise.stable_after_ms =>
+        {
+            state.gateway_failures = 0;
+        }
+        Phase::Stopping { deadline_ms } if seen.gateway.process.is_running() => {
+            let overdue = now.boot_ms >= *deadline_ms;
+            actions.push(if overdue {
+                Action::KillGateway
+            } else {
+                Action::StopGateway
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Whether no rank will ever answer what the gateway still waits for.
+fn ranks_are_lost(state: &State) -> bool {
+    use super::gang::Phase as Gang;
+    matches!(
+        state.gang,
+        Gang::Drained | Gang::Held { .. } | Gang::Stopping { .. }
+    )
+}

@@ -1,0 +1,4 @@
+//! The processes that the supervisor starts.
+
+pub mod gateway;
+pub mod rank;

@@ -1,0 +1,177 @@
+//! What is known of the children, shared between the tasks that learn it and the turn that reads it.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
+use tandem_wire::{Phase, ToRank, Vitals};
+use tokio::sync::{Notify, mpsc};
+
+use crate::policy::{Ended, Process};
+
+/// One child.
+pub(super) struct Child {
+    pub(super) process: Process,
+    /// Phase of a rank whose socket is connected.
+    pub(super) phase: Option<Phase>,
+    pub(super) vitals: Option<Vitals>,
+    /// To a connected rank.
+    pub(super) orders: Option<mpsc::Sender<ToRank>>,
+    /// Whether it was asked to end by each way: asking again would only fill its queue.
+    pub(super) told_to_unload: bool,
+    pub(super) sent_term: bool,
+}
+
+impl Child {
+    pub(super) const fn of(process: Process) -> Self {
+        Self {
+            process,
+            phase: None,
+            vitals: None,
+            orders: None,
+            told_to_unload: false,
+            sent_term: false,
+        }
+    }
+
+    /// The process id, while it runs.
+    pub(super) const fn pid(&self) -> Option<u32> {
+        match self.process {
+            Process::Running { pid, .. } => Some(pid),
+            _ => None,
+        }
+    }
+
+    /// Asks for an orderly end: over the socket if it is connected, else by SIGTERM.
+    pub(super) fn ask_to_end(&mut self) {
+        if let Some(orders) = &self.orders {
+            self.told_to_unload |= !self.told_to_unload && orders.try_send(ToRank::Unload).is_ok();
+        }
+        if !self.told_to_unload && !self.sent_term {
+            self.sent_term = true;
+            self.signal(Signal::SIGTERM);
+        }
+    }
+
+    /// Sends a signal; SIGKILL goes to the whole process group.
+    pub(super) fn signal(&self, signal: Signal) {
+        let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) else {
+            return;
+        };
+        let pid = Pid::from_raw(pid);
+        // It may have ended just now; then the next observation says so.
+        let _ = match signal {
+            Signal::SIGKILL => killpg(pid, signal).or_else(|_| kill(pid, signal)),
+            signal => kill(pid, signal),
+        };
+    }
+}
+
+/// All that the tasks learn.
+pub(super) struct Facts {
+    pub(super) ranks: Vec<Child>,
+    pub(super) gateway: Child,
+    /// What the gateway's `/health` said, and when.
+    pub(super) ready: Option<(bool, Instant)>,
+    pub(super) terminations: u32,
+}
+
+/// Which child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Gateway,
+    Rank(u32),
+}
+
+impl Who {
+    /// The name of its files in the run directory.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Gateway => "gateway".into(),
+            Self::Rank(rank) => format!("rank-{rank}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Gateway => write!(f, "gateway"),
+            Self::Rank(rank) => write!(f, "rank {rank}"),
+        }
+    }
+}
+
+impl Facts {
+    pub(super) fn child(&mut self, who: Who) -> Option<&mut Child> {
+        match who {
+            Who::Gateway => Some(&mut self.gateway),
+            Who::Rank(rank) => self.ranks.get_mut(rank as usize),
+        }
+    }
+}
+
+/// The facts, and who waits for them to change.
+#[derive(Clone)]
+pub(super) struct Shared {
+    facts: Arc<Mutex<Facts>>,
+    changed: Arc<Notify>,
+}
+
+impl Shared {
+    pub(super) fn new(ranks: usize) -> Self {
+        let facts = Facts {
+            ranks: (0..ranks).map(|_| Child::of(Process::Never)).collect(),
+            gateway: Child::of(Process::Never),
+            ready: None,
+            terminations: 0,
+        };
+        Self {
+            facts: Arc::new(Mutex::new(facts)),
+            changed: Arc::default(),
+        }
+    }
+
+    /// The facts as they are. A panic aborts the process, so a poisoned lock can't be met.
+    pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the facts and wakes the turn.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts());
+        self.changed.notify_one();
+    }
+
+    /// Changes a child's facts if it still is the process of this id.
+    pub(super) fn change_child(&self, who: Who, pid: u32, change: impl FnOnce(&mut Child)) {
+        self.change(|facts| {
+            if let Some(child) = facts.child(who).filter(|child| child.pid() == Some(pid)) {
+                change(child);
+            }
+        });
+    }
+
+    /// Whether a child still is the process of this id.
+    pub(super) fn is_running(&self, who: Who, pid: u32) -> bool {
+        self.facts().child(who).and_then(|child| child.pid()) == Some(pid)
+    }
+
+    pub(super) fn ended(&self, who: Who, pid: u32, how: Ended) {
+        self.change_child(who, pid, |child| {
+            if let Process::Running { epoch, .. } = child.process {
+                *child = Child::of(Process::Ended { epoch, how });
+            }
+        });
+    }
+
+    /// Resolves when the facts have changed since it last did.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}

@@ -1,0 +1,178 @@
+//! Starting a child: its arguments, its whole environment, its user, its secret.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use nix::unistd::User;
+use tandem_engine::settings::Backend;
+use tandem_wire::Session;
+
+use super::{child::Who, run_dir::create_anew};
+use crate::{config::Config, log};
+
+/// What all children are started with.
+pub(super) struct Launcher {
+    /// This executable.
+    pub(super) executable: PathBuf,
+    /// The config file, whole path.
+    pub(super) config_path: PathBuf,
+    pub(super) run_dir: PathBuf,
+    pub(super) user: Option<User>,
+}
+
+impl Launcher {
+    /// The command of a child, complete but for its standard input.
+    pub(super) fn command(&self, config: &Config, who: Who) -> Command {
+        let mut command = Command::new(&self.executable);
+        match who {
+            Who::Gateway => command.arg("gateway"),
+            Who::Rank(rank) => command.arg("rank").arg("--rank").arg(rank.to_string()),
+        };
+        command.arg("--config").arg(&self.config_path);
+        // The whole environment: what this process was started with says nothing about what a
+        // child needs, and launchd's differs from a shell's.
+        command.env_clear();
+        command
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", &self.run_dir);
+        command
+            .env("RUST_LOG", log::filter(config.node.log_level))
+            .env(log::SUPERVISED, "1");
+        if let Who::Rank(rank) = who {
+            let threads = threads_per_rank(config.rank.len()).to_string();
+            command
+                .env("OPENBLAS_NUM_THREADS", &threads)
+                .env("OMP_NUM_THREADS", &threads);
+            if config.rank.len() > 1 && config.engine.backend == Backend::Ring {
+                command.env("MLX_RANK", rank.to_string());
+                command.env("MLX_HOSTFILE", self.hosts_path());
+            }
+        }
+        command.current_dir(&self.run_dir).process_group(0);
+        if let Some(user) = &self.user {
+            // With a user given, the standard library also drops the supplementary groups.
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn hosts_path(&self) -> PathBuf {
+        self.run_dir.join("hosts.json")
+    }
+
+    /// Writes where each rank listens for the ring, in MLX's form: `[["127.0.0.1:52320"], …]`.
+    pub(super) fn write_hosts(&self, config: &Config) -> io::Result<()> {
+        let base = config.engine.ring_port_base;
+        let hosts: Vec<[String; 1]> = (0_u16..)
+            .zip(&config.rank)
+            .map(|(n, rank)| [std::net::SocketAddr::new(rank.address, base + n).to_string()])
+            .collect();
+        create_anew(&self.hosts_path())?.write_all(&serde_json::to_vec(&hosts)?)
+    }
+
+    /// Notes a child's process id and epoch, so that a later supervisor finds it.
+    pub(super) fn note_pid(&self, who: Who, pid: u32, epoch: u64) -> io::Result<()> {
+        writeln!(create_anew(&pid_path(&self.run_dir, who))?, "{pid} {epoch}")
+    }
+}
+
+/// Where a child's process id is noted.
+pub(super) fn pid_path(run_dir: &Path, who: Who) -> PathBuf {
+    run_dir.join(format!("{}.pid", who.name()))
+}
+
+/// Threads of a rank's linear algebra: ranks that share cores must not fight for them.
+fn threads_per_rank(ranks: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / ranks.max(1)).max(1)
+}
+
+/// The session of a new epoch, with a key from the system's random source.
+pub(super) fn new_session(epoch: u64) -> io::Result<Session> {
+    Ok(Session {
+        epoch,
+        control_key: random_hex()?,
+    })
+}
+
+/// 32 random bytes in hex.
+pub fn random_hex() -> io::Result<String> {
+    let mut bytes = [0_u8; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn launcher(run_dir: &Path) -> Launcher {
+        Launcher {
+            executable: "/bin/tandem".into(),
+            config_path: "/etc/t.toml".into(),
+            run_dir: run_dir.into(),
+            user: None,
+        }
+    }
+
+    #[test]
+    fn a_rank_gets_its_place_in_the_ring_and_nothing_secret() {
+        let config = Config::default();
+        let command = launcher(Path::new("/run/t")).command(&config, Who::Rank(1));
+        let arguments: Vec<_> = command.get_args().map(|a| a.to_str().unwrap()).collect();
+        assert_eq!(
+            arguments,
+            ["rank", "--rank", "1", "--config", "/etc/t.toml"]
+        );
+        let environment: BTreeMap<_, _> = command
+            .get_envs()
+            .filter_map(|(k, v)| Some((k.to_str()?, v?.to_str()?.to_owned())))
+            .collect();
+        assert_eq!(environment["MLX_RANK"], "1");
+        assert_eq!(environment["MLX_HOSTFILE"], "/run/t/hosts.json");
+        assert!(environment["OPENBLAS_NUM_THREADS"].parse::<u32>().unwrap() >= 1);
+        assert!(
+            !environment.keys().any(|key| key.contains("KEY")),
+            "{environment:?}"
+        );
+    }
+
+    #[test]
+    fn one_rank_alone_forms_no_ring() {
+        let config = Config {
+            rank: Config::default().rank[..1].to_vec(),
+            ..Config::default()
+        };
+        let command = launcher(Path::new("/run/t")).command(&config, Who::Rank(0));
+        assert!(!command.get_envs().any(|(key, _)| key == "MLX_RANK"));
+    }
+
+    #[test]
+    fn hosts_are_in_the_form_that_mlx_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        launcher(folder.path())
+            .write_hosts(&Config::default())
+            .unwrap();
+        let text = std::fs::read_to_string(folder.path().join("hosts.json")).unwrap();
+        assert_eq!(text, r#"[["127.0.0.1:52320"],["127.0.0.1:52321"]]"#);
+    }
+
+    #[test]
+    fn every_epoch_has_its_own_key() {
+        let (one, two) = (new_session(1).unwrap(), new_session(2).unwrap());
+        assert_eq!(one.control_key.len(), 64);
+        assert_ne!(one.control_key, two.control_key);
+        assert!(
+            !format!("{one:?}").contains(&one.control_key),
+            "keys stay out of logs"
+        );
+    }
+}
