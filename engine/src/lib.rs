@@ -12,7 +12,9 @@
 //! What the engine does not know: HTTP, text, tokenisers, chat templates, users. It takes token ids
 //! and gives token ids.
 
+pub mod affinity;
 pub mod checkpoint;
+pub mod control;
 pub mod error;
 pub mod execute;
 mod expand;
@@ -21,11 +23,15 @@ pub mod load;
 pub mod mlx;
 pub mod model;
 pub mod model_config;
+pub mod rank;
+mod role;
 pub mod sample;
+pub mod schedule;
 pub mod settings;
 pub mod shard;
 pub mod start;
 pub mod step;
 
 pub use error::EngineError;
+pub use role::run_rank;
 pub use settings::Settings;

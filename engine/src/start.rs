@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use tandem_wire::{ModelCard, Phase};
 
-use crate::EngineError;
 use crate::checkpoint::Checkpoint;
 use crate::execute::MlxExecutor;
 use crate::load::Loader;
@@ -16,6 +15,7 @@ use crate::sample::Vocabulary;
 use crate::settings::RankSetup;
 use crate::shard::ShardPlan;
 use crate::step::Loaded;
+use crate::{EngineError, affinity};
 
 /// A model folder whose headers are read and checked; no weight is.
 pub struct ModelFiles {
@@ -40,6 +40,7 @@ pub fn start(
     files: &ModelFiles,
     phase: &dyn Fn(Phase),
 ) -> Result<MlxExecutor, EngineError> {
+    affinity::pin(setup);
     install_error_handler();
     let ModelFiles { checkpoint, config } = files;
     let weights: Vec<u32> = setup.ranks.iter().map(|place| place.weight).collect();

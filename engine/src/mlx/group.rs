@@ -36,6 +36,8 @@ impl Group {
         super::install_error_handler();
         let name = CString::new(backend.name())
             .map_err(|_| EngineError::Software("a back end's name holds NUL".to_owned()))?;
+        #[cfg(target_os = "linux")]
+        let sockets_before = super::ring_sockets::open_sockets();
         // SAFETY: `name` outlives the call, which fills in the handle that `drop` frees.
         let (status, handle) = unsafe {
             let mut handle = mlx_sys::mlx_distributed_group_new();
@@ -66,6 +68,11 @@ impl Group {
                 "MLX formed rank {formed_rank} of {formed_size} where rank {rank} of {size} is \
                  configured"
             )));
+        }
+        #[cfg(target_os = "linux")]
+        if backend == Backend::Ring {
+            let waiting = super::ring_sockets::make_waiting(&sockets_before);
+            tracing::debug!(waiting, "the ring's sockets wait in the kernel");
         }
         group.rank = rank;
         group.size = size;

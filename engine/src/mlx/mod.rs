@@ -11,6 +11,8 @@ mod failure;
 #[cfg(target_os = "linux")]
 mod gemv;
 mod group;
+#[cfg(target_os = "linux")]
+mod ring_sockets;
 
 pub use arrays::{adopt, slice, slice_update, upload};
 pub use failure::{During, install_error_handler};
