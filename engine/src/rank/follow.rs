@@ -14,8 +14,9 @@ use crate::step::{Execute, Step};
 
 /// The loop's state; dropped, executor and all, on the thread that runs it.
 pub(super) struct Follow<E: Execute> {
-    executor: E,
+    // Before the executor, so that it is dropped first: its arrays are of the executor's group.
     in_flight: VecDeque<(u64, E::Pending)>,
+    executor: E,
     last_seq: u64,
     digest: Digest,
     gang: Arc<Follower>,

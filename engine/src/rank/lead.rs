@@ -27,9 +27,10 @@ const COMMANDS_PER_STEP: usize = 32;
 
 /// The loop's state; dropped, executor and all, on the thread that runs it.
 pub(super) struct Lead<E: Execute> {
+    // Before the executor, so that it is dropped first: its arrays are of the executor's group.
+    in_flight: VecDeque<(u64, E::Pending)>,
     executor: E,
     scheduler: Scheduler,
-    in_flight: VecDeque<(u64, E::Pending)>,
     digest: Digest,
     progress: Option<Progress>,
     warm_up_end: Option<FromRank>,
@@ -133,7 +134,8 @@ impl<E: Execute> Lead<E> {
                 };
                 self.obey(command);
             }
-            if self.turn()? {
+            // Again after the drain, which may have taken what was to wake this thread below.
+            if self.turn()? || !self.is_serving() {
                 continue;
             }
             match self.inbox.recv() {

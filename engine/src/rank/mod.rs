@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A native call can't be interrupted: MLX's ring waits for a lost peer without end. So the engine
-//! thread is asked to stop and given [`ENGINE_GRACE`] to reach the border of a step and drop its
+//! thread is asked to stop and given `ENGINE_GRACE` to reach the border of a step and drop its
 //! arrays; if it does not, the process ends without it.
 
 mod follow;
@@ -52,8 +52,8 @@ const WATCH_PERIOD: Duration = Duration::from_millis(100);
 /// forms MLX's group, tells [`Phase::Loading`], and loads the shard. `parity` is what it knows of
 /// the model that must be equal on all ranks, as `(name, content)`.
 ///
-/// Returns `Ok` after an orderly unload. After an error the caller exits with
-/// [`EngineError::exit_code`]. Where the engine thread can't be ended, the process exits from here,
+/// Returns `Ok` after an orderly unload. After an error the caller logs it and exits with its
+/// [`EngineError::exit_code`], best by [`exit_at_once`]. Where the engine thread can't be ended, the process exits from here,
 /// with that same code and without running destructors.
 pub fn run<E, S>(
     setup: RankSetup,
@@ -93,13 +93,15 @@ where
             return Ok(());
         }
         Err(error) => {
-            log(&error);
             server.close();
             return Err(error);
         }
     };
     let step_timeout_ms = setup.settings.step_timeout_ms;
-    spawn_engine(setup, inbox, start, &gang, &server, &shared)?;
+    if let Err(error) = spawn_engine(setup, inbox, start, &gang, &server, &shared) {
+        server.close();
+        return Err(error);
+    }
     let main = Main {
         incidents,
         gang,
@@ -240,7 +242,6 @@ impl Main {
     /// Ends the gang, this rank with it.
     fn fail(self, error: EngineError, engine_ended: bool) -> Result<(), EngineError> {
         let error = self.better_evidence(error);
-        log(&error);
         self.shared.close();
         self.shared.stop();
         if let Gang::Leader(leader) = &self.gang {
@@ -252,6 +253,8 @@ impl Main {
         });
         let engine_ended = engine_ended || self.wait_engine();
         if !engine_ended {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(cause, "{error}");
             self.end_without_engine(error.exit_code());
         }
         self.server.close();
@@ -297,12 +300,12 @@ impl Main {
             "the engine thread is stuck; the process ends without it"
         );
         self.server.close();
-        signal_hook::low_level::exit(code)
+        exit_at_once(code)
     }
 }
 
-fn log(error: &EngineError) {
-    let code = error.exit_code();
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    tracing::error!(code, meaning = exit::meaning(code), cause, "{error}");
+/// Ends the process without running destructors or `atexit` handlers. For after [`run`] too: those
+/// of MLX join threads of its own, which after a fault may wait for a lost peer for ever.
+pub fn exit_at_once(code: i32) -> ! {
+    signal_hook::low_level::exit(code)
 }

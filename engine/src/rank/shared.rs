@@ -59,7 +59,7 @@ pub(super) struct Shared {
     closing: AtomicBool,
     /// MLX's group is formed too, and loading has begun.
     formed: AtomicBool,
-    incidents: Mutex<Sender<Incident>>,
+    incidents: Sender<Incident>,
     pub(super) inbox: SyncSender<Command>,
 }
 
@@ -71,14 +71,14 @@ impl Shared {
             unload: Arc::default(),
             closing: AtomicBool::new(false),
             formed: AtomicBool::new(false),
-            incidents: Mutex::new(incidents),
+            incidents,
             inbox,
         }
     }
 
     pub(super) fn tell(&self, incident: Incident) {
         // The main thread listens as long as there is anything to decide.
-        let _ = lock(&self.incidents).send(incident);
+        let _ = self.incidents.send(incident);
     }
 
     /// A link ended. After the log's end that is as it should be.
