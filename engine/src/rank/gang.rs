@@ -88,7 +88,7 @@ impl Gang {
 /// that rank's own, and for this one a lost peer.
 fn aborted(rank: u32, abort: Abort) -> EngineError {
     if abort.code == exit::INTEGRITY {
-        return EngineError::Integrity(abort.reason);
+        return EngineError::Integrity(format!("rank {rank} found: {}", abort.reason));
     }
     let meaning = exit::meaning(abort.code);
     EngineError::PeerLost {

@@ -53,8 +53,8 @@ const WATCH_PERIOD: Duration = Duration::from_millis(100);
 /// the model that must be equal on all ranks, as `(name, content)`.
 ///
 /// Returns `Ok` after an orderly unload. After an error the caller logs it and exits with its
-/// [`EngineError::exit_code`], best by [`exit_at_once`]. Where the engine thread can't be ended, the process exits from here,
-/// with that same code and without running destructors.
+/// [`EngineError::exit_code`], best by [`exit_at_once`]. Where the engine thread can't be ended, the
+/// process exits from here, with that same code and without running destructors.
 pub fn run<E, S>(
     setup: RankSetup,
     session: Session,
