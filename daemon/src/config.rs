@@ -153,6 +153,8 @@ pub struct Supervise {
     pub restart_window_ms: u64,
     /// Longest time from the start of the ranks until all are ready.
     pub start_timeout_ms: u64,
+    /// Longest time a ready rank may leave the supervisor's questions unanswered.
+    pub silence_timeout_ms: u64,
     /// Longest time a rank gets to unload by itself before it is killed.
     pub unload_timeout_ms: u64,
     /// Longest time the gateway gets to end running requests after SIGTERM.
@@ -210,6 +212,7 @@ impl Default for Supervise {
             restarts_max: 10,
             restart_window_ms: 3_600_000,
             start_timeout_ms: 600_000,
+            silence_timeout_ms: 30_000,
             unload_timeout_ms: 30_000,
             drain_timeout_ms: 35_000,
         }

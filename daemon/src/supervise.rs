@@ -55,7 +55,7 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
             info!("all is stopped");
             return Ok(());
         }
-        let _ = tokio::time::timeout(TURN_PERIOD, changed).await;
+        let _ = tokio::time::timeout(turns.idle(&mut world), changed).await;
         tokio::time::sleep(TURN_PAUSE).await;
     }
 }
@@ -81,6 +81,16 @@ impl Turns {
     /// Goes on from this state.
     pub const fn new(state: State) -> Self {
         Self { state, saved: None }
+    }
+
+    /// How long the next turn may wait if nothing changes: until the next deadline, at most
+    /// [`TURN_PERIOD`].
+    fn idle(&self, world: &mut impl World) -> Duration {
+        let now_ms = world.now().boot_ms;
+        let until = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(now_ms));
+        self.state
+            .next_deadline_ms()
+            .map_or(TURN_PERIOD, |at_ms| until(at_ms).min(TURN_PERIOD))
     }
 
     /// Observe, decide, save, act. Returns what to publish and whether all is done. While the state

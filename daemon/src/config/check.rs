@@ -105,6 +105,7 @@ impl Config {
                 24 * hour_ms,
             ),
             ("start_timeout_ms", s.start_timeout_ms, 1_000, 2 * hour_ms),
+            ("silence_timeout_ms", s.silence_timeout_ms, 1_000, hour_ms),
             ("unload_timeout_ms", s.unload_timeout_ms, 1_000, hour_ms),
             ("drain_timeout_ms", s.drain_timeout_ms, 0, hour_ms),
         ] {

@@ -167,6 +167,8 @@ pub(super) fn step(
     let draining = state.draining_since_ms.is_some();
     let may_stop = draining && may_stop_ranks(config, state, seen, now);
 
+    let silent = silent_for(state, seen, now);
+
     let next = match (state.gang.clone(), look) {
         // Whatever runs while nothing should is an earlier supervisor's, whatever its epoch.
         (Phase::Backoff { .. } | Phase::Idle, _) if any_running => stopping(StopCause::Stale),
@@ -192,6 +194,12 @@ pub(super) fn step(
                 "not ready within start_timeout_ms ({limit})"
             )))
         }
+        (Phase::Serving, Look::Rising) if silent >= Some(supervise.silence_timeout_ms) => {
+            let limit = supervise.silence_timeout_ms;
+            stopping(StopCause::Failed(format!(
+                "a rank said nothing for {limit} ms"
+            )))
+        }
         (Phase::Serving, Look::Unstarted) => stopping(StopCause::Stale),
 
         (Phase::Stopping { cause, .. }, Look::Gone | Look::Unstarted) => {
@@ -204,6 +212,19 @@ pub(super) fn step(
         state.gang_since_ms = now.boot_ms;
     }
     act(config, state, seen, now, actions);
+}
+
+/// For how long a rank that runs in a serving gang has said nothing, in milliseconds. One that dies
+/// or falls silent alone is noticed by its peers; this is for when there are none, or all hang.
+fn silent_for(state: &mut State, seen: &Observation, now: Moment) -> Option<u64> {
+    let silent = |rank: &super::RankSeen| rank.process.is_running() && rank.phase.is_none();
+    if state.gang == Phase::Serving && seen.ranks.iter().any(silent) {
+        let since_ms = *state.silent_since_ms.get_or_insert(now.boot_ms);
+        Some(now.boot_ms.saturating_sub(since_ms))
+    } else {
+        state.silent_since_ms = None;
+        None
+    }
 }
 
 /// Whether the ranks may go: when no gateway needs them, or it is not waited for any more.

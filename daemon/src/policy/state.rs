@@ -24,6 +24,8 @@ pub struct State {
     pub gang: gang::Phase,
     /// When `gang` was entered, since boot.
     pub gang_since_ms: u64,
+    /// Since when a rank of a serving gang has said nothing, since boot.
+    pub silent_since_ms: Option<u64>,
     /// Failures of the ranks in a row.
     pub gang_failures: u32,
     /// When the ranks were restarted after a failure, since boot, within the last window.
@@ -62,6 +64,7 @@ impl State {
             epoch: 0,
             gang: gang::Phase::Idle,
             gang_since_ms: 0,
+            silent_since_ms: None,
             gang_failures: 0,
             restarts_ms: Vec::new(),
             last_failure: None,
@@ -88,11 +91,29 @@ impl State {
         };
         Self {
             gang,
+            silent_since_ms: None,
             gateway: gateway::Phase::Down,
             gateway_failures: 0,
             draining_since_ms: None,
             ..self
         }
+    }
+
+    /// When something is to happen even if nothing is observed, since boot.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let ranks = match self.gang {
+            gang::Phase::Backoff { until_ms } => Some(until_ms),
+            gang::Phase::Starting { deadline_ms } | gang::Phase::Stopping { deadline_ms, .. } => {
+                Some(deadline_ms)
+            }
+            _ => None,
+        };
+        let gateway = match self.gateway {
+            gateway::Phase::Backoff { until_ms } => Some(until_ms),
+            gateway::Phase::Stopping { deadline_ms } => Some(deadline_ms),
+            _ => None,
+        };
+        ranks.into_iter().chain(gateway).min()
     }
 
     /// Remembers a killed rank once.

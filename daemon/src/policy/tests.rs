@@ -1,1 +1,484 @@
+//! Every row: where the machine is and what is seen; then where it goes and what it does.
 
+use tandem_wire::exit;
+
+use super::{Action::*, gang::StopCause, *};
+use crate::policy::gang::Phase as Gang;
+use crate::policy::gateway::Phase as Gateway;
+
+const EPOCH: u64 = 5;
+const NOW: u64 = 1_000_000;
+
+fn config() -> Config {
+    Config::default()
+}
+
+fn at(boot_ms: u64) -> Moment {
+    Moment {
+        boot_ms,
+        wall_ms: 0,
+    }
+}
+
+fn state(gang: Gang) -> State {
+    State {
+        epoch: EPOCH,
+        gang,
+        gang_since_ms: NOW - 1_000,
+        gateway: Gateway::Up { since_ms: NOW },
+        ..State::new("boot")
+    }
+}
+
+fn running(epoch: u64, phase: tandem_wire::Phase) -> RankSeen {
+    let process = Process::Running { pid: 100, epoch };
+    RankSeen {
+        process,
+        phase: Some(phase),
+        vitals: None,
+    }
+}
+
+fn ended(epoch: u64, how: Ended) -> RankSeen {
+    RankSeen {
+        process: Process::Ended { epoch, how },
+        phase: None,
+        vitals: None,
+    }
+}
+
+fn never() -> RankSeen {
+    RankSeen {
+        process: Process::Never,
+        phase: None,
+        vitals: None,
+    }
+}
+
+fn ready() -> RankSeen {
+    running(EPOCH, tandem_wire::Phase::Ready)
+}
+
+fn loading() -> RankSeen {
+    running(EPOCH, tandem_wire::Phase::Loading)
+}
+
+fn lost(code: i32) -> RankSeen {
+    ended(EPOCH, Ended::Code(code))
+}
+
+fn killed() -> RankSeen {
+    ended(EPOCH, Ended::Signal(9))
+}
+
+fn seen(ranks: [RankSeen; 2]) -> Observation {
+    let process = Process::Running { pid: 200, epoch: 0 };
+    let gateway = GatewaySeen {
+        process,
+        ready: Reading::Known {
+            value: true,
+            age_ms: 10,
+        },
+    };
+    Observation {
+        ranks: ranks.into(),
+        gateway,
+        terminations: 0,
+    }
+}
+
+fn starting() -> Gang {
+    Gang::Starting {
+        deadline_ms: NOW + 1_000,
+    }
+}
+
+fn late(gang: Gang) -> Gang {
+    match gang {
+        Gang::Starting { .. } => Gang::Starting { deadline_ms: NOW },
+        Gang::Stopping { cause, .. } => Gang::Stopping {
+            deadline_ms: NOW,
+            cause,
+        },
+        other => other,
+    }
+}
+
+fn stopping(why: &str) -> Gang {
+    Gang::Stopping {
+        deadline_ms: NOW + 1_000,
+        cause: StopCause::Failed(why.into()),
+    }
+}
+
+fn clearing() -> Gang {
+    Gang::Stopping {
+        deadline_ms: NOW + 1_000,
+        cause: StopCause::Stale,
+    }
+}
+
+fn held() -> Gang {
+    Gang::Held { reason: "r".into() }
+}
+
+#[test]
+fn the_ranks_go_where_the_drawing_says() {
+    let unload_both = vec![UnloadRank { rank: 0 }, UnloadRank { rank: 1 }];
+    let start = |epoch| vec![StartGang { epoch }];
+    let none = Vec::new;
+    let soon = Gang::Backoff { until_ms: NOW + 1 };
+    let due = Gang::Backoff { until_ms: NOW };
+    let old = || running(EPOCH - 1, tandem_wire::Phase::Ready);
+    let newer = || running(EPOCH + 3, tandem_wire::Phase::Ready);
+    let rows: Vec<(Gang, [RankSeen; 2], &str, Vec<Action>)> = vec![
+        // Start.
+        (Gang::Idle, [never(), never()], "starting", start(6)),
+        (Gang::Idle, [lost(0), killed()], "starting", start(6)),
+        (
+            Gang::Idle,
+            [never(), ended(9, Ended::Unseen)],
+            "starting",
+            start(10),
+        ),
+        (starting(), [never(), never()], "starting", start(5)),
+        (
+            starting(),
+            [ended(4, Ended::Code(0)), never()],
+            "starting",
+            start(5),
+        ),
+        (starting(), [loading(), loading()], "starting", none()),
+        (starting(), [ready(), loading()], "starting", none()),
+        (starting(), [ready(), ready()], "serving", none()),
+        (
+            late(starting()),
+            [ready(), loading()],
+            "stopping",
+            unload_both.clone(),
+        ),
+        // A rank is lost: the others unload, none is killed.
+        (
+            starting(),
+            [killed(), loading()],
+            "stopping",
+            vec![UnloadRank { rank: 1 }],
+        ),
+        (
+            Gang::Serving,
+            [ready(), killed()],
+            "stopping",
+            vec![UnloadRank { rank: 0 }],
+        ),
+        (Gang::Serving, [lost(82), killed()], "stopping", none()),
+        (Gang::Serving, [ready(), ready()], "serving", none()),
+        // A rank that is only silent is not lost: its peers know better, by its progress.
+        (
+            Gang::Serving,
+            [
+                ready(),
+                RankSeen {
+                    phase: None,
+                    ..ready()
+                },
+            ],
+            "serving",
+            none(),
+        ),
+        // Stopping waits for all, and kills only after the deadline.
+        (
+            stopping("x"),
+            [ready(), ready()],
+            "stopping",
+            unload_both.clone(),
+        ),
+        (
+            late(stopping("x")),
+            [lost(0), ready()],
+            "stopping",
+            vec![KillRank { rank: 1 }],
+        ),
+        (stopping("x"), [lost(0), lost(82)], "backoff", none()),
+        // Only the culprit's code counts, even if it came last.
+        (stopping("x"), [lost(82), lost(exit::MODEL)], "held", none()),
+        (stopping("x"), [lost(exit::USAGE), lost(0)], "held", none()),
+        (soon.clone(), [lost(0), killed()], "backoff", none()),
+        (due, [lost(0), killed()], "starting", start(6)),
+        // Whatever an earlier supervisor left is cleared first, whatever its epoch.
+        (
+            Gang::Idle,
+            [ready(), ready()],
+            "stopping",
+            unload_both.clone(),
+        ),
+        (
+            Gang::Idle,
+            [old(), never()],
+            "stopping",
+            vec![UnloadRank { rank: 0 }],
+        ),
+        (
+            Gang::Idle,
+            [never(), newer()],
+            "stopping",
+            vec![UnloadRank { rank: 1 }],
+        ),
+        (
+            soon,
+            [never(), old()],
+            "stopping",
+            vec![UnloadRank { rank: 1 }],
+        ),
+        (Gang::Serving, [old(), ready()], "stopping", unload_both),
+        (
+            clearing(),
+            [ended(3, Ended::Unseen), never()],
+            "idle",
+            none(),
+        ),
+        (
+            late(clearing()),
+            [old(), never()],
+            "stopping",
+            vec![KillRank { rank: 0 }],
+        ),
+        // Held stays held.
+        (held(), [lost(65), lost(82)], "held", none()),
+        (
+            held(),
+            [ready(), never()],
+            "held",
+            vec![UnloadRank { rank: 0 }],
+        ),
+    ];
+    for (gang, ranks, phase, actions) in rows {
+        let described = format!("{gang:?} {ranks:?}");
+        let decision = decide(&config(), &state(gang), &seen(ranks), at(NOW));
+        assert_eq!(decision.state.gang.name(), phase, "{described}");
+        assert_eq!(decision.actions, actions, "{described}");
+        assert_eq!(decision.status.phase, phase);
+    }
+}
+
+#[test]
+fn the_gateway_is_kept_up_on_its_own() {
+    let up = || Gateway::Up { since_ms: NOW - 10 };
+    let soon = || Gateway::Backoff { until_ms: NOW + 1 };
+    let due = || Gateway::Backoff { until_ms: NOW };
+    let asked = || Gateway::Stopping {
+        deadline_ms: NOW + 10,
+    };
+    let overdue = || Gateway::Stopping { deadline_ms: NOW };
+    let runs = || Process::Running { pid: 9, epoch: 0 };
+    let gone = |how| Process::Ended { epoch: 0, how };
+    let crash = || gone(Ended::Signal(6));
+    let rows: Vec<(Gateway, Process, bool, &str, Vec<Action>)> = vec![
+        (
+            Gateway::Down,
+            Process::Never,
+            false,
+            "up",
+            vec![StartGateway],
+        ),
+        (Gateway::Down, runs(), false, "stopping", vec![StopGateway]),
+        (up(), Process::Never, false, "up", vec![StartGateway]),
+        (up(), runs(), false, "up", vec![]),
+        (up(), crash(), false, "backoff", vec![]),
+        (up(), gone(Ended::Code(exit::OK)), false, "backoff", vec![]),
+        (
+            up(),
+            gone(Ended::NotStarted("no file".into())),
+            false,
+            "backoff",
+            vec![],
+        ),
+        (up(), gone(Ended::Code(exit::MODEL)), false, "held", vec![]),
+        (soon(), crash(), false, "backoff", vec![]),
+        (due(), crash(), false, "up", vec![StartGateway]),
+        (asked(), runs(), false, "stopping", vec![StopGateway]),
+        (overdue(), runs(), false, "stopping", vec![KillGateway]),
+        (asked(), gone(Ended::Unseen), false, "down", vec![]),
+        // While the supervisor ends.
+        (up(), runs(), true, "stopping", vec![StopGateway]),
+        (up(), crash(), true, "stopped", vec![]),
+        (soon(), crash(), true, "stopped", vec![]),
+        (Gateway::Down, Process::Never, true, "stopped", vec![]),
+        (asked(), gone(Ended::Code(0)), true, "stopped", vec![]),
+    ];
+    for (gateway, process, draining, phase, expected) in rows {
+        let described = format!("{gateway:?} {process:?} draining: {draining}");
+        let state = State {
+            gateway,
+            ..state(Gang::Serving)
+        };
+        let mut seen = seen([ready(), ready()]);
+        seen.gateway.process = process;
+        seen.terminations = draining.into();
+        let decision = decide(&config(), &state, &seen, at(NOW));
+        assert_eq!(decision.state.gateway.name(), phase, "{described}");
+        let of_gateway = |a: &Action| matches!(a, StartGateway | StopGateway | KillGateway);
+        let actions: Vec<_> = decision.actions.into_iter().filter(of_gateway).collect();
+        assert_eq!(actions, expected, "{described}");
+    }
+}
+
+#[test]
+fn an_end_waits_for_running_requests_then_unloads_then_exits() {
+    let config = config();
+    let mut seen = seen([ready(), ready()]);
+    seen.terminations = 1;
+    let one = decide(&config, &state(Gang::Serving), &seen, at(NOW));
+    assert_eq!(
+        one.actions,
+        [StopGateway],
+        "the ranks still serve what runs"
+    );
+    let two = decide(&config, &one.state, &seen, at(NOW + 20_000));
+    assert_eq!(two.actions, [StopGateway]);
+    seen.gateway.process = Process::Ended {
+        epoch: 0,
+        how: Ended::Code(0),
+    };
+    let three = decide(&config, &two.state, &seen, at(NOW + 21_000));
+    assert_eq!(
+        three.actions,
+        [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }]
+    );
+    seen.ranks = vec![lost(0), lost(0)];
+    let four = decide(&config, &three.state, &seen, at(NOW + 22_000));
+    assert_eq!(four.actions, [Exit]);
+    let next = four.state.resumed("boot");
+    assert_eq!(
+        (next.gang, next.epoch, next.draining_since_ms),
+        (Gang::Idle, EPOCH, None)
+    );
+}
+
+#[test]
+fn a_second_request_to_end_does_not_wait_for_requests() {
+    let config = config();
+    let mut seen = seen([ready(), ready()]);
+    seen.terminations = 2;
+    let one = decide(&config, &state(Gang::Serving), &seen, at(NOW));
+    let unload = [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }];
+    assert_eq!(one.actions, [[StopGateway].as_slice(), &unload].concat());
+    let two = decide(&config, &one.state, &seen, at(NOW + 2_500));
+    let three = decide(&config, &two.state, &seen, at(NOW + 5_000));
+    assert!(three.actions.contains(&KillGateway), "{:?}", three.actions);
+    assert!(
+        !three.actions.contains(&KillRank { rank: 0 }),
+        "ranks get all of their time"
+    );
+}
+
+#[test]
+fn failures_wait_longer_and_longer_until_the_budget_is_spent() {
+    let mut config = config();
+    config.supervise.restarts_max = 4;
+    let mut now = NOW;
+    let mut state = state(Gang::Serving);
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        state.gang = stopping("x");
+        state = decide(&config, &state, &seen([killed(), lost(82)]), at(now)).state;
+        let Gang::Backoff { until_ms } = state.gang else {
+            panic!("{:?}", state.gang)
+        };
+        pauses.push(until_ms - now);
+        now = until_ms;
+    }
+    assert_eq!(pauses, [500, 1_000, 2_000, 4_000]);
+    state.gang = stopping("x");
+    let held = decide(&config, &state, &seen([killed(), lost(82)]), at(now));
+    let Gang::Held { reason } = &held.state.gang else {
+        panic!("{:?}", held.state.gang)
+    };
+    assert!(reason.contains("4 restarts"), "{reason}");
+    assert_eq!(held.status.health, Health::NotServing);
+    assert!(
+        matches!(held.state.clone().resumed("boot").gang, Gang::Held { .. }),
+        "crash"
+    );
+    assert_eq!(held.state.resumed("next boot").gang, Gang::Idle);
+
+    // The same failures, spread over more than the window, are no reason to give up.
+    let later = at(now + config.supervise.restart_window_ms);
+    let again = decide(&config, &state, &seen([killed(), lost(82)]), later).state;
+    assert_eq!((again.gang.name(), again.restarts_ms.len()), ("backoff", 1));
+}
+
+#[test]
+fn serving_for_long_forgets_failures() {
+    let config = config();
+    let mut state = State {
+        gang_failures: 6,
+        ..state(Gang::Serving)
+    };
+    let stable = state.gang_since_ms + config.supervise.stable_after_ms;
+    state = decide(&config, &state, &seen([ready(), ready()]), at(stable - 1)).state;
+    assert_eq!(state.gang_failures, 6);
+    state = decide(&config, &state, &seen([ready(), ready()]), at(stable)).state;
+    assert_eq!(state.gang_failures, 0);
+}
+
+#[test]
+fn a_gang_that_says_nothing_is_restarted_in_the_end() {
+    let config = config();
+    let silent = || {
+        seen([
+            RankSeen {
+                phase: None,
+                ..ready()
+            },
+            ready(),
+        ])
+    };
+    let one = decide(&config, &state(Gang::Serving), &silent(), at(NOW)).state;
+    let spoke = decide(&config, &one, &seen([ready(), ready()]), at(NOW + 20_000)).state;
+    let still = decide(&config, &spoke, &silent(), at(NOW + 30_000)).state;
+    assert_eq!(still.gang.name(), "serving", "it spoke in between");
+    let stopped = decide(&config, &still, &silent(), at(NOW + 60_000)).state;
+    assert_eq!(stopped.gang.name(), "stopping");
+}
+
+#[test]
+fn a_killed_rank_is_remembered_once() {
+    let config = config();
+    let mut state = state(late(stopping("x")));
+    for turn in 0..3 {
+        state = decide(&config, &state, &seen([ready(), lost(0)]), at(NOW + turn)).state;
+    }
+    assert_eq!(state.suspected_leaks.len(), 1);
+    assert_eq!(
+        (state.suspected_leaks[0].rank, state.suspected_leaks[0].pid),
+        (0, 100)
+    );
+}
+
+#[test]
+fn healthy_is_only_what_is_known_to_serve() {
+    let cases: [(fn(&mut Observation), Health); 5] = [
+        (|_| {}, Health::Healthy),
+        (
+            |seen| seen.gateway.ready = Reading::Unknown,
+            Health::Degraded,
+        ),
+        (
+            |seen| {
+                seen.gateway.ready = Reading::Known {
+                    value: true,
+                    age_ms: 60_000,
+                }
+            },
+            Health::Degraded,
+        ),
+        (|seen| seen.ranks[1].phase = None, Health::Degraded),
+        (|seen| seen.terminations = 1, Health::NotServing),
+    ];
+    for (change, expected) in cases {
+        let mut seen = seen([ready(), ready()]);
+        change(&mut seen);
+        let status = decide(&config(), &state(Gang::Serving), &seen, at(NOW)).status;
+        assert_eq!(status.health, expected, "{seen:?}");
+    }
+}

@@ -25,6 +25,10 @@ const VITALS_PERIOD: Duration = Duration::from_secs(1);
 /// How long `Hello` may take: it is the first thing that a rank sends.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest silence of a rank: it answers for its vitals once a second, whatever it computes. Then the
+/// connection counts as lost, and so does what was known of the rank.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Orders that may wait to be sent. One unload is all that is ever sent by the turn.
 const ORDERS_MAX: usize = 4;
 
@@ -70,7 +74,10 @@ async fn serve(shared: &Shared, rank: u32, pid: u32, stream: UnixStream) -> Stri
 async fn listen(shared: &Shared, rank: u32, pid: u32, mut reader: OwnedReadHalf) -> String {
     let who = Who::Rank(rank);
     loop {
-        match read(&mut reader).await {
+        let Ok(message) = timeout(SILENCE_TIMEOUT, read(&mut reader)).await else {
+            return "it does not answer".into();
+        };
+        match message {
             Ok(FromRank::Phase { phase, .. }) => {
                 shared.change_child(who, pid, |child| child.phase = Some(phase));
             }

@@ -128,6 +128,9 @@ impl RealWorld {
             Ok(line)
         });
         for rank in 0..self.config.rank.len() as u32 {
+            // Nobody listens on it any more; the new rank may be another user than the old one was,
+            // who could not remove it.
+            let _ = std::fs::remove_file(self.socket(rank));
             match &line {
                 Ok(line) => self.start(Who::Rank(rank), epoch, line),
                 Err(error) => self.not_started(Who::Rank(rank), epoch, error),

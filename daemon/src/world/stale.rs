@@ -91,7 +91,7 @@ mod tests {
         let mut child = std::process::Command::new("sh")
             .args([
                 "-c",
-                "read line",
+                "echo up; read line",
                 "tandem",
                 "rank",
                 "--rank",
@@ -100,7 +100,15 @@ mod tests {
             ])
             .arg(&config)
             .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
             .spawn()
+            .unwrap();
+        // Its arguments can be read once it runs, which may be a little after the spawn returns.
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_exact(&mut [0; 3])
             .unwrap();
         let note = format!("{} 9\n", child.id());
         std::fs::write(folder.path().join("rank-1.pid"), &note).unwrap();

@@ -1,0 +1,173 @@
+//! The executable's own surface: what it prints and how it exits.
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+fn tandem(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn write(folder: &Path, text: &str) -> String {
+    let file = folder.join("tandem.toml");
+    std::fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_config_is_checked_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/tandem.toml");
+    let fine = tandem(&["config", "check", "--config", shipped]);
+    assert_eq!(fine.status.code(), Some(0), "{}", err(&fine));
+
+    let shown = tandem(&["config", "show", "--config", shipped]);
+    let again = write(folder.path(), &out(&shown));
+    let shown_again = tandem(&["config", "show", "--config", &again]);
+    assert_eq!(out(&shown), out(&shown_again), "what is shown is a config");
+}
+
+#[test]
+fn a_bad_config_is_refused_with_where_and_what() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, parts) in [
+        (
+            "[supervise]\nbackof_min_ms = 1\n",
+            ["line 2", "backoff_min_ms"],
+        ),
+        (
+            "[engine]\nmax_active = \"many\"\n",
+            ["line 2", "max_active"],
+        ),
+        (
+            "[gateway]\nlisten = \"0.0.0.0:80\"\n",
+            ["gateway.listen", "api_keys"],
+        ),
+        (
+            "[supervise]\nstatus_listen = \"10.0.0.1:80\"\n",
+            ["status_listen", "loopback"],
+        ),
+        ("nonsense", ["line 1", "tandem.toml"]),
+    ] {
+        let file = write(folder.path(), text);
+        for command in [
+            &["config", "check"][..],
+            &["supervise"],
+            &["gateway"],
+            &["status"],
+        ] {
+            let refused = tandem(&[command, &["--config", &file]].concat());
+            assert_eq!(refused.status.code(), Some(64), "{command:?} {text}");
+            for part in parts {
+                assert!(
+                    err(&refused).contains(part),
+                    "{part} is not in: {}",
+                    err(&refused)
+                );
+            }
+        }
+    }
+    let missing = tandem(&["config", "check", "--config", "/nowhere/tandem.toml"]);
+    assert_eq!(missing.status.code(), Some(64));
+    assert!(
+        err(&missing).contains("/nowhere/tandem.toml"),
+        "{}",
+        err(&missing)
+    );
+}
+
+#[test]
+fn a_supervisor_without_a_model_says_how_to_get_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(
+        folder.path(),
+        "[node]\nuser = \"\"\nrun_dir = \"run\"\n[model]\npath = \"m\"",
+    );
+    let refused = tandem(&["supervise", "--config", &file]);
+    assert_eq!(refused.status.code(), Some(69));
+    assert!(
+        err(&refused).contains("tandem model import"),
+        "{}",
+        err(&refused)
+    );
+}
+
+#[test]
+fn a_rank_needs_its_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "");
+    let refused = tandem(&["rank", "--rank", "0", "--config", &file]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(
+        err(&refused).contains("tandem supervise"),
+        "{}",
+        err(&refused)
+    );
+    let unknown = tandem(&["rank", "--rank", "7", "--config", &file]);
+    assert_eq!(unknown.status.code(), Some(64));
+    assert!(
+        err(&unknown).contains("2 [[rank]] sections"),
+        "{}",
+        err(&unknown)
+    );
+}
+
+#[test]
+fn no_supervisor_is_its_own_exit_code() {
+    // A port of our own that nobody listens on: it is bound here, but does not accept.
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", held.local_addr().unwrap());
+    drop(held);
+    let unreachable = tandem(&["status", "--url", &url]);
+    assert_eq!(unreachable.status.code(), Some(69), "{}", err(&unreachable));
+    assert!(err(&unreachable).contains(&url));
+    assert_eq!(tandem(&["status", "--colour"]).status.code(), Some(64));
+}
+
+#[test]
+fn a_new_key_is_accepted_by_the_config_and_never_twice_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = out(&tandem(&["key", "new"]));
+    assert_ne!(printed, out(&tandem(&["key"])));
+    let hash = printed
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("\"sha256:"))
+        .unwrap();
+    let file = write(folder.path(), &format!("[gateway]\napi_keys = [{hash}]\n"));
+    let fine = tandem(&["config", "check", "--config", &file]);
+    assert_eq!(fine.status.code(), Some(0), "{}", err(&fine));
+}
+
+#[test]
+fn every_command_has_help() {
+    for command in [
+        &["supervise"][..],
+        &["status"],
+        &["model", "import"],
+        &["config", "check"],
+        &["config", "show"],
+        &["key", "new"],
+        &["bench"],
+        &["version"],
+        &["gateway"],
+        &["rank"],
+    ] {
+        let help = tandem(&[command, &["--help"]].concat());
+        assert_eq!(help.status.code(), Some(0), "{command:?}");
+        assert!(out(&help).contains("Usage: tandem"), "{command:?}");
+    }
+}
