@@ -137,7 +137,12 @@ impl MlxExecutor {
         let mut batch = self.take(&step.decode)?;
         let mut logits = Vec::with_capacity(2);
         if !batch.is_empty() {
-            logits.push(self.decode(&mut batch)?);
+            let block = self.decode(&mut batch)?;
+            // All ranks must issue the same collectives in the same order. In one forward pass each
+            // needs the one before it, but MLX may order two independent passes of one evaluation
+            // differently on each rank: so each pass is handed over before the next is built.
+            transforms::async_eval([&block])?;
+            logits.push(block);
         }
         let mut unfinished = None;
         if let Some(piece) = &step.prefill {
@@ -252,3 +257,6 @@ fn read(slot: u32, choice: &Choice) -> Result<Sampled, EngineError> {
         top,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,12 @@ use crate::settings::RankSetup;
 use crate::start::{ModelFiles, start};
 use crate::{EngineError, rank};
 
-/// Runs a rank until it is told to unload or can't go on; gives the process's exit code, whose
-/// meaning is in [`tandem_wire::exit`].
+/// Runs a rank until it is told to unload; gives the process's exit code then. Where it can't go on,
+/// logs why and ends the process with that error's code. Codes: [`tandem_wire::exit`].
 pub fn run_rank(setup: RankSetup, session: Session) -> i32 {
-    let (rank, epoch) = (setup.rank, session.epoch);
+    let (number, epoch) = (setup.rank, session.epoch);
     let outcome = ModelFiles::open(&setup.model_dir).and_then(|files| {
-        let parity = parity(&setup, &files);
+        let parity = parity(&files);
         rank::run(setup, session, parity, move |setup, phase| start(setup, &files, phase))
     });
     match outcome {
@@ -20,34 +20,26 @@ pub fn run_rank(setup: RankSetup, session: Session) -> i32 {
         Err(error) => {
             let code = error.exit_code();
             let cause = chain(&error);
-            tracing::error!(rank, epoch, code, meaning = exit::meaning(code), "{cause}");
-            code
+            tracing::error!(rank = number, epoch, code, meaning = exit::meaning(code), "{cause}");
+            rank::exit_at_once(code)
         }
     }
 }
 
-/// What must be the same on all ranks, by name: two ranks of different models or splits would
+/// What of the model must be the same on all ranks, by name: two ranks of different models would
 /// compute nonsense together, or wait for each other for ever.
-fn parity(setup: &RankSetup, files: &ModelFiles) -> Vec<(String, Vec<u8>)> {
+fn parity(files: &ModelFiles) -> Vec<(String, Vec<u8>)> {
     let mut tensors = Sha256::new();
     for name in files.checkpoint.names() {
         if let Some(info) = files.checkpoint.tensor(name) {
             tensors.update(format!("{name} {} {:?}\n", info.dtype.name(), info.shape));
         }
     }
-    let settings = &setup.settings;
-    let weights: Vec<u32> = setup.ranks.iter().map(|place| place.weight).collect();
-    [
-        ("tandem's version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("the model's config.json", files.checkpoint.config().to_string()),
-        ("rank weights", format!("{weights:?}")),
-        ("engine.backend", settings.backend.name().to_owned()),
-        ("engine.cpu_expand", settings.cpu_expand.to_string()),
+    let config = files.checkpoint.config().to_string().into_bytes();
+    vec![
+        ("the model's config.json".to_owned(), config),
+        ("the model's tensors".to_owned(), tensors.finalize().to_vec()),
     ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.into_bytes()))
-    .chain([("the model's tensors".to_owned(), tensors.finalize().to_vec())])
-    .collect()
 }
 
 fn chain(error: &EngineError) -> String {
