@@ -10,6 +10,11 @@ use super::failure::last_message;
 use crate::EngineError;
 use crate::settings::Backend;
 
+/// The largest gather that MLX's ring sends one way round: from 2 * 256 KiB it sends both ways on
+/// both sockets, and each turn of a socket's thread then waits for the other direction first (see
+/// `ring_sockets`). One way, a socket only sends or only receives and never waits in vain.
+const MOST_ONE_WAY_BYTES: usize = 2 * 256 * 1024 - 1;
+
 /// A group of `size` ranks, of which this process is `rank`. All members must issue the same
 /// collectives in the same order.
 ///
@@ -97,12 +102,26 @@ impl Group {
     /// rendezvous and saves no bytes when there are only two.
     pub fn all_sum(&self, x: &Array) -> Result<Array, EngineError> {
         if self.size == 2 && self.backend == Backend::Ring {
-            let mut shape = vec![2];
-            shape.extend_from_slice(x.shape());
-            let both = self.all_gather(&x.reshape(&[1, -1])?)?.reshape(&shape)?;
-            return Ok(both.sum_axis(0, false)?);
+            return self.sum_of_two(x);
         }
         self.collective(x, mlx_sys::mlx_distributed_all_sum, "all_sum")
+    }
+
+    fn sum_of_two(&self, x: &Array) -> Result<Array, EngineError> {
+        let flat = x.reshape(&[1, -1])?;
+        let width = x.nbytes() / x.size().max(1);
+        let piece = (MOST_ONE_WAY_BYTES / width.max(1)) as i32;
+        let mut sums = Vec::new();
+        for start in (0..flat.dim(1)).step_by(piece as usize) {
+            let stop = flat.dim(1).min(start.saturating_add(piece));
+            let part = super::slice(&flat, &[0, start], &[1, stop])?;
+            sums.push(self.all_gather(&part)?.sum_axis(0, false)?);
+        }
+        let sum = match sums.as_slice() {
+            [whole] => whole.reshape(x.shape()),
+            _ => mlx_rs::ops::concatenate(&sums, 0)?.reshape(x.shape()),
+        };
+        Ok(sum?)
     }
 
     /// Every rank's `x`, joined along axis 0 in order of rank. Not for a JACCL ring (two or more
