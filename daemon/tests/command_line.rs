@@ -1,5 +1,7 @@
 //! The executable's own surface: what it prints and how it exits.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
+
 use std::{
     path::Path,
     process::{Command, Output, Stdio},

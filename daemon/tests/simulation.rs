@@ -2,6 +2,8 @@
 //! hang, start slowly or exit for good, a disk that is full at times, a supervisor that is killed
 //! between saving and acting. First safety while faults go on, then liveness once they stop.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
+
 use std::collections::BTreeMap;
 
 use tandem::{
@@ -86,11 +88,6 @@ impl Fake {
         }
     }
 
-    fn pid(&mut self) -> u32 {
-        self.next_pid += 1;
-        self.next_pid
-    }
-
     fn end(&mut self, rank: usize, how: Ended) {
         if let Process::Running { epoch, .. } = self.ranks[rank].process {
             self.log.push(format!(
@@ -140,6 +137,39 @@ impl Fake {
         }
     }
 
+    /// Some of the ranks may fail to start.
+    fn start_gang(&mut self, epoch: u64) {
+        assert_eq!(
+            self.saved.as_ref().map(|s| s.epoch),
+            Some(epoch),
+            "a start before its save"
+        );
+        assert!(
+            self.ranks.iter().all(|r| !r.process.is_running()),
+            "started over ranks"
+        );
+        self.starts.push(epoch);
+        for rank in 0..self.ranks.len() {
+            self.next_pid += 1;
+            let pid = self.next_pid;
+            let process = if self.faults && self.dice.once_in(20) {
+                Process::Ended {
+                    epoch,
+                    how: Ended::NotStarted("no memory".into()),
+                }
+            } else {
+                Process::Running { pid, epoch }
+            };
+            let ready_at = self.now + self.dice.roll() % 20_000;
+            self.ranks[rank] = Rank {
+                process,
+                ready_at,
+                asked_at: None,
+                hangs: false,
+            };
+        }
+    }
+
     fn is_safe(&self) -> Result<(), String> {
         let mut alive = BTreeMap::new();
         for rank in &self.ranks {
@@ -169,7 +199,7 @@ impl World for Fake {
         let now = self.now;
         let seen = |rank: &Rank| RankSeen {
             process: rank.process.clone(),
-            phase: (rank.process.is_running() && !rank.hangs).then(|| {
+            phase: (rank.process.is_running() && !rank.hangs).then_some({
                 if now >= rank.ready_at {
                     Phase::Ready
                 } else {
@@ -209,36 +239,7 @@ impl World for Fake {
         self.log.push(format!("{} {action:?}", self.now));
         let saved = self.saved.as_ref();
         match *action {
-            Action::StartGang { epoch } => {
-                assert_eq!(
-                    saved.map(|s| s.epoch),
-                    Some(epoch),
-                    "a start before its save"
-                );
-                assert!(
-                    self.ranks.iter().all(|r| !r.process.is_running()),
-                    "started over ranks"
-                );
-                self.starts.push(epoch);
-                for rank in 0..self.ranks.len() {
-                    let pid = self.pid();
-                    let process = if self.faults && self.dice.once_in(20) {
-                        Process::Ended {
-                            epoch,
-                            how: Ended::NotStarted("no memory".into()),
-                        }
-                    } else {
-                        Process::Running { pid, epoch }
-                    };
-                    let ready_at = self.now + self.dice.roll() % 20_000;
-                    self.ranks[rank] = Rank {
-                        process,
-                        ready_at,
-                        asked_at: None,
-                        hangs: false,
-                    };
-                }
-            }
+            Action::StartGang { epoch } => self.start_gang(epoch),
             Action::UnloadRank { rank } => {
                 let now = self.now;
                 self.ranks[rank as usize].asked_at.get_or_insert(now);
@@ -258,10 +259,7 @@ impl World for Fake {
             }
             Action::StartGateway => {
                 assert!(!self.gateway.is_running(), "two gateways");
-                self.gateway = Process::Running {
-                    pid: self.pid(),
-                    epoch: 0,
-                };
+                self.gateway = Process::Running { pid: 1, epoch: 0 };
             }
             Action::StopGateway | Action::KillGateway => {
                 if self.gateway.is_running() {

@@ -119,14 +119,24 @@ pub(super) fn step(
     };
     let starts = matches!(next, Phase::Up { .. }) && !matches!(state.gateway, Phase::Up { .. });
     state.gateway = next;
+    // `Never` while it should be up: the start was not done, so it is asked for again.
+    let absent = starts || seen.gateway.process == Process::Never;
+    act(config, state, seen, now, absent, actions);
+}
 
+/// What the phase wants done, again on every turn until it is seen.
+fn act(
+    config: &Config,
+    state: &mut State,
+    seen: &Observation,
+    now: Moment,
+    absent: bool,
+    actions: &mut Vec<Action>,
+) {
     match &state.gateway {
-        // `Never` while it should be up: the start was not done, so it is asked for again.
-        Phase::Up { .. } if starts || seen.gateway.process == Process::Never => {
-            actions.push(Action::StartGateway);
-        }
+        Phase::Up { .. } if absent => actions.push(Action::StartGateway),
         Phase::Up { since_ms }
-            if now.boot_ms.saturating_sub(*since_ms) >= supervise.stable_after_ms =>
+            if now.boot_ms.saturating_sub(*since_ms) >= config.supervise.stable_after_ms =>
         {
             state.gateway_failures = 0;
         }

@@ -6,6 +6,8 @@ use super::{Action::*, gang::StopCause, *};
 use crate::policy::gang::Phase as Gang;
 use crate::policy::gateway::Phase as Gateway;
 
+mod ending;
+
 const EPOCH: u64 = 5;
 const NOW: u64 = 1_000_000;
 
@@ -122,16 +124,39 @@ fn held() -> Gang {
     Gang::Held { reason: "r".into() }
 }
 
+type Row = (Gang, [RankSeen; 2], &'static str, Vec<Action>);
+
+fn unload_both() -> Vec<Action> {
+    vec![UnloadRank { rank: 0 }, UnloadRank { rank: 1 }]
+}
+
+fn old() -> RankSeen {
+    running(EPOCH - 1, tandem_wire::Phase::Ready)
+}
+
+fn newer() -> RankSeen {
+    running(EPOCH + 3, tandem_wire::Phase::Ready)
+}
+
+fn backoff(until_ms: u64) -> Gang {
+    Gang::Backoff { until_ms }
+}
+
+fn check(rows: Vec<Row>) {
+    for (gang, ranks, phase, actions) in rows {
+        let described = format!("{gang:?} {ranks:?}");
+        let decision = decide(&config(), &state(gang), &seen(ranks), at(NOW));
+        assert_eq!(decision.state.gang.name(), phase, "{described}");
+        assert_eq!(decision.actions, actions, "{described}");
+        assert_eq!(decision.status.phase, phase);
+    }
+}
+
 #[test]
-fn the_ranks_go_where_the_drawing_says() {
-    let unload_both = vec![UnloadRank { rank: 0 }, UnloadRank { rank: 1 }];
+fn ranks_start_together_and_stop_together() {
     let start = |epoch| vec![StartGang { epoch }];
     let none = Vec::new;
-    let soon = Gang::Backoff { until_ms: NOW + 1 };
-    let due = Gang::Backoff { until_ms: NOW };
-    let old = || running(EPOCH - 1, tandem_wire::Phase::Ready);
-    let newer = || running(EPOCH + 3, tandem_wire::Phase::Ready);
-    let rows: Vec<(Gang, [RankSeen; 2], &str, Vec<Action>)> = vec![
+    check(vec![
         // Start.
         (Gang::Idle, [never(), never()], "starting", start(6)),
         (Gang::Idle, [lost(0), killed()], "starting", start(6)),
@@ -155,7 +180,7 @@ fn the_ranks_go_where_the_drawing_says() {
             late(starting()),
             [ready(), loading()],
             "stopping",
-            unload_both.clone(),
+            unload_both(),
         ),
         // A rank is lost: the others unload, none is killed.
         (
@@ -185,13 +210,16 @@ fn the_ranks_go_where_the_drawing_says() {
             "serving",
             none(),
         ),
+    ]);
+}
+
+#[test]
+fn stopping_waits_for_all_and_kills_last() {
+    let start = |epoch| vec![StartGang { epoch }];
+    let none = Vec::new;
+    check(vec![
         // Stopping waits for all, and kills only after the deadline.
-        (
-            stopping("x"),
-            [ready(), ready()],
-            "stopping",
-            unload_both.clone(),
-        ),
+        (stopping("x"), [ready(), ready()], "stopping", unload_both()),
         (
             late(stopping("x")),
             [lost(0), ready()],
@@ -202,15 +230,10 @@ fn the_ranks_go_where_the_drawing_says() {
         // Only the culprit's code counts, even if it came last.
         (stopping("x"), [lost(82), lost(exit::MODEL)], "held", none()),
         (stopping("x"), [lost(exit::USAGE), lost(0)], "held", none()),
-        (soon.clone(), [lost(0), killed()], "backoff", none()),
-        (due, [lost(0), killed()], "starting", start(6)),
+        (backoff(NOW + 1), [lost(0), killed()], "backoff", none()),
+        (backoff(NOW), [lost(0), killed()], "starting", start(6)),
         // Whatever an earlier supervisor left is cleared first, whatever its epoch.
-        (
-            Gang::Idle,
-            [ready(), ready()],
-            "stopping",
-            unload_both.clone(),
-        ),
+        (Gang::Idle, [ready(), ready()], "stopping", unload_both()),
         (
             Gang::Idle,
             [old(), never()],
@@ -224,12 +247,12 @@ fn the_ranks_go_where_the_drawing_says() {
             vec![UnloadRank { rank: 1 }],
         ),
         (
-            soon,
+            backoff(NOW + 1),
             [never(), old()],
             "stopping",
             vec![UnloadRank { rank: 1 }],
         ),
-        (Gang::Serving, [old(), ready()], "stopping", unload_both),
+        (Gang::Serving, [old(), ready()], "stopping", unload_both()),
         (
             clearing(),
             [ended(3, Ended::Unseen), never()],
@@ -250,125 +273,7 @@ fn the_ranks_go_where_the_drawing_says() {
             "held",
             vec![UnloadRank { rank: 0 }],
         ),
-    ];
-    for (gang, ranks, phase, actions) in rows {
-        let described = format!("{gang:?} {ranks:?}");
-        let decision = decide(&config(), &state(gang), &seen(ranks), at(NOW));
-        assert_eq!(decision.state.gang.name(), phase, "{described}");
-        assert_eq!(decision.actions, actions, "{described}");
-        assert_eq!(decision.status.phase, phase);
-    }
-}
-
-#[test]
-fn the_gateway_is_kept_up_on_its_own() {
-    let up = || Gateway::Up { since_ms: NOW - 10 };
-    let soon = || Gateway::Backoff { until_ms: NOW + 1 };
-    let due = || Gateway::Backoff { until_ms: NOW };
-    let asked = || Gateway::Stopping {
-        deadline_ms: NOW + 10,
-    };
-    let overdue = || Gateway::Stopping { deadline_ms: NOW };
-    let runs = || Process::Running { pid: 9, epoch: 0 };
-    let gone = |how| Process::Ended { epoch: 0, how };
-    let crash = || gone(Ended::Signal(6));
-    let rows: Vec<(Gateway, Process, bool, &str, Vec<Action>)> = vec![
-        (
-            Gateway::Down,
-            Process::Never,
-            false,
-            "up",
-            vec![StartGateway],
-        ),
-        (Gateway::Down, runs(), false, "stopping", vec![StopGateway]),
-        (up(), Process::Never, false, "up", vec![StartGateway]),
-        (up(), runs(), false, "up", vec![]),
-        (up(), crash(), false, "backoff", vec![]),
-        (up(), gone(Ended::Code(exit::OK)), false, "backoff", vec![]),
-        (
-            up(),
-            gone(Ended::NotStarted("no file".into())),
-            false,
-            "backoff",
-            vec![],
-        ),
-        (up(), gone(Ended::Code(exit::MODEL)), false, "held", vec![]),
-        (soon(), crash(), false, "backoff", vec![]),
-        (due(), crash(), false, "up", vec![StartGateway]),
-        (asked(), runs(), false, "stopping", vec![StopGateway]),
-        (overdue(), runs(), false, "stopping", vec![KillGateway]),
-        (asked(), gone(Ended::Unseen), false, "down", vec![]),
-        // While the supervisor ends.
-        (up(), runs(), true, "stopping", vec![StopGateway]),
-        (up(), crash(), true, "stopped", vec![]),
-        (soon(), crash(), true, "stopped", vec![]),
-        (Gateway::Down, Process::Never, true, "stopped", vec![]),
-        (asked(), gone(Ended::Code(0)), true, "stopped", vec![]),
-    ];
-    for (gateway, process, draining, phase, expected) in rows {
-        let described = format!("{gateway:?} {process:?} draining: {draining}");
-        let state = State {
-            gateway,
-            ..state(Gang::Serving)
-        };
-        let mut seen = seen([ready(), ready()]);
-        seen.gateway.process = process;
-        seen.terminations = draining.into();
-        let decision = decide(&config(), &state, &seen, at(NOW));
-        assert_eq!(decision.state.gateway.name(), phase, "{described}");
-        let of_gateway = |a: &Action| matches!(a, StartGateway | StopGateway | KillGateway);
-        let actions: Vec<_> = decision.actions.into_iter().filter(of_gateway).collect();
-        assert_eq!(actions, expected, "{described}");
-    }
-}
-
-#[test]
-fn an_end_waits_for_running_requests_then_unloads_then_exits() {
-    let config = config();
-    let mut seen = seen([ready(), ready()]);
-    seen.terminations = 1;
-    let one = decide(&config, &state(Gang::Serving), &seen, at(NOW));
-    assert_eq!(
-        one.actions,
-        [StopGateway],
-        "the ranks still serve what runs"
-    );
-    let two = decide(&config, &one.state, &seen, at(NOW + 20_000));
-    assert_eq!(two.actions, [StopGateway]);
-    seen.gateway.process = Process::Ended {
-        epoch: 0,
-        how: Ended::Code(0),
-    };
-    let three = decide(&config, &two.state, &seen, at(NOW + 21_000));
-    assert_eq!(
-        three.actions,
-        [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }]
-    );
-    seen.ranks = vec![lost(0), lost(0)];
-    let four = decide(&config, &three.state, &seen, at(NOW + 22_000));
-    assert_eq!(four.actions, [Exit]);
-    let next = four.state.resumed("boot");
-    assert_eq!(
-        (next.gang, next.epoch, next.draining_since_ms),
-        (Gang::Idle, EPOCH, None)
-    );
-}
-
-#[test]
-fn a_second_request_to_end_does_not_wait_for_requests() {
-    let config = config();
-    let mut seen = seen([ready(), ready()]);
-    seen.terminations = 2;
-    let one = decide(&config, &state(Gang::Serving), &seen, at(NOW));
-    let unload = [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }];
-    assert_eq!(one.actions, [[StopGateway].as_slice(), &unload].concat());
-    let two = decide(&config, &one.state, &seen, at(NOW + 2_500));
-    let three = decide(&config, &two.state, &seen, at(NOW + 5_000));
-    assert!(three.actions.contains(&KillGateway), "{:?}", three.actions);
-    assert!(
-        !three.actions.contains(&KillRank { rank: 0 }),
-        "ranks get all of their time"
-    );
+    ]);
 }
 
 #[test]
@@ -457,7 +362,8 @@ fn a_killed_rank_is_remembered_once() {
 
 #[test]
 fn healthy_is_only_what_is_known_to_serve() {
-    let cases: [(fn(&mut Observation), Health); 5] = [
+    type Change = fn(&mut Observation);
+    let cases: [(Change, Health); 5] = [
         (|_| {}, Health::Healthy),
         (
             |seen| seen.gateway.ready = Reading::Unknown,
