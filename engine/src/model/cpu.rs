@@ -13,6 +13,9 @@ use crate::mlx::slice;
 /// Queries computed together: few enough to leave out most hidden scores, many enough for BLAS.
 const BLOCK_POSITIONS: i32 = 128;
 
+/// Scores up to which one scalar softmax is quicker than the five operations that replace it.
+const SOFTMAX_SCORES_MAX: i32 = 4_000;
+
 /// Causal attention of `q`, `[1, heads, positions, head_dim]`, over `keys` and `values`, `[1,
 /// kv_heads, all, head_dim]`, whose last `positions` are the queries' own. Gives `q`'s shape.
 pub(super) fn attention(
@@ -25,6 +28,12 @@ pub(super) fn attention(
     let (kv_heads, all) = (keys.dim(1), keys.dim(2));
     let sharing = heads / kv_heads;
     let q = q.multiply(Array::from_f32(scale))?;
+    if positions == 1 && heads * all < SOFTMAX_SCORES_MAX {
+        let rows = q.reshape(&[1, kv_heads, sharing, width])?;
+        let scores = rows.matmul(keys.swap_axes(-1, -2)?)?;
+        let mixed = ops::softmax_axis(&scores, -1, true)?.matmul(values)?;
+        return Ok(mixed.reshape(q.shape())?);
+    }
     let part =
         |x: &Array, from: i32, to: i32| slice(x, &[0, 0, from, 0], &[1, x.dim(1), to, width]);
     let mut blocks = Vec::new();
@@ -134,6 +143,7 @@ mod tests {
         for (heads, kv_heads, positions, before) in [
             (6, 3, 1, 0),
             (6, 3, 1, 300),
+            (6, 3, 1, 900),
             (4, 4, 2, 7),
             (9, 3, 128, 0),
             (6, 2, 129, 64),
