@@ -6,10 +6,16 @@
 //!     └─ status endpoint ◀─ tandem status└▶ tandem rank N  ─▶ tandem_engine
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "banned in policy only")]
+
 pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod log;
+#[deny(
+    clippy::disallowed_methods,
+    reason = "policy is pure; clippy.toml says what is banned"
+)]
 pub mod policy;
 pub mod role;
 pub mod status;
