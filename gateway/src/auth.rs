@@ -1,7 +1,10 @@
 //! API keys. They are random and long, so one round of SHA-256 hides them: there is no dictionary
 //! to try. Only hashes are in the config.
 
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -39,6 +42,8 @@ pub(crate) fn parse_hash(text: &str) -> Option<[u8; HASH_BYTES]> {
 pub(crate) struct Keys {
     digests: Vec<[u8; HASH_BYTES]>,
     require_on_loopback: bool,
+    /// The owner said that everybody may come in.
+    open_to_all: bool,
 }
 
 /// Why a request may not come in.
@@ -48,6 +53,9 @@ pub(crate) enum Denied {
     Missing,
     /// The header holds a key that is not in the config.
     Wrong,
+    /// No key is needed from this machine, but the request is for another host's name: a web page
+    /// that had its name point here, or the clients of a proxy, would come in so.
+    ForeignHost,
 }
 
 impl Keys {
@@ -60,15 +68,27 @@ impl Keys {
                 .filter_map(|key| parse_hash(key))
                 .collect(),
             require_on_loopback: settings.require_key_on_loopback,
+            open_to_all: settings.allow_unauthenticated_network && settings.api_keys.is_empty(),
         }
     }
 
-    /// Decides on one request from its `Authorization` header and where it comes from. Without
-    /// any key in the config all come in: [`crate::Settings::validate`] saw to it that this is
-    /// meant.
-    pub(crate) fn admit(&self, header: Option<&[u8]>, from_loopback: bool) -> Result<(), Denied> {
-        if self.digests.is_empty() || (from_loopback && !self.require_on_loopback) {
+    /// Decides on one request from its `Authorization` and `Host` headers and where it comes from.
+    pub(crate) fn admit<'a>(
+        &self,
+        header: Option<&[u8]>,
+        hosts: impl IntoIterator<Item = &'a [u8]>,
+        from_loopback: bool,
+    ) -> Result<(), Denied> {
+        if self.open_to_all {
             return Ok(());
+        }
+        if from_loopback && !self.require_on_loopback {
+            let local = hosts.into_iter().all(is_local_name);
+            return if local {
+                Ok(())
+            } else {
+                Err(Denied::ForeignHost)
+            };
         }
         let key = header.and_then(bearer).ok_or(Denied::Missing)?;
         let presented = Sha256::digest(key);
@@ -90,6 +110,23 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, key) = header.split_at_checked(7)?;
     let key = key.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty()).then_some(key)
+}
+
+/// Whether a `Host` header holds an address, `localhost` or a name without a dot: names that nobody
+/// else can make point here.
+fn is_local_name(host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else {
+        return false;
+    };
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => return v6.parse::<Ipv6Addr>().is_ok(),
+        None => host
+            .split_once(':')
+            .map_or(host, |(name, _)| name)
+            .trim_end_matches('.'),
+    };
+    let is_address = name.parse::<Ipv4Addr>().is_ok();
+    is_address || !name.contains('.') || name.to_ascii_lowercase().ends_with(".localhost")
 }
 
 #[cfg(test)]
@@ -120,18 +157,78 @@ mod tests {
     #[test]
     fn any_of_the_keys_opens_and_nothing_else_does() {
         let keys = keys(&["one", "two"], false);
-        assert_eq!(keys.admit(Some(b"Bearer one"), false), Ok(()));
-        assert_eq!(keys.admit(Some(b"bearer two "), false), Ok(()));
-        assert_eq!(keys.admit(Some(b"Bearer three"), false), Err(Denied::Wrong));
-        assert_eq!(keys.admit(Some(b"Basic one"), false), Err(Denied::Missing));
-        assert_eq!(keys.admit(Some(b"Bearer "), false), Err(Denied::Missing));
-        assert_eq!(keys.admit(None, false), Err(Denied::Missing));
+        assert_eq!(keys.admit(Some(b"Bearer one"), None, false), Ok(()));
+        assert_eq!(keys.admit(Some(b"bearer two "), None, false), Ok(()));
+        assert_eq!(
+            keys.admit(Some(b"Bearer three"), None, false),
+            Err(Denied::Wrong)
+        );
+        assert_eq!(
+            keys.admit(Some(b"Basic one"), None, false),
+            Err(Denied::Missing)
+        );
+        assert_eq!(
+            keys.admit(Some(b"Bearer "), None, false),
+            Err(Denied::Missing)
+        );
+        assert_eq!(keys.admit(None, None, false), Err(Denied::Missing));
     }
 
     #[test]
     fn loopback_needs_a_key_only_if_told_so() {
-        assert_eq!(keys(&["one"], false).admit(None, true), Ok(()));
-        assert_eq!(keys(&["one"], true).admit(None, true), Err(Denied::Missing));
-        assert_eq!(keys(&[], false).admit(None, false), Ok(()));
+        assert_eq!(keys(&["one"], false).admit(None, None, true), Ok(()));
+        assert_eq!(
+            keys(&["one"], true).admit(None, None, true),
+            Err(Denied::Missing)
+        );
+        assert_eq!(
+            keys(&[], false).admit(None, None, false),
+            Err(Denied::Missing)
+        );
+        let open = crate::Settings {
+            allow_unauthenticated_network: true,
+            ..Default::default()
+        };
+        assert_eq!(
+            Keys::new(&open).admit(None, Some(&b"a.example"[..]), false),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn other_hosts_names_need_a_key_even_from_loopback() {
+        let none = keys(&[], false);
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "a.localhost",
+            "10.0.0.1:1",
+            "[::1]:1",
+            "mac",
+        ] {
+            assert_eq!(
+                none.admit(None, Some(host.as_bytes()), true),
+                Ok(()),
+                "{host}"
+            );
+        }
+        for host in [
+            "evil.example",
+            "evil.example:80",
+            "127.0.0.1.evil.example",
+            "[evil.example]",
+        ] {
+            let denied = Err(Denied::ForeignHost);
+            assert_eq!(
+                none.admit(None, Some(host.as_bytes()), true),
+                denied,
+                "{host}"
+            );
+        }
+        let asked = keys(&["one"], true);
+        assert_eq!(
+            asked.admit(Some(b"Bearer one"), Some(&b"a.example"[..]), true),
+            Ok(())
+        );
     }
 }

@@ -15,6 +15,9 @@ mod engine_link;
 mod error;
 mod generation;
 mod model;
+#[cfg(test)]
+#[path = "../tests/gateway/model_folder.rs"]
+mod model_folder;
 mod reasoning;
 mod request;
 mod routes;
@@ -106,4 +109,10 @@ pub async fn run_on(
     };
     server::serve(listener, router, &settings, drained).await;
     Ok(())
+}
+
+/// The real model that the test command names; tests that can use one do so where it is.
+#[cfg(test)]
+fn test_model_dir() -> Option<PathBuf> {
+    std::env::var_os("TANDEM_MODEL").map(PathBuf::from)
 }

@@ -194,3 +194,6 @@ fn template_source(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

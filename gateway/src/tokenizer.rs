@@ -110,3 +110,6 @@ fn byte_of_char() -> HashMap<char, u8> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 //! tokens: its reader only sees a pause.
 
 mod connection;
+mod flight;
 mod state;
 
 use std::{

@@ -15,11 +15,10 @@ use std::{
 };
 
 use tandem_wire::{
-    FailureCode, FinishReason, FromRank, Hello, ModelCard, PROTOCOL_VERSION, Phase, Submit, ToRank,
-    Token,
+    FailureCode, FromRank, Hello, ModelCard, PROTOCOL_VERSION, Phase, Submit, ToRank, Token,
 };
 
-use super::{EngineStatus, Failure, Job, Progress};
+use super::{EngineStatus, Failure, Job, Progress, flight::Flight};
 
 /// How often in a row a flight may be lost without one new token. A request that kills the engine
 /// each time must not do so for ever; five gives an engine that is only slow to settle its chance.
@@ -75,15 +74,6 @@ impl From<Outgoing> for ToRank {
             Outgoing::Cancel(id) => Self::Cancel { id },
         }
     }
-}
-
-struct Flight {
-    job: Job,
-    generated: Vec<u32>,
-    /// Its id on the connection, while it is with the rank. A new one for each submission, so
-    /// that nothing said about an earlier one is taken for this one.
-    wire_id: Option<u64>,
-    losses: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -158,13 +148,7 @@ impl LinkState {
             Event::Disconnected(why) => self.disconnected(why, &mut actions),
             Event::Message(message) => self.message(now, message, &mut actions),
             Event::Submit { id, job } => {
-                let flight = Flight {
-                    job,
-                    generated: Vec::new(),
-                    wire_id: None,
-                    losses: 0,
-                };
-                self.flights.insert(id, flight);
+                self.flights.insert(id, Flight::new(job));
                 self.waiting.insert(id);
             }
             Event::Cancel { id } => self.end(id, None, &mut actions),
@@ -373,34 +357,6 @@ impl LinkState {
                 flight.submit(wire_id),
             ))));
         }
-    }
-}
-
-impl Flight {
-    fn submit(&self, wire_id: u64) -> Submit {
-        Submit {
-            id: wire_id,
-            prompt: self.job.prompt.to_vec(),
-            generated: self.generated.clone(),
-            max_tokens: self.job.max_tokens,
-            stop_tokens: self.job.stop_tokens.to_vec(),
-            sampling: self.job.sampling.clone(),
-            logprobs: self.job.logprobs,
-        }
-    }
-
-    /// Why no more tokens can follow those it has.
-    fn ended(&self) -> Option<FinishReason> {
-        let last = self.generated.last()?;
-        if self.job.stop_tokens.contains(last) {
-            Some(FinishReason::Stop)
-        } else {
-            (self.generated.len() >= self.job.max_tokens as usize).then_some(FinishReason::Length)
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.ended().is_some()
     }
 }
 

@@ -48,8 +48,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn unknown_path(request: Request) -> ApiError {
+async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> ApiError {
     let message = format!("There is no {} here.", request.uri().path());
+    request_body::discard_unread(&app, request).await;
     ApiError::http(StatusCode::NOT_FOUND, "not_found", message)
 }
 
@@ -109,15 +110,29 @@ async fn check_key(
     request: Request,
     next: Next,
 ) -> Response {
+    let headers = request.headers();
     let from_loopback = peer.ip().to_canonical().is_loopback();
-    let presented = request
-        .headers()
+    let presented = headers
         .get(header::AUTHORIZATION)
         .map(HeaderValue::as_bytes);
-    let message = match app.keys.admit(presented, from_loopback) {
+    let hosts = headers
+        .get_all(header::HOST)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    let denied = match app.keys.admit(presented, hosts, from_loopback) {
         Ok(()) => return next.run(request).await,
-        Err(Denied::Missing) => "An API key is needed: send 'Authorization: Bearer KEY'.",
-        Err(Denied::Wrong) => "The API key is not valid.",
+        Err(denied) => denied,
+    };
+    request_body::discard_unread(&app, request).await;
+    let message = match denied {
+        Denied::Missing => "An API key is needed: send 'Authorization: Bearer KEY'.",
+        Denied::Wrong => "The API key is not valid.",
+        Denied::ForeignHost => {
+            let message = "Without a key this server answers only to this machine's own names; \
+                           behind a proxy, set gateway.require_key_on_loopback.";
+            let error = ApiError::http(StatusCode::FORBIDDEN, "host_not_allowed", message);
+            return error.into_response();
+        }
     };
     let error = ApiError::http(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
     let mut response = error.into_response();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
 };
 use serde_json::{Value, json};
 
@@ -20,8 +20,9 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
 /// Ids may hold slashes (`owner/name`).
 pub(super) async fn retrieve(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::model_not_found("", &app.model_id))?;
     app.check_model(&id)?;
     Ok(Json(card(&app, &id)))
 }

@@ -3,26 +3,31 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     extract::Request,
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
 };
 
+use http_body_util::BodyExt;
+
 use crate::{app::App, error::ApiError, request::Fields};
+
+/// Most bytes read of a body only to throw them away: some seconds of a fast network.
+const DISCARD_BYTES_MAX: usize = 64 << 20;
 
 /// The fields of the request, and that its `model` is the served one.
 pub(super) async fn fields(app: &App, request: Request) -> Result<Fields, ApiError> {
-    let (parts, body) = request.into_parts();
     // Also keeps web pages out: a browser asks first before it sends JSON to another site, and
     // gets no leave here.
-    if !is_json(&parts.headers) {
+    if !is_json(request.headers()) {
+        discard_unread(app, request).await;
         return Err(ApiError::http(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_content_type",
             "Send the request with 'Content-Type: application/json'.",
         ));
     }
-    let fields = Fields::parse(&read(app, body).await?)?;
+    let fields = Fields::parse(&read(app, request.into_body()).await?)?;
     match fields.string("model")? {
         Some(name) => app.check_model(name)?,
         None => return Err(ApiError::field("model", "is required")),
@@ -30,31 +35,55 @@ pub(super) async fn fields(app: &App, request: Request) -> Result<Fields, ApiErr
     Ok(fields)
 }
 
-async fn read(app: &App, body: Body) -> Result<bytes::Bytes, ApiError> {
-    let max_bytes = app.settings.max_body_bytes;
+async fn read(app: &App, mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let max_bytes = app.settings.max_body_bytes as usize;
     let limit = Duration::from_millis(app.settings.read_timeout_ms);
-    let too_large = || {
-        ApiError::http(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            format!("The body is over {max_bytes} bytes."),
-        )
+    let all = async {
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|e| ApiError::invalid(format!("The body did not arrive whole: {e}.")))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if bytes.len() + data.len() > max_bytes {
+                discard(&mut body).await;
+                return Err(ApiError::http(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_too_large",
+                    format!("The body is over {max_bytes} bytes."),
+                ));
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes)
     };
-    match tokio::time::timeout(limit, to_bytes(body, max_bytes as usize)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(e)) if is_over_limit(&e) => Err(too_large()),
-        Ok(Err(e)) => Err(ApiError::invalid(format!("The body did not arrive: {e}."))),
-        Err(_) => Err(ApiError::http(
+    tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
+        Err(ApiError::http(
             StatusCode::REQUEST_TIMEOUT,
             "body_timeout",
             "The body took too long to arrive.",
-        )),
+        ))
+    })
+}
+
+/// Reads what is left of a refused body, within reason. A client that still writes when the
+/// connection closes is told of a reset by its system and never reads the refusal.
+async fn discard(body: &mut Body) {
+    let mut left = DISCARD_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, |data| data.len())) else {
+            return;
+        };
+        left = rest;
     }
 }
 
-fn is_over_limit(error: &axum::Error) -> bool {
-    let source = std::error::Error::source(error);
-    source.is_some_and(|e| e.is::<http_body_util::LengthLimitError>())
+/// As [`discard`], for a request that is refused before its body matters.
+pub(super) async fn discard_unread(app: &App, request: Request) {
+    let limit = Duration::from_millis(app.settings.read_timeout_ms);
+    let mut body = request.into_body();
+    let _ = tokio::time::timeout(limit, discard(&mut body)).await;
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -8,6 +8,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::server::PATIENCE;
+
 /// A whole answer.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -56,12 +58,15 @@ impl Drop for Arriving {
     }
 }
 
+/// Names and values.
+pub(crate) type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// Sends a request with a whole body, on a connection of its own.
 pub(crate) async fn open(
     address: SocketAddr,
     method: &str,
     path: &str,
-    headers: &[(&str, &str)],
+    headers: Headers<'_>,
     body: Vec<u8>,
 ) -> Arriving {
     let stream = TcpStream::connect(address).await.unwrap();
@@ -69,10 +74,10 @@ pub(crate) async fn open(
     let connection = tokio::spawn(async move {
         let _ = connection.await;
     });
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "localhost");
+    let mut request = Request::builder().method(method).uri(path);
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request = request.header("host", "localhost");
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -112,7 +117,11 @@ impl Arriving {
                 let event = event.trim_end();
                 return Some(event.strip_prefix("data: ").unwrap_or(event).to_owned());
             }
-            let data = self.body.frame().await?.unwrap().into_data().unwrap();
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame());
+            let frame = frame
+                .await
+                .unwrap_or_else(|_| panic!("silence after {:?}", self.text));
+            let data = frame?.unwrap().into_data().unwrap();
             self.text
                 .push_str(std::str::from_utf8(&data).expect("a character was split"));
         }

@@ -15,7 +15,12 @@ use super::{
 
 #[tokio::test]
 async fn a_client_that_goes_away_stops_the_engine() {
-    let gateway = Gateway::start_with(Says::Drawn, Some(5), |_| {}).await;
+    let gateway = Gateway::start_with(
+        Says::Text("the quick brown fox jumps over the lazy dog"),
+        Some(5),
+        |_| {},
+    )
+    .await;
     let mut stream = gateway
         .chat_stream(json!({"max_tokens": 400, "n": 2}))
         .await;
@@ -63,7 +68,8 @@ async fn a_full_queue_refuses_at_once_and_takes_again_later() {
 #[tokio::test]
 async fn a_request_that_takes_too_long_ends_in_either_form() {
     let limits = |settings: &mut tandem_gateway::Settings| settings.request_timeout_ms = 1_000;
-    let gateway = Gateway::start_with(Says::Drawn, Some(3), limits).await;
+    let gateway =
+        Gateway::start_with(Says::Text("the quick brown fox jumps"), Some(3), limits).await;
     let mut stream = gateway.chat_stream(json!({})).await;
     stream.text().await;
     let events = stream.events().await;
@@ -175,7 +181,7 @@ async fn draining_finishes_what_runs_and_takes_nothing_new() {
 #[tokio::test]
 async fn draining_ends_in_bounded_time_whatever_runs() {
     let limits = |settings: &mut tandem_gateway::Settings| settings.drain_timeout_ms = 100;
-    let mut gateway = Gateway::start_with(Says::Drawn, Some(2), limits).await;
+    let mut gateway = Gateway::start_with(Says::Text("the quick brown fox"), Some(2), limits).await;
     let mut stream = gateway.chat_stream(json!({})).await;
     stream.text().await;
     gateway.begin_shutdown();

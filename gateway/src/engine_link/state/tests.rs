@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use tandem_wire::Sampling;
+use tandem_wire::{FinishReason, Sampling};
 
 use super::*;
 
