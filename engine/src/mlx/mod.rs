@@ -2,7 +2,7 @@
 //!
 //! One thread owns MLX. Its streams belong to the thread that made them, its groups must see
 //! collectives in one order, and its drivers crash under concurrent command buffers; so everything
-//! in this crate that holds an [`Array`] lives and dies on the rank's engine thread.
+//! in this crate that holds an [`mlx_rs::Array`] lives and dies on the rank's engine thread.
 //!
 //! This is the only module with `unsafe`.
 
