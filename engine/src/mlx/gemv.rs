@@ -25,11 +25,6 @@ const ROW_MAJOR: c_int = 101;
 const NO_TRANS: c_int = 111;
 const TRANS: c_int = 112;
 
-/// A weight matrix stored `[k, n]` with longer rows is walked in columns so far apart that the
-/// processor's prefetcher loses them; attention's values, the reason for this form, are `head_dim`
-/// wide.
-const MAX_COLUMNS: usize = 512;
-
 static KERNEL_PRODUCTS: AtomicU64 = AtomicU64::new(0);
 static FORWARDED_PRODUCTS: AtomicU64 = AtomicU64::new(0);
 
@@ -60,7 +55,8 @@ struct Sgemm {
     ldc: c_int,
 }
 
-/// `y[r, j] = alpha * Σ_i x[r, i] w(i, j) + beta * y[r, j]` for `rows` rows of `x`, each contiguous.
+/// `y[r, j] = alpha * Σ_i x[r, i] w[j, i] + beta * y[r, j]` for `rows` rows of `x`. A row
+/// of `x` and of `w` is contiguous, `k` long; `w` has `n`.
 #[derive(Clone, Copy)]
 struct Product {
     rows: usize,
@@ -68,8 +64,6 @@ struct Product {
     x_stride: usize,
     w: *const f32,
     w_stride: usize,
-    /// `w` holds row `j` of `k` values for each output; else row `i` of `n` for each input.
-    by_output: bool,
     y: *mut f32,
     y_row_stride: usize,
     y_stride: usize,
@@ -90,15 +84,14 @@ impl Sgemm {
         }
         // The one row of a transposed operand is contiguous if its leading dimension is 1.
         let plain_a = self.trans_a == NO_TRANS || (self.trans_a == TRANS && m == 1 && lda == 1);
-        if m <= MAX_ROWS && plain_a && (self.trans_b == TRANS || self.trans_b == NO_TRANS) {
-            let by_output = self.trans_b == TRANS;
-            return (by_output || n <= MAX_COLUMNS).then_some(Product {
+        // A weight stored `[k, n]`, as attention's values are, gains nothing here: OpenBLAS has it.
+        if m <= MAX_ROWS && plain_a && self.trans_b == TRANS {
+            return Some(Product {
                 rows: m,
                 x: self.a,
                 x_stride: lda,
                 w: self.b,
                 w_stride: ldb,
-                by_output,
                 y: self.c,
                 y_row_stride: ldc,
                 y_stride: 1,
@@ -116,7 +109,6 @@ impl Sgemm {
             x_stride: k,
             w: self.a,
             w_stride: lda,
-            by_output: true,
             y: self.c,
             y_row_stride: 1,
             y_stride: ldc,

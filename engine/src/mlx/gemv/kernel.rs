@@ -5,8 +5,8 @@
 
 use super::Product;
 
-/// Most rows of a product computed here. Up to here the time is that of reading the weights; above,
-/// OpenBLAS's packing pays for itself.
+/// Most rows of a product computed here. One row of a 49152 x 576 head takes 0.4 of OpenBLAS's time,
+/// eight rows 0.7; of smaller matrices eight take about its own, as its packing is shared by more.
 pub(in crate::mlx) const MAX_ROWS: usize = 8;
 
 /// How far ahead of the stream memory is asked for: a page, the distance at which one core's
@@ -71,7 +71,7 @@ impl Kernel {
 #[cfg(target_arch = "x86_64")]
 macro_rules! kernel {
     ($name:ident, $features:literal, $lanes:literal, $vector:ident,
-     $zero:ident, $load:ident, $splat:ident, $fma:ident, $add:ident, $store:ident) => {
+     $zero:ident, $load:ident, $fma:ident, $add:ident, $store:ident) => {
         mod $name {
             use std::arch::x86_64::*;
 
@@ -104,16 +104,9 @@ macro_rules! kernel {
             unsafe fn rows<const ROWS: usize>(p: &Product) {
                 // SAFETY: as in `run`.
                 unsafe {
-                    if p.by_output {
-                        for j in 0..p.n {
-                            let sums = dots::<ROWS>(p, p.w.add(j * p.w_stride));
-                            put(p, j, &sums);
-                        }
-                    } else {
-                        // One row at a time: few rows of attention's values stay in the cache.
-                        for r in 0..ROWS {
-                            combine(p, r);
-                        }
+                    for j in 0..p.n {
+                        let sums = dots::<ROWS>(p, p.w.add(j * p.w_stride));
+                        put(p, j, &sums);
                     }
                 }
             }
@@ -153,41 +146,6 @@ macro_rules! kernel {
                 }
             }
 
-            /// Row `r` of `y` as a combination of weight rows, a few columns at a time.
-            #[target_feature(enable = $features)]
-            unsafe fn combine(p: &Product, r: usize) {
-                const WIDTH: usize = 4 * LANES;
-                let mut j = 0;
-                // SAFETY: `j` and what is added to it stay within `n`, `i` within `k`.
-                unsafe {
-                    let x = p.x.add(r * p.x_stride);
-                    let y = p.y.add(r * p.y_row_stride);
-                    while j + WIDTH <= p.n {
-                        let mut sums = [$zero(); 4];
-                        for i in 0..p.k {
-                            let w = p.w.add(i * p.w_stride + j);
-                            let xi = $splat(*x.add(i));
-                            for (c, sum) in sums.iter_mut().enumerate() {
-                                *sum = $fma(xi, $load(w.add(c * LANES)), *sum);
-                            }
-                        }
-                        for (c, sum) in sums.into_iter().enumerate() {
-                            for (t, value) in lanes(sum).into_iter().enumerate() {
-                                finish(p, y.add((j + c * LANES + t) * p.y_stride), value);
-                            }
-                        }
-                        j += WIDTH;
-                    }
-                    for j in j..p.n {
-                        let mut sum = 0.0;
-                        for i in 0..p.k {
-                            sum = (*x.add(i)).mul_add(*p.w.add(i * p.w_stride + j), sum);
-                        }
-                        finish(p, y.add(j * p.y_stride), sum);
-                    }
-                }
-            }
-
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn put<const ROWS: usize>(p: &Product, j: usize, sums: &[f32; ROWS]) {
@@ -212,20 +170,13 @@ macro_rules! kernel {
                 }
             }
 
-            #[target_feature(enable = $features)]
-            #[inline]
-            fn lanes(v: $vector) -> [f32; LANES] {
-                let mut lanes = [0.0; LANES];
-                // SAFETY: the array has as many lanes as the vector.
-                unsafe { $store(lanes.as_mut_ptr(), v) };
-                lanes
-            }
-
             /// All lanes, added by halves.
             #[target_feature(enable = $features)]
             #[inline]
             fn sum(v: $vector) -> f32 {
-                let mut lanes = lanes(v);
+                let mut lanes = [0.0; LANES];
+                // SAFETY: the array has as many lanes as the vector.
+                unsafe { $store(lanes.as_mut_ptr(), v) };
                 let mut half = LANES / 2;
                 while half > 0 {
                     for t in 0..half {
@@ -247,7 +198,6 @@ kernel!(
     __m512,
     _mm512_setzero_ps,
     _mm512_loadu_ps,
-    _mm512_set1_ps,
     _mm512_fmadd_ps,
     _mm512_add_ps,
     _mm512_storeu_ps
@@ -261,7 +211,6 @@ kernel!(
     __m256,
     _mm256_setzero_ps,
     _mm256_loadu_ps,
-    _mm256_set1_ps,
     _mm256_fmadd_ps,
     _mm256_add_ps,
     _mm256_storeu_ps

@@ -126,13 +126,8 @@ fn every_kernel_agrees_with_a_plain_loop() {
                 if n * k > 100_000 && m > 2 {
                     continue;
                 }
-                for trans_b in [true, false] {
-                    let case = Case::new((false, trans_b), (m, n, k), (n + k) % 3);
-                    match case.run(kernel) {
-                        Some(c) => case.check(&c, &format!("{kernel:?} transposed {trans_b}")),
-                        None => assert!(!trans_b && n > MAX_COLUMNS, "{m}x{n}x{k} is forwarded"),
-                    }
-                }
+                let case = Case::new((false, true), (m, n, k), (n + k) % 3);
+                case.check(&case.run(kernel).unwrap(), &format!("{kernel:?}"));
             }
         }
     }
@@ -156,32 +151,28 @@ fn one_column_is_a_product_of_one_row() {
 #[test]
 fn alpha_and_beta_count_and_a_beta_of_zero_ignores_what_was_there() {
     for kernel in Kernel::all() {
-        for trans_b in [true, false] {
-            let mut case = Case::new((false, trans_b), (3, 70, 45), 2);
-            (case.alpha, case.beta) = (0.125, -2.5);
-            case.check(&case.run(kernel).unwrap(), "alpha and beta");
+        let mut case = Case::new((false, true), (3, 70, 45), 2);
+        (case.alpha, case.beta) = (0.125, -2.5);
+        case.check(&case.run(kernel).unwrap(), "alpha and beta");
 
-            let mut case = Case::new((false, trans_b), (1, 70, 45), 0);
-            case.c.fill(f32::NAN);
-            case.check(&case.run(kernel).unwrap(), "over NaN");
-        }
+        let mut case = Case::new((false, true), (1, 70, 45), 0);
+        case.c.fill(f32::NAN);
+        case.check(&case.run(kernel).unwrap(), "over NaN");
     }
 }
 
 #[test]
 fn a_row_is_the_same_bits_in_every_batch() {
     for kernel in Kernel::all() {
-        for trans_b in [true, false] {
-            let alone = Case::new((false, trans_b), (1, 200, 333), 0);
-            let first = alone.run(kernel).unwrap();
-            for m in 2..=MAX_ROWS {
-                let mut batch = Case::new((false, trans_b), (m, 200, 333), 0);
-                batch.b.clone_from(&alone.b);
-                let last = (m - 1) * 333;
-                batch.a[last..last + 333].copy_from_slice(&alone.a[..333]);
-                let c = batch.run(kernel).unwrap();
-                assert_eq!(c[(m - 1) * 200..], first, "{m} rows");
-            }
+        let alone = Case::new((false, true), (1, 200, 333), 0);
+        let first = alone.run(kernel).unwrap();
+        for m in 2..=MAX_ROWS {
+            let mut batch = Case::new((false, true), (m, 200, 333), 0);
+            batch.b.clone_from(&alone.b);
+            let last = (m - 1) * 333;
+            batch.a[last..last + 333].copy_from_slice(&alone.a[..333]);
+            let c = batch.run(kernel).unwrap();
+            assert_eq!(c[(m - 1) * 200..], first, "{m} rows");
         }
     }
 }
@@ -192,7 +183,7 @@ fn other_shapes_are_forwarded_and_right() {
         ((false, true), (MAX_ROWS + 1, 40, 33)),
         ((false, false), (64, 64, 64)),
         ((true, false), (5, 40, 33)),
-        ((false, false), (1, MAX_COLUMNS + 1, 20)),
+        ((false, false), (1, 64, 300)),
     ];
     for (trans, sizes) in shapes {
         let case = Case::new(trans, sizes, 1);
