@@ -5,8 +5,8 @@
 
 use super::Product;
 
-/// Most rows of a product computed here. One row of a 49152 x 576 head takes 0.4 of OpenBLAS's time,
-/// eight rows 0.7; of smaller matrices eight take about its own, as its packing is shared by more.
+/// Most rows of a product computed here. One row of a 49152 x 576 head takes 0.4 of OpenBLAS's
+/// time, eight rows 0.7; of smaller matrices eight take about its own, as its packing is shared by more.
 pub(in crate::mlx) const MAX_ROWS: usize = 8;
 
 /// How far ahead of the stream memory is asked for: a page, the distance at which one core's
@@ -46,8 +46,8 @@ impl Kernel {
     }
 
     /// # Safety
-    /// The product's pointers are valid for its sizes and strides, `y` overlaps nothing else, `rows`
-    /// is from 1 to [`MAX_ROWS`], and this processor has the kernel's instructions.
+    /// The product's pointers are valid for its sizes and strides, `y` overlaps nothing else,
+    /// `rows` is from 1 to [`MAX_ROWS`], and this processor has the kernel's instructions.
     #[cfg(target_arch = "x86_64")]
     pub(super) unsafe fn run(self, product: &Product) {
         // SAFETY: by this function's contract.
