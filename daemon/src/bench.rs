@@ -29,12 +29,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Lengths of the prompts whose prefill is measured, in tokens
-    #[arg(
-        long,
-        value_name = "N,...",
-        value_delimiter = ',',
-        default_value = "512,2048"
-    )]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "512,2048")]
     prompt_tokens: Vec<u32>,
     /// Tokens to decode after a short prompt
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]

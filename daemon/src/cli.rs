@@ -10,12 +10,7 @@ use crate::{bench, config, config::Config, log, role, status, supervise, world};
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
 #[derive(Parser, Debug)]
-#[command(
-    name = "tandem",
-    version,
-    disable_help_subcommand = true,
-    max_term_width = 100
-)]
+#[command(name = "tandem", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -144,10 +139,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         }),
         Command::Config(ConfigCommand::Show(path)) => match load(&path.config) {
             Ok(config) => {
-                print!(
-                    "{}",
-                    toml::to_string_pretty(&config).context("can't print the config")?
-                );
+                print!("{}", toml::to_string_pretty(&config).context("can't print the config")?);
                 Ok(exit::OK)
             }
             Err(code) => Ok(code),
@@ -203,10 +195,7 @@ fn run_supervisor(path: &Path) -> anyhow::Result<i32> {
 fn import(file: &Path, models: &Path, name: Option<&str>) -> anyhow::Result<i32> {
     match tandem_engine::gguf::import(file, models, name) {
         Ok(imported) if imported.already_there => {
-            println!(
-                "{} is there already; nothing was changed",
-                imported.dir.display()
-            );
+            println!("{} is there already; nothing was changed", imported.dir.display());
             Ok(exit::OK)
         }
         Ok(imported) => {
@@ -228,9 +217,6 @@ fn import(file: &Path, models: &Path, name: Option<&str>) -> anyhow::Result<i32>
 fn new_key() -> anyhow::Result<i32> {
     let key = format!("tandem-{}", world::random_hex().context("no random bytes")?);
     println!("key for the client (shown only here):\n  {key}");
-    println!(
-        "for gateway.api_keys in tandem.toml:\n  \"{}\"",
-        tandem_gateway::hash_api_key(&key)
-    );
+    println!("for gateway.api_keys in tandem.toml:\n  \"{}\"", tandem_gateway::hash_api_key(&key));
     Ok(exit::OK)
 }

@@ -112,9 +112,7 @@ impl Model {
         if !self.id.is_empty() {
             return self.id.clone();
         }
-        self.path
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 }
 
@@ -164,11 +162,8 @@ pub struct Supervise {
 impl Default for Config {
     fn default() -> Self {
         let node = Node::default();
-        let rank = Rank {
-            node: node.name.clone(),
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            weight: 1,
-        };
+        let rank =
+            Rank { node: node.name.clone(), address: IpAddr::V4(Ipv4Addr::LOCALHOST), weight: 1 };
         Self {
             node,
             model: Model::default(),
@@ -253,18 +248,11 @@ impl Config {
     /// Reads and checks a file; relative paths in it are taken from its own folder, so that a
     /// config means the same from wherever it is used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.into(),
-            source,
-        })?;
-        let mut config = Self::parse(&text).map_err(|message| ConfigError::Parse {
-            path: path.into(),
-            message,
-        })?;
-        let folder = path
-            .canonicalize()
-            .ok()
-            .and_then(|p| p.parent().map(Path::to_path_buf));
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let mut config = Self::parse(&text)
+            .map_err(|message| ConfigError::Parse { path: path.into(), message })?;
+        let folder = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_path_buf));
         if let Some(folder) = folder {
             config.node.run_dir = folder.join(&config.node.run_dir);
             config.model.path = folder.join(&config.model.path);
@@ -273,10 +261,7 @@ impl Config {
         if problems.is_empty() {
             Ok(config)
         } else {
-            Err(ConfigError::Invalid {
-                path: path.into(),
-                problems,
-            })
+            Err(ConfigError::Invalid { path: path.into(), problems })
         }
     }
 
@@ -293,10 +278,7 @@ impl Config {
     /// What the rank process of this number is told; `None` if there is no such rank.
     pub fn rank_setup(&self, rank: u32) -> Option<RankSetup> {
         self.rank.get(rank as usize)?;
-        let place = |r: &Rank| RankPlace {
-            address: r.address,
-            weight: r.weight,
-        };
+        let place = |r: &Rank| RankPlace { address: r.address, weight: r.weight };
         Some(RankSetup {
             rank,
             ranks: self.rank.iter().map(place).collect(),

@@ -12,10 +12,7 @@ pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod log;
-#[deny(
-    clippy::disallowed_methods,
-    reason = "policy is pure; clippy.toml says what is banned"
-)]
+#[deny(clippy::disallowed_methods, reason = "policy is pure; clippy.toml says what is banned")]
 pub mod policy;
 pub mod role;
 pub mod status;

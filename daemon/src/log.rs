@@ -24,21 +24,12 @@ pub fn start(level: LogLevel, format: LogFormat) {
         eprintln!("RUST_LOG is not used: {error}");
         EnvFilter::new(level.name())
     });
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::env::var_os(SUPERVISED).is_some() {
-        builder
-            .without_time()
-            .with_target(false)
-            .with_ansi(false)
-            .init();
+        builder.without_time().with_target(false).with_ansi(false).init();
     } else if format == LogFormat::Json {
         builder.json().flatten_event(true).init();
     } else {
-        builder
-            .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
-            .init();
+        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
     }
 }

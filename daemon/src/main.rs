@@ -7,10 +7,7 @@ use tandem_wire::exit;
 fn main() {
     let cli = Cli::try_parse().unwrap_or_else(|error| {
         let _ = error.print();
-        let asked = matches!(
-            error.kind(),
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-        );
+        let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
         std::process::exit(if asked { exit::OK } else { exit::USAGE })
     });
     let code = run(cli).unwrap_or_else(|error| {

@@ -97,20 +97,13 @@ pub fn decide(config: &Config, state: &State, seen: &Observation, now: Moment) -
         actions.push(Action::Exit);
     }
     let status = Status::of(config, &next, seen, now);
-    Decision {
-        state: next,
-        actions,
-        status,
-    }
+    Decision { state: next, actions, status }
 }
 
 /// Pause after the given number of failures in a row (1 is the first).
 fn backoff_ms(supervise: &Supervise, failures: u32) -> u64 {
     let doublings = failures.saturating_sub(1).min(32);
-    supervise
-        .backoff_min_ms
-        .saturating_mul(1 << doublings)
-        .min(supervise.backoff_max_ms)
+    supervise.backoff_min_ms.saturating_mul(1 << doublings).min(supervise.backoff_max_ms)
 }
 
 #[cfg(test)]

@@ -23,13 +23,9 @@ const TURN_PAUSE: Duration = Duration::from_millis(10);
 pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
     check_model(&config)?;
     let run_dir = RunDir::take(&config)?;
-    let listener = tokio::net::TcpListener::bind(config.supervise.status_listen)
-        .await
-        .with_context(|| {
-            format!(
-                "can't listen on {} (supervise.status_listen)",
-                config.supervise.status_listen
-            )
+    let listener =
+        tokio::net::TcpListener::bind(config.supervise.status_listen).await.with_context(|| {
+            format!("can't listen on {} (supervise.status_listen)", config.supervise.status_listen)
         })?;
     info!(
         node = config.node.name,
@@ -88,9 +84,7 @@ impl Turns {
     fn idle(&self, world: &mut impl World) -> Duration {
         let now_ms = world.now().boot_ms;
         let until = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(now_ms));
-        self.state
-            .next_deadline_ms()
-            .map_or(TURN_PERIOD, |at_ms| until(at_ms).min(TURN_PERIOD))
+        self.state.next_deadline_ms().map_or(TURN_PERIOD, |at_ms| until(at_ms).min(TURN_PERIOD))
     }
 
     /// Observe, decide, save, act. Returns what to publish and whether all is done. While the state

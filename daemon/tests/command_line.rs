@@ -47,65 +47,34 @@ fn a_config_is_checked_and_shown() {
 fn a_bad_config_is_refused_with_where_and_what() {
     let folder = tempfile::tempdir().unwrap();
     for (text, parts) in [
-        (
-            "[supervise]\nbackof_min_ms = 1\n",
-            ["line 2", "backoff_min_ms"],
-        ),
-        (
-            "[engine]\nmax_active = \"many\"\n",
-            ["line 2", "max_active"],
-        ),
-        (
-            "[gateway]\nlisten = \"0.0.0.0:80\"\n",
-            ["gateway.listen", "api_keys"],
-        ),
-        (
-            "[supervise]\nstatus_listen = \"10.0.0.1:80\"\n",
-            ["status_listen", "loopback"],
-        ),
+        ("[supervise]\nbackof_min_ms = 1\n", ["line 2", "backoff_min_ms"]),
+        ("[engine]\nmax_active = \"many\"\n", ["line 2", "max_active"]),
+        ("[gateway]\nlisten = \"0.0.0.0:80\"\n", ["gateway.listen", "api_keys"]),
+        ("[supervise]\nstatus_listen = \"10.0.0.1:80\"\n", ["status_listen", "loopback"]),
         ("nonsense", ["line 1", "tandem.toml"]),
     ] {
         let file = write(folder.path(), text);
-        for command in [
-            &["config", "check"][..],
-            &["supervise"],
-            &["gateway"],
-            &["status"],
-        ] {
+        for command in [&["config", "check"][..], &["supervise"], &["gateway"], &["status"]] {
             let refused = tandem(&[command, &["--config", &file]].concat());
             assert_eq!(refused.status.code(), Some(64), "{command:?} {text}");
             for part in parts {
-                assert!(
-                    err(&refused).contains(part),
-                    "{part} is not in: {}",
-                    err(&refused)
-                );
+                assert!(err(&refused).contains(part), "{part} is not in: {}", err(&refused));
             }
         }
     }
     let missing = tandem(&["config", "check", "--config", "/nowhere/tandem.toml"]);
     assert_eq!(missing.status.code(), Some(64));
-    assert!(
-        err(&missing).contains("/nowhere/tandem.toml"),
-        "{}",
-        err(&missing)
-    );
+    assert!(err(&missing).contains("/nowhere/tandem.toml"), "{}", err(&missing));
 }
 
 #[test]
 fn a_supervisor_without_a_model_says_how_to_get_one() {
     let folder = tempfile::tempdir().unwrap();
-    let file = write(
-        folder.path(),
-        "[node]\nuser = \"\"\nrun_dir = \"run\"\n[model]\npath = \"m\"",
-    );
+    let file =
+        write(folder.path(), "[node]\nuser = \"\"\nrun_dir = \"run\"\n[model]\npath = \"m\"");
     let refused = tandem(&["supervise", "--config", &file]);
     assert_eq!(refused.status.code(), Some(69));
-    assert!(
-        err(&refused).contains("tandem model import"),
-        "{}",
-        err(&refused)
-    );
+    assert!(err(&refused).contains("tandem model import"), "{}", err(&refused));
 }
 
 #[test]
@@ -114,18 +83,10 @@ fn a_rank_needs_its_session() {
     let file = write(folder.path(), "");
     let refused = tandem(&["rank", "--rank", "0", "--config", &file]);
     assert_eq!(refused.status.code(), Some(64));
-    assert!(
-        err(&refused).contains("tandem supervise"),
-        "{}",
-        err(&refused)
-    );
+    assert!(err(&refused).contains("tandem supervise"), "{}", err(&refused));
     let unknown = tandem(&["rank", "--rank", "7", "--config", &file]);
     assert_eq!(unknown.status.code(), Some(64));
-    assert!(
-        err(&unknown).contains("2 [[rank]] sections"),
-        "{}",
-        err(&unknown)
-    );
+    assert!(err(&unknown).contains("2 [[rank]] sections"), "{}", err(&unknown));
 }
 
 #[test]
@@ -145,11 +106,7 @@ fn a_new_key_is_accepted_by_the_config_and_never_twice_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let printed = out(&tandem(&["key", "new"]));
     assert_ne!(printed, out(&tandem(&["key"])));
-    let hash = printed
-        .lines()
-        .map(str::trim)
-        .find(|line| line.starts_with("\"sha256:"))
-        .unwrap();
+    let hash = printed.lines().map(str::trim).find(|line| line.starts_with("\"sha256:")).unwrap();
     let file = write(folder.path(), &format!("[gateway]\napi_keys = [{hash}]\n"));
     let fine = tandem(&["config", "check", "--config", &file]);
     assert_eq!(fine.status.code(), Some(0), "{}", err(&fine));

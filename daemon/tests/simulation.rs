@@ -67,12 +67,7 @@ struct Fake {
 
 impl Fake {
     fn new(seed: u64, config: &Config) -> Self {
-        let rank = |_| Rank {
-            process: Process::Never,
-            ready_at: 0,
-            asked_at: None,
-            hangs: false,
-        };
+        let rank = |_| Rank { process: Process::Never, ready_at: 0, asked_at: None, hangs: false };
         Self {
             dice: Dice(seed),
             now: 1_000,
@@ -90,10 +85,7 @@ impl Fake {
 
     fn end(&mut self, rank: usize, how: Ended) {
         if let Process::Running { epoch, .. } = self.ranks[rank].process {
-            self.log.push(format!(
-                "{} rank {rank} of epoch {epoch} ends: {how}",
-                self.now
-            ));
+            self.log.push(format!("{} rank {rank} of epoch {epoch} ends: {how}", self.now));
             self.ranks[rank].process = Process::Ended { epoch, how };
         }
     }
@@ -114,9 +106,7 @@ impl Fake {
                     self.ranks[rank].hangs = true;
                 }
             }
-            let asked = self.ranks[rank]
-                .asked_at
-                .is_some_and(|at| self.now > at + 50);
+            let asked = self.ranks[rank].asked_at.is_some_and(|at| self.now > at + 50);
             if asked && !self.ranks[rank].hangs {
                 self.end(rank, Ended::Code(exit::OK));
             }
@@ -130,43 +120,25 @@ impl Fake {
             }
         }
         if self.faults && self.gateway.is_running() && self.dice.once_in(80) {
-            self.gateway = Process::Ended {
-                epoch: 0,
-                how: Ended::Signal(11),
-            };
+            self.gateway = Process::Ended { epoch: 0, how: Ended::Signal(11) };
         }
     }
 
     /// Some of the ranks may fail to start.
     fn start_gang(&mut self, epoch: u64) {
-        assert_eq!(
-            self.saved.as_ref().map(|s| s.epoch),
-            Some(epoch),
-            "a start before its save"
-        );
-        assert!(
-            self.ranks.iter().all(|r| !r.process.is_running()),
-            "started over ranks"
-        );
+        assert_eq!(self.saved.as_ref().map(|s| s.epoch), Some(epoch), "a start before its save");
+        assert!(self.ranks.iter().all(|r| !r.process.is_running()), "started over ranks");
         self.starts.push(epoch);
         for rank in 0..self.ranks.len() {
             self.next_pid += 1;
             let pid = self.next_pid;
             let process = if self.faults && self.dice.once_in(20) {
-                Process::Ended {
-                    epoch,
-                    how: Ended::NotStarted("no memory".into()),
-                }
+                Process::Ended { epoch, how: Ended::NotStarted("no memory".into()) }
             } else {
                 Process::Running { pid, epoch }
             };
             let ready_at = self.now + self.dice.roll() % 20_000;
-            self.ranks[rank] = Rank {
-                process,
-                ready_at,
-                asked_at: None,
-                hangs: false,
-            };
+            self.ranks[rank] = Rank { process, ready_at, asked_at: None, hangs: false };
         }
     }
 
@@ -189,39 +161,22 @@ impl Fake {
 
 impl World for Fake {
     fn now(&mut self) -> Moment {
-        Moment {
-            boot_ms: self.now,
-            wall_ms: self.now,
-        }
+        Moment { boot_ms: self.now, wall_ms: self.now }
     }
 
     fn observe(&mut self) -> Observation {
         let now = self.now;
         let seen = |rank: &Rank| RankSeen {
             process: rank.process.clone(),
-            phase: (rank.process.is_running() && !rank.hangs).then_some({
-                if now >= rank.ready_at {
-                    Phase::Ready
-                } else {
-                    Phase::Loading
-                }
-            }),
+            phase: (rank.process.is_running() && !rank.hangs)
+                .then_some({ if now >= rank.ready_at { Phase::Ready } else { Phase::Loading } }),
             vitals: None,
         };
-        let all_ready = self
-            .ranks
-            .iter()
-            .all(|r| r.process.is_running() && now >= r.ready_at);
-        let ready = Reading::Known {
-            value: all_ready,
-            age_ms: 0,
-        };
+        let all_ready = self.ranks.iter().all(|r| r.process.is_running() && now >= r.ready_at);
+        let ready = Reading::Known { value: all_ready, age_ms: 0 };
         Observation {
             ranks: self.ranks.iter().map(seen).collect(),
-            gateway: GatewaySeen {
-                process: self.gateway.clone(),
-                ready,
-            },
+            gateway: GatewaySeen { process: self.gateway.clone(), ready },
             terminations: self.terminations,
         }
     }
@@ -247,14 +202,8 @@ impl World for Fake {
             Action::KillRank { rank } => {
                 let asked = self.ranks[rank as usize].asked_at;
                 let waited = asked.map_or(0, |at| self.now - at);
-                assert!(
-                    waited >= self.unload_timeout_ms,
-                    "killed {waited} ms after being asked"
-                );
-                assert!(
-                    saved.is_some_and(|s| !s.suspected_leaks.is_empty()),
-                    "a leak unrecorded"
-                );
+                assert!(waited >= self.unload_timeout_ms, "killed {waited} ms after being asked");
+                assert!(saved.is_some_and(|s| !s.suspected_leaks.is_empty()), "a leak unrecorded");
                 self.end(rank as usize, Ended::Signal(9));
             }
             Action::StartGateway => {
@@ -263,10 +212,7 @@ impl World for Fake {
             }
             Action::StopGateway | Action::KillGateway => {
                 if self.gateway.is_running() {
-                    self.gateway = Process::Ended {
-                        epoch: 0,
-                        how: Ended::Code(0),
-                    };
+                    self.gateway = Process::Ended { epoch: 0, how: Ended::Code(0) };
                 }
             }
             Action::Exit => {
@@ -321,11 +267,7 @@ fn live(seed: u64) {
         }
     }
     let tail = world.log.len().saturating_sub(40);
-    assert!(
-        healthy,
-        "seed {seed}: not serving again\n{}",
-        world.log[tail..].join("\n")
-    );
+    assert!(healthy, "seed {seed}: not serving again\n{}", world.log[tail..].join("\n"));
 
     world.terminations = 1;
     let ends = (0..HEALING_TURNS).any(|_| {
@@ -383,16 +325,7 @@ fn a_model_that_cannot_be_served_is_tried_once() {
     }
     let status = last.unwrap();
     assert_eq!(world.starts, [1]);
-    assert_eq!(
-        status.phase,
-        gang::Phase::Held {
-            reason: String::new()
-        }
-        .name()
-    );
+    assert_eq!(status.phase, gang::Phase::Held { reason: String::new() }.name());
     let held = status.held.unwrap();
-    assert!(
-        held.contains("rank 1") && held.contains("model folder"),
-        "{held}"
-    );
+    assert!(held.contains("rank 1") && held.contains("model folder"), "{held}");
 }

@@ -92,25 +92,14 @@ fn generate(
     let mut pending = None;
     for start in (0..prompt.len()).step_by(setup.settings.prefill_step_tokens as usize) {
         let len = (prompt.len() - start).min(setup.settings.prefill_step_tokens as usize);
-        let prefill = Some(Prefill {
-            slot: 0,
-            start: start as u32,
-            len: len as u32,
-        });
-        let step = Step {
-            admit: std::mem::take(&mut admit),
-            prefill,
-            ..Step::default()
-        };
+        let prefill = Some(Prefill { slot: 0, start: start as u32, len: len as u32 });
+        let step = Step { admit: std::mem::take(&mut admit), prefill, ..Step::default() };
         pending = Some(executor.dispatch(&step)?);
     }
     let mut pending = pending.ok_or("an empty prompt")?;
     let mut prefill_ms = 0;
     for n in 0..count {
-        let next = executor.dispatch(&Step {
-            decode: vec![0],
-            ..Step::default()
-        })?;
+        let next = executor.dispatch(&Step { decode: vec![0], ..Step::default() })?;
         tokens.extend(executor.collect(pending)?.iter().map(|s| s.token));
         pending = next;
         if n == 0 {

@@ -87,10 +87,7 @@ mod tests {
     use crate::settings::{RankPlace, Settings};
 
     fn setup(rank: u32, addresses: &[&str]) -> RankSetup {
-        let place = |address: &&str| RankPlace {
-            address: address.parse().unwrap(),
-            weight: 1,
-        };
+        let place = |address: &&str| RankPlace { address: address.parse().unwrap(), weight: 1 };
         RankSetup {
             rank,
             ranks: addresses.iter().map(place).collect(),
@@ -126,10 +123,7 @@ mod tests {
         assert_eq!(place_on_host(&setup(0, &mixed)), (2, 0));
         assert_eq!(place_on_host(&setup(1, &mixed)), (1, 0));
         assert_eq!(place_on_host(&setup(2, &mixed)), (2, 1));
-        assert_eq!(
-            place_on_host(&setup(1, &["127.0.0.1", "127.0.0.2"])),
-            (2, 1)
-        );
+        assert_eq!(place_on_host(&setup(1, &["127.0.0.1", "127.0.0.2"])), (2, 1));
         assert_eq!(place_on_host(&setup(5, &mixed)), (1, 0));
     }
 
@@ -141,9 +135,7 @@ mod tests {
 
         let cores_of = |thread: Pid| -> Vec<usize> {
             let set = sched_getaffinity(thread).unwrap();
-            (0..CpuSet::count())
-                .filter(|&core| set.is_set(core).unwrap())
-                .collect()
+            (0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap()).collect()
         };
         let all = cores_of(gettid());
         let (tell, told) = std::sync::mpsc::channel();

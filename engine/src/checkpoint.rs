@@ -60,24 +60,15 @@ pub enum CheckpointError {
 
 impl CheckpointError {
     fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { path: path.to_owned(), source }
     }
 
     fn malformed(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Malformed {
-            path: path.to_owned(),
-            reason: reason.into(),
-        }
+        Self::Malformed { path: path.to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn tensor(name: &str, reason: impl Into<String>) -> Self {
-        Self::Tensor {
-            name: name.to_owned(),
-            reason: reason.into(),
-        }
+        Self::Tensor { name: name.to_owned(), reason: reason.into() }
     }
 }
 
@@ -85,10 +76,7 @@ impl From<CheckpointError> for EngineError {
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Io { path, source } if source.kind() != io::ErrorKind::NotFound => {
-                EngineError::Os {
-                    what: format!("can't read {}", path.display()),
-                    source,
-                }
+                EngineError::Os { what: format!("can't read {}", path.display()), source }
             }
             CheckpointError::Io { path, source } => {
                 EngineError::Model(format!("{}: {source}", path.display()))
@@ -139,13 +127,7 @@ impl Checkpoint {
         }
         index.check_all_found(&tensors)?;
         let dir = dir.to_owned();
-        Ok(Self {
-            dir,
-            config,
-            tensors,
-            shelf,
-            bytes_read: AtomicU64::new(0),
-        })
+        Ok(Self { dir, config, tensors, shelf, bytes_read: AtomicU64::new(0) })
     }
 
     /// The folder.
@@ -210,17 +192,13 @@ impl Checkpoint {
         let info = self.require(name)?;
         let plan = read::plan(name, info, part)?;
         if plan.total_bytes != out.len() {
-            let reason = format!(
-                "the part has {} bytes, the buffer {}",
-                plan.total_bytes,
-                out.len()
-            );
+            let reason =
+                format!("the part has {} bytes, the buffer {}", plan.total_bytes, out.len());
             return Err(CheckpointError::tensor(name, reason));
         }
         let (path, file) = self.shelf.file(info.file)?;
         read::run(&file, &plan, out).map_err(|e| CheckpointError::io(path, e))?;
-        self.bytes_read
-            .fetch_add(out.len() as u64, Ordering::Relaxed);
+        self.bytes_read.fetch_add(out.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -263,12 +241,7 @@ impl Index {
                           A GGUF file is turned into one by `tandem model import FILE.gguf`";
             return Err(CheckpointError::malformed(dir, reason));
         }
-        Self {
-            path: dir.to_owned(),
-            files,
-            map: None,
-        }
-        .bounded()
+        Self { path: dir.to_owned(), files, map: None }.bounded()
     }
 
     fn parse(path: PathBuf) -> Result<Self, CheckpointError> {
@@ -297,12 +270,7 @@ impl Index {
         if files.is_empty() {
             return Err(bad("lists no tensors".to_owned()));
         }
-        Self {
-            files: files.into_iter().collect(),
-            map: Some(map),
-            path,
-        }
-        .bounded()
+        Self { files: files.into_iter().collect(), map: Some(map), path }.bounded()
     }
 
     fn bounded(self) -> Result<Self, CheckpointError> {
@@ -328,10 +296,7 @@ impl Index {
         tensors: &BTreeMap<String, TensorInfo>,
     ) -> Result<(), CheckpointError> {
         let Some(map) = &self.map else { return Ok(()) };
-        match map
-            .iter()
-            .find(|(tensor, _)| !tensors.contains_key(*tensor))
-        {
+        match map.iter().find(|(tensor, _)| !tensors.contains_key(*tensor)) {
             None => Ok(()),
             Some((tensor, file)) => {
                 let reason = format!("says tensor {tensor} is in {file}, it is not there");

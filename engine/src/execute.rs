@@ -43,14 +43,7 @@ impl MlxExecutor {
     /// Puts a loaded model to work.
     pub fn new(model: Decoder, vocabulary: Vocabulary, loaded: Loaded) -> Self {
         let group = model.group.clone();
-        Self {
-            model,
-            vocabulary,
-            group,
-            sequences: HashMap::new(),
-            loaded,
-            steps: 0,
-        }
+        Self { model, vocabulary, group, sequences: HashMap::new(), loaded, steps: 0 }
     }
 
     /// The model, for tests of its numbers.
@@ -75,10 +68,7 @@ impl MlxExecutor {
         };
         match self.sequences.insert(admit.slot, sequence) {
             None => Ok(()),
-            Some(_) => Err(EngineError::Integrity(format!(
-                "slot {} is taken",
-                admit.slot
-            ))),
+            Some(_) => Err(EngineError::Integrity(format!("slot {} is taken", admit.slot))),
         }
     }
 
@@ -100,10 +90,8 @@ impl MlxExecutor {
             })?);
         }
         let ids = ops::concatenate(&last, 0)?.reshape(&[batch.len() as i32, 1])?;
-        let mut caches: Vec<&mut SequenceCache> = batch
-            .iter_mut()
-            .map(|(_, sequence)| &mut sequence.cache)
-            .collect();
+        let mut caches: Vec<&mut SequenceCache> =
+            batch.iter_mut().map(|(_, sequence)| &mut sequence.cache).collect();
         let hidden = self.model.hidden(&ids, &mut caches)?;
         self.model.logits(&hidden)
     }
@@ -188,11 +176,7 @@ impl MlxExecutor {
                 };
                 let row = slice(block, &[b, 0], &[b + 1, block.dim(1)])?.reshape(&[-1])?;
                 let position = sequence.position;
-                rows.push(Row {
-                    sampler: &mut sequence.sampler,
-                    logits: row,
-                    position,
-                });
+                rows.push(Row { sampler: &mut sequence.sampler, logits: row, position });
             }
         }
         if rows.is_empty() {
@@ -220,10 +204,7 @@ impl Execute for MlxExecutor {
     }
 
     fn collect(&mut self, pending: Self::Pending) -> Result<Vec<Sampled>, EngineError> {
-        pending
-            .into_iter()
-            .map(|(slot, choice)| read(slot, &choice))
-            .collect()
+        pending.into_iter().map(|(slot, choice)| read(slot, &choice)).collect()
     }
 
     fn loaded(&self) -> &Loaded {
@@ -250,12 +231,7 @@ fn read(slot: u32, choice: &Choice) -> Result<Sampled, EngineError> {
         top.extend(pairs.map(|(token, logprob)| Candidate { token, logprob }));
     }
     let token = choice.token.try_item_exact::<u32>().during(what)?;
-    Ok(Sampled {
-        slot,
-        token,
-        logprob,
-        top,
-    })
+    Ok(Sampled { slot, token, logprob, top })
 }
 
 #[cfg(test)]

@@ -90,13 +90,8 @@ mod tests {
 
     #[test]
     fn missing_bytes_are_refused() {
-        let short = Packed {
-            words: &[0; 15],
-            scales: &[1.0],
-            biases: &[0.0],
-            group_size: 32,
-            bits: 4,
-        };
+        let short =
+            Packed { words: &[0; 15], scales: &[1.0], biases: &[0.0], group_size: 32, bits: 4 };
         assert!(short.expand().is_err());
     }
 }

@@ -13,7 +13,6 @@
 //! and gives token ids.
 
 pub mod affinity;
-pub mod affinity;
 pub mod checkpoint;
 pub mod control;
 pub mod error;

@@ -45,15 +45,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Self, EngineError> {
         let first_rank = group.as_ref().is_none_or(|g| g.rank() == 0);
         let rope = Rc::new(Rope::new(config)?);
-        Ok(Self {
-            checkpoint,
-            config,
-            plan,
-            group,
-            expand,
-            rope,
-            first_rank,
-        })
+        Ok(Self { checkpoint, config, plan, group, expand, rope, first_rank })
     }
 
     /// The whole shard; `block` describes a layer, given its name.
@@ -63,9 +55,8 @@ impl<'a> Loader<'a> {
     ) -> Result<Decoder, EngineError> {
         let embedding = Rc::new(self.matrix("model.embed_tokens")?);
         let layers = 0..self.config.num_hidden_layers;
-        let blocks = layers
-            .map(|i| block(&format!("model.layers.{i}")))
-            .collect::<Result<_, _>>()?;
+        let blocks =
+            layers.map(|i| block(&format!("model.layers.{i}"))).collect::<Result<_, _>>()?;
         let head = if self.config.tie_word_embeddings {
             embedding.clone()
         } else {
@@ -111,31 +102,18 @@ impl<'a> Loader<'a> {
     /// A norm, whole on every rank.
     pub fn norm(&self, module: &str) -> Result<Norm, EngineError> {
         let weight = self.vector(&format!("{module}.weight"))?;
-        Ok(Norm {
-            weight,
-            eps: self.config.rms_norm_eps,
-        })
+        Ok(Norm { weight, eps: self.config.rms_norm_eps })
     }
 
     /// Column-parallel: this rank computes some of the outputs, bias and all.
     fn split_rows(&self, module: &str) -> Result<Linear, EngineError> {
-        Ok(Linear {
-            matrix: self.matrix(module)?,
-            bias: self.bias(module)?,
-        })
+        Ok(Linear { matrix: self.matrix(module)?, bias: self.bias(module)? })
     }
 
     /// Row-parallel: this rank computes a part of every output's sum; the first adds the bias.
     fn split_columns(&self, module: &str) -> Result<Linear, EngineError> {
-        let bias = if self.first_rank {
-            self.bias(module)?
-        } else {
-            None
-        };
-        Ok(Linear {
-            matrix: self.matrix(module)?,
-            bias,
-        })
+        let bias = if self.first_rank { self.bias(module)? } else { None };
+        Ok(Linear { matrix: self.matrix(module)?, bias })
     }
 
     fn bias(&self, module: &str) -> Result<Option<Array>, EngineError> {
@@ -207,10 +185,7 @@ impl<'a> Loader<'a> {
             checkpoint::Dtype::BF16 => Dtype::Bfloat16,
             checkpoint::Dtype::U32 => Dtype::Uint32,
             other => {
-                return Err(EngineError::Model(format!(
-                    "{name}: {} weights",
-                    other.name()
-                )));
+                return Err(EngineError::Model(format!("{name}: {} weights", other.name())));
             }
         };
         upload(&bytes, &shape, dtype)
@@ -218,8 +193,7 @@ impl<'a> Loader<'a> {
 }
 
 fn floats(array: &Array) -> Result<&[f32], EngineError> {
-    array.try_as_slice::<f32>().map_err(|e| EngineError::Mlx {
-        what: "reading scales",
-        message: e.to_string(),
-    })
+    array
+        .try_as_slice::<f32>()
+        .map_err(|e| EngineError::Mlx { what: "reading scales", message: e.to_string() })
 }

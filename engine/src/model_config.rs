@@ -48,10 +48,7 @@ pub enum ConfigError {
 
 impl ConfigError {
     pub(crate) fn key(key: &str, reason: impl Into<String>) -> Self {
-        Self::Key {
-            key: key.to_owned(),
-            reason: reason.into(),
-        }
+        Self::Key { key: key.to_owned(), reason: reason.into() }
     }
 }
 
@@ -87,24 +84,14 @@ impl ModelType {
 
     /// The name in `config.json`.
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(t, _)| *t == self)
-            .map_or("", |(_, name)| name)
+        Self::ALL.iter().find(|(t, _)| *t == self).map_or("", |(_, name)| name)
     }
 
     fn parse(name: &str) -> Result<Self, ConfigError> {
-        Self::ALL
-            .iter()
-            .find(|(_, n)| *n == name)
-            .map(|(t, _)| *t)
-            .ok_or_else(|| {
-                let known = Self::ALL.map(|(_, name)| name).join(", ");
-                ConfigError::key(
-                    "model_type",
-                    format!("{name:?} is not supported; these are: {known}"),
-                )
-            })
+        Self::ALL.iter().find(|(_, n)| *n == name).map(|(t, _)| *t).ok_or_else(|| {
+            let known = Self::ALL.map(|(_, name)| name).join(", ");
+            ConfigError::key("model_type", format!("{name:?} is not supported; these are: {known}"))
+        })
     }
 }
 
@@ -181,11 +168,8 @@ impl ModelConfig {
             ));
         }
         let num_hidden_layers = keys.size("num_hidden_layers", MAX_LAYERS)?;
-        let max_position_embeddings = keys.size_or(
-            "max_position_embeddings",
-            default_context(model_type),
-            MAX_CONTEXT,
-        )?;
+        let max_position_embeddings =
+            keys.size_or("max_position_embeddings", default_context(model_type), MAX_CONTEXT)?;
         let (rope_theta, rope_scaling) = rope::parse(&keys, model_type)?;
         // Qwen2 has biases on q, k, v whatever its config says; Mistral never has any.
         let bias_key = keys.flag_or("attention_bias", false)?;
@@ -278,10 +262,7 @@ fn head_dim(
         return Err(ConfigError::key("hidden_size", reason));
     };
     if !head_dim.is_multiple_of(2) {
-        return Err(ConfigError::key(
-            "head_dim",
-            format!("{head_dim} is odd; RoPE needs pairs"),
-        ));
+        return Err(ConfigError::key("head_dim", format!("{head_dim} is odd; RoPE needs pairs")));
     }
     if heads * head_dim > MAX_WIDTH as usize {
         let reason = format!("{heads} heads of {head_dim} are more than {MAX_WIDTH} wide");
@@ -305,16 +286,9 @@ fn sliding_window(
         let sliding = Value::from("sliding_attention");
         let full = Value::from("full_attention");
         if let Some(other) = types.iter().find(|t| **t != sliding && **t != full) {
-            return Err(ConfigError::key(
-                "layer_types",
-                format!("{other} is not supported"),
-            ));
+            return Err(ConfigError::key("layer_types", format!("{other} is not supported")));
         }
-        return if types.contains(&sliding) {
-            window()
-        } else {
-            Ok(None)
-        };
+        return if types.contains(&sliding) { window() } else { Ok(None) };
     }
     match model_type {
         ModelType::Llama => Ok(None),
@@ -333,10 +307,7 @@ fn refuse_unsupported(keys: &Keys<'_>) -> Result<(), ConfigError> {
         match keys.get(key).map(|v| v.as_str().unwrap_or("")) {
             None | Some("silu" | "swish") => {}
             Some(other) => {
-                return Err(ConfigError::key(
-                    key,
-                    format!("{other:?} is not supported; silu is"),
-                ));
+                return Err(ConfigError::key(key, format!("{other:?} is not supported; silu is")));
             }
         }
     }
@@ -356,14 +327,9 @@ fn refuse_unsupported(keys: &Keys<'_>) -> Result<(), ConfigError> {
 
 fn eos_token_ids(keys: &Keys<'_>) -> Result<Vec<u32>, ConfigError> {
     let one = |v: &Value| {
-        v.as_u64()
-            .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| {
-                ConfigError::key(
-                    "eos_token_id",
-                    format!("{v} is no token id or list of them"),
-                )
-            })
+        v.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+            ConfigError::key("eos_token_id", format!("{v} is no token id or list of them"))
+        })
     };
     match keys.get("eos_token_id") {
         None => Ok(Vec::new()),

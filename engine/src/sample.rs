@@ -39,17 +39,10 @@ impl Vocabulary {
         let size = parts.iter().map(|(_, len)| len).sum();
         let (start, len) = parts.get(rank).copied().unwrap_or((0, 0));
         if size >= 1 << 24 {
-            return Err(EngineError::Model(format!(
-                "vocabulary of {size} tokens is over 2^24"
-            )));
+            return Err(EngineError::Model(format!("vocabulary of {size} tokens is over 2^24")));
         }
         let ids = ops::arange::<i32, f32>(start, start + len, None)?;
-        Ok(Self {
-            size,
-            parts,
-            rank,
-            ids,
-        })
+        Ok(Self { size, parts, rank, ids })
     }
 
     fn part(&self) -> (i32, i32) {
@@ -97,9 +90,7 @@ impl Sampler {
         let (start, len) = vocabulary.part();
         let place = |id: u32| -> Option<usize> {
             let local = i64::from(id) - i64::from(start);
-            (0..i64::from(len))
-                .contains(&local)
-                .then_some(local as usize)
+            (0..i64::from(len)).contains(&local).then_some(local as usize)
         };
         let spread = |pairs: &mut dyn Iterator<Item = (u32, f32)>| {
             let mut values = vec![0.0f32; len as usize];
@@ -120,12 +111,7 @@ impl Sampler {
             let ones = |ids: &[u32]| spread(&mut ids.iter().map(|&id| (id, 1.0)));
             (ones(tokens), ones(completion))
         });
-        Self {
-            sampling,
-            logprobs,
-            bias,
-            seen,
-        }
+        Self { sampling, logprobs, bias, seen }
     }
 
     /// Counts a token chosen for this sequence.
@@ -148,11 +134,8 @@ impl Sampler {
         if let Some((any, completion)) = &self.seen {
             let none = Array::from_f32(0.0);
             let penalty = Array::from_f32(self.sampling.repetition_penalty);
-            let penalised = ops::select(
-                &logits.gt(&none)?,
-                logits.divide(&penalty)?,
-                &logits * &penalty,
-            )?;
+            let penalised =
+                ops::select(&logits.gt(&none)?, logits.divide(&penalty)?, &logits * &penalty)?;
             logits = ops::select(&any.gt(&none)?, &penalised, &logits)?;
             let present = completion.gt(&none)?.as_dtype(Dtype::Float32)?;
             logits = logits
@@ -206,9 +189,7 @@ impl Sampler {
                     logits.clone()
                 } else {
                     let noise = self.noise(position, vocabulary)?;
-                    logits
-                        .divide(&temperature)?
-                        .add(slice(&noise, &[start], &[start + part])?)?
+                    logits.divide(&temperature)?.add(slice(&noise, &[start], &[start + part])?)?
                 };
                 let best = ops::indexing::argmax_axis(&score, 0, true)?;
                 fields.push(score.take_axis(&best, 0)?);
@@ -252,27 +233,14 @@ impl Sampler {
             let scores = field(&|_| 1, &|_| 0)?;
             let ids = field(&|_| 1, &|_| 1)?;
             let best = ops::indexing::argmax_axis(&scores, 0, true)?;
-            (
-                ids.take_axis(&best, 0)?,
-                field(&|_| 1, &|_| 2)?.take_axis(&best, 0)?,
-            )
+            (ids.take_axis(&best, 0)?, field(&|_| 1, &|_| 2)?.take_axis(&best, 0)?)
         } else {
             let values = field(&|part| self.candidates(part), &|_| 0)?;
             let ids = field(&|part| self.candidates(part), &|part| self.candidates(part))?;
             let mass = field(&|_| 1, &|part| 2 * self.candidates(part))?;
-            self.draw(
-                &values,
-                &ids,
-                &mass.logsumexp_axis(0, true)?,
-                position,
-                vocabulary,
-            )?
+            self.draw(&values, &ids, &mass.logsumexp_axis(0, true)?, position, vocabulary)?
         };
-        let mut choice = Choice {
-            token: token.as_dtype(Dtype::Uint32)?,
-            logprob: None,
-            top: None,
-        };
+        let mut choice = Choice { token: token.as_dtype(Dtype::Uint32)?, logprob: None, top: None };
         if let Some(n) = self.logprobs {
             let n = i32::from(n);
             let lse_at = |part: i32| self.message_len(part) - 1 - 2 * n.min(part);
@@ -300,26 +268,17 @@ impl Sampler {
         vocabulary: &Vocabulary,
     ) -> Result<(Array, Array), EngineError> {
         let s = &self.sampling;
-        let keep = if s.top_k > 0 {
-            s.top_k.min(CANDIDATES_MAX as u32) as i32
-        } else {
-            CANDIDATES_MAX
-        };
+        let keep =
+            if s.top_k > 0 { s.top_k.min(CANDIDATES_MAX as u32) as i32 } else { CANDIDATES_MAX };
         let (values, ids) = best_of(values, ids, keep.min(values.dim(0)))?;
         let scaled = values.divide(Array::from_f32(s.temperature))?;
-        let mut score = scaled.add(
-            self.noise(position, vocabulary)?
-                .take_axis(ids.as_dtype(Dtype::Uint32)?, 0)?,
-        )?;
+        let mut score = scaled
+            .add(self.noise(position, vocabulary)?.take_axis(ids.as_dtype(Dtype::Uint32)?, 0)?)?;
         let excluded = Array::from_f32(f32::NEG_INFINITY);
         if s.top_p < 1.0 {
             // After top-k, what is left is a distribution of its own; else it is a part of the
             // vocabulary's.
-            let mass = if s.top_k > 0 {
-                scaled.logsumexp_axis(0, true)?
-            } else {
-                log_mass.clone()
-            };
+            let mass = if s.top_k > 0 { scaled.logsumexp_axis(0, true)? } else { log_mass.clone() };
             let probability = scaled.subtract(&mass)?.exp()?;
             let before = probability.cumsum(0, false, false)?;
             score = ops::select(&before.lt(Array::from_f32(s.top_p))?, &score, &excluded)?;
@@ -412,18 +371,8 @@ fn exchange(
     };
     let lengths = |part: i32| rows.iter().map(move |row| row.sampler.message_len(part));
     let total = |part: i32| lengths(part).sum::<i32>();
-    let before: i32 = vocabulary
-        .parts
-        .iter()
-        .take(vocabulary.rank)
-        .map(|p| total(p.1))
-        .sum();
-    let after: i32 = vocabulary
-        .parts
-        .iter()
-        .skip(vocabulary.rank + 1)
-        .map(|p| total(p.1))
-        .sum();
+    let before: i32 = vocabulary.parts.iter().take(vocabulary.rank).map(|p| total(p.1)).sum();
+    let after: i32 = vocabulary.parts.iter().skip(vocabulary.rank + 1).map(|p| total(p.1)).sum();
     let mut pieces = own;
     if before > 0 {
         pieces.insert(0, ops::zeros::<f32>(&[before])?);

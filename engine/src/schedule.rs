@@ -111,10 +111,7 @@ impl Scheduler {
     /// Takes, finishes or refuses a request; what is to be answered is in
     /// [`take_messages`](Self::take_messages).
     pub fn submit(&mut self, connection: u64, submit: Submit) {
-        let key = RequestKey {
-            connection,
-            id: submit.id,
-        };
+        let key = RequestKey { connection, id: submit.id };
         if self.is_known(key) {
             // Both would answer by the same id; so neither does but with this.
             self.cancel(key);
@@ -152,9 +149,7 @@ impl Scheduler {
     /// Ends all requests with [`FailureCode::NotReady`], for a rank that unloads.
     pub fn fail_all(&mut self, message: &str) {
         let active = self.slots.iter().flatten().map(|s| s.key);
-        let all: Vec<_> = active
-            .chain(self.queue.iter().map(|(key, _)| *key))
-            .collect();
+        let all: Vec<_> = active.chain(self.queue.iter().map(|(key, _)| *key)).collect();
         self.cancel_where(|_| true);
         for key in all {
             self.fail(key, FailureCode::NotReady, message.to_owned());
@@ -178,29 +173,16 @@ impl Scheduler {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.in_flight.push_back(InFlight { seq, samples });
-        Some(Step {
-            seq,
-            release,
-            admit,
-            decode,
-            prefill,
-        })
+        Some(Step { seq, release, admit, decode, prefill })
     }
 
     /// Takes the tokens of the oldest step not collected. An error says that the executor broke
     /// its contract.
     pub fn collected(&mut self, seq: u64, sampled: Vec<Sampled>) -> Result<(), EngineError> {
         let Some(step) = self.in_flight.pop_front().filter(|step| step.seq == seq) else {
-            return Err(EngineError::Software(format!(
-                "step {seq} was collected out of order"
-            )));
+            return Err(EngineError::Software(format!("step {seq} was collected out of order")));
         };
-        if !step
-            .samples
-            .iter()
-            .map(|(slot, _)| *slot)
-            .eq(sampled.iter().map(|s| s.slot))
-        {
+        if !step.samples.iter().map(|(slot, _)| *slot).eq(sampled.iter().map(|s| s.slot)) {
             return Err(EngineError::Software(format!(
                 "step {seq} sampled {} tokens where {} were scheduled, or in other slots",
                 sampled.len(),
@@ -322,12 +304,7 @@ impl Scheduler {
 
     /// Sends one token to its request, unless that ended while the token was under way.
     fn deliver(&mut self, serial: u64, sampled: Sampled) {
-        let Sampled {
-            slot,
-            token,
-            logprob,
-            top,
-        } = sampled;
+        let Sampled { slot, token, logprob, top } = sampled;
         let place = &mut self.slots[slot as usize];
         let Some(s) = place.as_mut().filter(|s| s.serial == serial) else {
             return;
@@ -343,16 +320,7 @@ impl Scheduler {
             *place = None;
             self.ended.push(slot);
         }
-        self.send(
-            key,
-            FromRank::Token(Token {
-                id: key.id,
-                index,
-                token,
-                logprob,
-                top,
-            }),
-        );
+        self.send(key, FromRank::Token(Token { id: key.id, index, token, logprob, top }));
         if let Some(reason) = reason {
             self.send(key, FromRank::Done { id: key.id, reason });
         }
@@ -363,13 +331,6 @@ impl Scheduler {
     }
 
     fn fail(&mut self, key: RequestKey, code: FailureCode, message: String) {
-        self.send(
-            key,
-            FromRank::Failed {
-                id: key.id,
-                code,
-                message,
-            },
-        );
+        self.send(key, FromRank::Failed { id: key.id, code, message });
     }
 }

@@ -113,12 +113,7 @@ impl ShardPlan {
 }
 
 fn check_weights(weights: &[u32], rank: usize) -> Result<(), ShardError> {
-    let bad = |reason: String| {
-        Err(ShardError::Weights {
-            weights: weights.to_vec(),
-            reason,
-        })
-    };
+    let bad = |reason: String| Err(ShardError::Weights { weights: weights.to_vec(), reason });
     if weights.is_empty() || weights.len() > MAX_RANKS {
         return bad(format!("there must be 1 to {MAX_RANKS} of them"));
     }
@@ -148,11 +143,7 @@ fn split_heads(config: &ModelConfig, weights: &[u32]) -> Result<Vec<Range<usize>
                 count(kv_heads, "KV head")
             )
         };
-        ShardError::Indivisible {
-            part: "model.layers.*.self_attn",
-            ranks: weights.len(),
-            reason,
-        }
+        ShardError::Indivisible { part: "model.layers.*.self_attn", ranks: weights.len(), reason }
     })
 }
 
@@ -160,26 +151,20 @@ fn split_ffn(config: &ModelConfig, weights: &[u32]) -> Result<Vec<Range<usize>>,
     let columns = config.intermediate_size;
     let group = coarsest_group(config, "mlp.down_proj");
     let wide = share(columns, lcm(group, FFN_ALIGNMENT), weights);
-    wide.or_else(|| share(columns, group, weights))
-        .ok_or_else(|| {
-            let reason = format!("its {columns} columns come in groups of {group}");
-            ShardError::Indivisible {
-                part: "model.layers.*.mlp",
-                ranks: weights.len(),
-                reason,
-            }
-        })
+    wide.or_else(|| share(columns, group, weights)).ok_or_else(|| {
+        let reason = format!("its {columns} columns come in groups of {group}");
+        ShardError::Indivisible { part: "model.layers.*.mlp", ranks: weights.len(), reason }
+    })
 }
 
 fn split_vocab(config: &ModelConfig, weights: &[u32]) -> Result<Vec<Range<usize>>, ShardError> {
     let rows = config.vocab_size;
     let wide = share(rows, VOCAB_ALIGNMENT, weights);
-    wide.or_else(|| share(rows, 1, weights))
-        .ok_or_else(|| ShardError::Indivisible {
-            part: "the vocabulary",
-            ranks: weights.len(),
-            reason: format!("it has {}", count(rows, "token")),
-        })
+    wide.or_else(|| share(rows, 1, weights)).ok_or_else(|| ShardError::Indivisible {
+        part: "the vocabulary",
+        ranks: weights.len(),
+        reason: format!("it has {}", count(rows, "token")),
+    })
 }
 
 /// The least size in which every layer's module of this name can be cut along its input axis.
@@ -204,10 +189,8 @@ fn share(total: usize, unit: usize, weights: &[u32]) -> Option<Vec<Range<usize>>
     }
     let sum: u64 = weights.iter().map(|&w| u64::from(w)).sum();
     // Pieces are at most 2^24 and weights below 2^32: no product below overflows.
-    let mut given: Vec<u64> = weights
-        .iter()
-        .map(|&w| (pieces * u64::from(w) / sum).max(1))
-        .collect();
+    let mut given: Vec<u64> =
+        weights.iter().map(|&w| (pieces * u64::from(w) / sum).max(1)).collect();
     // How far above its exact share a rank is, times `sum`.
     let excess = |given: &[u64], rank: usize| {
         i128::from(given[rank]) * i128::from(sum) - i128::from(pieces) * i128::from(weights[rank])
@@ -221,9 +204,8 @@ fn share(total: usize, unit: usize, weights: &[u32]) -> Option<Vec<Range<usize>>
             let neediest = ranks.min_by_key(|&r| (excess(&given, r), r))?;
             given[neediest] += 1;
         } else if dealt > pieces {
-            let richest = ranks
-                .filter(|&r| given[r] > 1)
-                .max_by_key(|&r| (excess(&given, r), r))?;
+            let richest =
+                ranks.filter(|&r| given[r] > 1).max_by_key(|&r| (excess(&given, r), r))?;
             given[richest] -= 1;
         } else {
             break;

@@ -45,9 +45,7 @@ pub fn start(
     let ModelFiles { checkpoint, config } = files;
     let weights: Vec<u32> = setup.ranks.iter().map(|place| place.weight).collect();
     let plan_of = |rank| ShardPlan::new(config, &weights, rank);
-    let plans = (0..weights.len())
-        .map(plan_of)
-        .collect::<Result<Vec<_>, _>>()?;
+    let plans = (0..weights.len()).map(plan_of).collect::<Result<Vec<_>, _>>()?;
     let rank = setup.rank as usize;
     let plan = plans.get(rank).ok_or_else(|| {
         EngineError::Usage(format!("rank {rank} of a gang of {} ranks", plans.len()))
@@ -56,12 +54,7 @@ pub fn start(
         None
     } else {
         let size = plans.len() as u32;
-        Some(Rc::new(Group::init(
-            setup.settings.backend,
-            true,
-            setup.rank,
-            size,
-        )?))
+        Some(Rc::new(Group::init(setup.settings.backend, true, setup.rank, size)?))
     };
     phase(Phase::Loading);
     let expand = setup.settings.cpu_expand && !on_metal();
@@ -76,23 +69,12 @@ pub fn start(
         bytes_read: checkpoint.bytes_read(),
         weights_bytes: decoder.weights_bytes(),
     };
-    let parts = plans
-        .iter()
-        .map(|p| (p.vocab.start as i32, p.vocab.len() as i32))
-        .collect();
-    Ok(MlxExecutor::new(
-        decoder,
-        Vocabulary::new(parts, rank)?,
-        loaded,
-    ))
+    let parts = plans.iter().map(|p| (p.vocab.start as i32, p.vocab.len() as i32)).collect();
+    Ok(MlxExecutor::new(decoder, Vocabulary::new(parts, rank)?, loaded))
 }
 
 /// The model's own limit, or a lower one that was configured.
 fn context_tokens(config: &ModelConfig, configured: u32) -> u32 {
     let own = u32::try_from(config.context_limit()).unwrap_or(u32::MAX);
-    if configured == 0 {
-        own
-    } else {
-        own.min(configured)
-    }
+    if configured == 0 { own } else { own.min(configured) }
 }

@@ -165,8 +165,7 @@ fn completion_logprobs(entries: &[TokenLogprob]) -> Value {
         let mut map = serde_json::Map::new();
         // The chosen token is always among them; of two spelt alike the likelier one stays.
         for spelt in entry.top.iter().chain([&entry.chosen]) {
-            map.entry(spelt.text.clone())
-                .or_insert_with(|| spelt.logprob.into());
+            map.entry(spelt.text.clone()).or_insert_with(|| spelt.logprob.into());
         }
         Value::Object(map)
     };

@@ -98,11 +98,7 @@ impl App {
         let known = name == self.model_id
             || name == "default_model"
             || self.aliases.iter().any(|alias| alias == name);
-        if known {
-            Ok(())
-        } else {
-            Err(ApiError::model_not_found(name, &self.model_id))
-        }
+        if known { Ok(()) } else { Err(ApiError::model_not_found(name, &self.model_id)) }
     }
 
     /// The model, if new requests are taken; else the refusal that says why not.
@@ -124,11 +120,7 @@ impl App {
             .try_acquire_many_owned(choices)
             .map_err(|_| ApiError::queue_full(self.settings.max_queued))?;
         let timeout = Duration::from_millis(self.settings.request_timeout_ms);
-        Ok(Admission {
-            card,
-            permit,
-            deadline: Instant::now() + timeout,
-        })
+        Ok(Admission { card, permit, deadline: Instant::now() + timeout })
     }
 
     /// Runs work on text off the async threads, a few at a time, within the request's time.
@@ -148,23 +140,9 @@ impl App {
 
     /// Checks a plan against the model and hands it to the engine.
     pub(crate) fn start(&self, admission: Admission, plan: Plan) -> Result<Generation, ApiError> {
-        let Admission {
-            card,
-            permit,
-            deadline,
-        } = admission;
-        let Plan {
-            prompts,
-            params,
-            param,
-            ..
-        } = plan;
-        if params
-            .sampling
-            .logit_bias
-            .iter()
-            .any(|(token, _)| *token >= card.vocab_size)
-        {
+        let Admission { card, permit, deadline } = admission;
+        let Plan { prompts, params, param, .. } = plan;
+        if params.sampling.logit_bias.iter().any(|(token, _)| *token >= card.vocab_size) {
             let problem = format_args!("names a token that is not under {}", card.vocab_size);
             return Err(ApiError::field("logit_bias", problem));
         }
@@ -176,11 +154,7 @@ impl App {
             // One token at least must fit behind the prompt.
             let room = (card.context_tokens as usize).saturating_sub(prompt.len());
             if room == 0 {
-                return Err(ApiError::context_length(
-                    param,
-                    prompt.len(),
-                    card.context_tokens,
-                ));
+                return Err(ApiError::context_length(param, prompt.len(), card.context_tokens));
             }
             if prompt.iter().any(|token| *token >= card.vocab_size) {
                 let problem = format_args!("holds a token that is not under {}", card.vocab_size);
@@ -205,14 +179,7 @@ impl App {
         let run = self.engine.submit(jobs);
         let model = Arc::clone(&self.model);
         let timeout_ms = self.settings.request_timeout_ms;
-        Ok(Generation::new(
-            run,
-            choices,
-            prompt_tokens,
-            model,
-            permit,
-            timeout_ms,
-        ))
+        Ok(Generation::new(run, choices, prompt_tokens, model, permit, timeout_ms))
     }
 
     /// Takes no more requests; waits for the running ones, then ends those that are left.
@@ -229,10 +196,7 @@ impl App {
 
 /// Seconds since 1970.
 pub(crate) fn unix_time_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// For seeds and ids.

@@ -62,11 +62,7 @@ impl Keys {
     /// Takes the hashed keys of validated settings.
     pub(crate) fn new(settings: &crate::Settings) -> Self {
         Self {
-            digests: settings
-                .api_keys
-                .iter()
-                .filter_map(|key| parse_hash(key))
-                .collect(),
+            digests: settings.api_keys.iter().filter_map(|key| parse_hash(key)).collect(),
             require_on_loopback: settings.require_key_on_loopback,
             open_to_all: settings.allow_unauthenticated_network && settings.api_keys.is_empty(),
         }
@@ -84,11 +80,7 @@ impl Keys {
         }
         if from_loopback && !self.require_on_loopback {
             let local = hosts.into_iter().all(is_local_name);
-            return if local {
-                Ok(())
-            } else {
-                Err(Denied::ForeignHost)
-            };
+            return if local { Ok(()) } else { Err(Denied::ForeignHost) };
         }
         let key = header.and_then(bearer).ok_or(Denied::Missing)?;
         let presented = Sha256::digest(key);
@@ -97,11 +89,7 @@ impl Keys {
         for digest in &self.digests {
             found |= digest.as_slice().ct_eq(presented.as_slice());
         }
-        if bool::from(found) {
-            Ok(())
-        } else {
-            Err(Denied::Wrong)
-        }
+        if bool::from(found) { Ok(()) } else { Err(Denied::Wrong) }
     }
 }
 
@@ -120,10 +108,7 @@ fn is_local_name(host: &[u8]) -> bool {
     };
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, _)) => return v6.parse::<Ipv6Addr>().is_ok(),
-        None => host
-            .split_once(':')
-            .map_or(host, |(name, _)| name)
-            .trim_end_matches('.'),
+        None => host.split_once(':').map_or(host, |(name, _)| name).trim_end_matches('.'),
     };
     let is_address = name.parse::<Ipv4Addr>().is_ok();
     is_address || !name.contains('.') || name.to_ascii_lowercase().ends_with(".localhost")
@@ -144,10 +129,7 @@ mod tests {
     #[test]
     fn a_hashed_key_is_the_known_sha256_and_parses_back() {
         let hash = hash_api_key("abc");
-        assert!(
-            hash.starts_with("sha256:ba7816bf8f01cfea414140de5dae2223b00361a3"),
-            "{hash}"
-        );
+        assert!(hash.starts_with("sha256:ba7816bf8f01cfea414140de5dae2223b00361a3"), "{hash}");
         assert_eq!(parse_hash(&hash).unwrap()[..2], [0xba, 0x78]);
         for bad in ["", "sha256:", "sha256:zz", &hash[..70], &hash[7..]] {
             assert_eq!(parse_hash(bad), None, "{bad}");
@@ -159,76 +141,33 @@ mod tests {
         let keys = keys(&["one", "two"], false);
         assert_eq!(keys.admit(Some(b"Bearer one"), None, false), Ok(()));
         assert_eq!(keys.admit(Some(b"bearer two "), None, false), Ok(()));
-        assert_eq!(
-            keys.admit(Some(b"Bearer three"), None, false),
-            Err(Denied::Wrong)
-        );
-        assert_eq!(
-            keys.admit(Some(b"Basic one"), None, false),
-            Err(Denied::Missing)
-        );
-        assert_eq!(
-            keys.admit(Some(b"Bearer "), None, false),
-            Err(Denied::Missing)
-        );
+        assert_eq!(keys.admit(Some(b"Bearer three"), None, false), Err(Denied::Wrong));
+        assert_eq!(keys.admit(Some(b"Basic one"), None, false), Err(Denied::Missing));
+        assert_eq!(keys.admit(Some(b"Bearer "), None, false), Err(Denied::Missing));
         assert_eq!(keys.admit(None, None, false), Err(Denied::Missing));
     }
 
     #[test]
     fn loopback_needs_a_key_only_if_told_so() {
         assert_eq!(keys(&["one"], false).admit(None, None, true), Ok(()));
-        assert_eq!(
-            keys(&["one"], true).admit(None, None, true),
-            Err(Denied::Missing)
-        );
-        assert_eq!(
-            keys(&[], false).admit(None, None, false),
-            Err(Denied::Missing)
-        );
-        let open = crate::Settings {
-            allow_unauthenticated_network: true,
-            ..Default::default()
-        };
-        assert_eq!(
-            Keys::new(&open).admit(None, Some(&b"a.example"[..]), false),
-            Ok(())
-        );
+        assert_eq!(keys(&["one"], true).admit(None, None, true), Err(Denied::Missing));
+        assert_eq!(keys(&[], false).admit(None, None, false), Err(Denied::Missing));
+        let open = crate::Settings { allow_unauthenticated_network: true, ..Default::default() };
+        assert_eq!(Keys::new(&open).admit(None, Some(&b"a.example"[..]), false), Ok(()));
     }
 
     #[test]
     fn other_hosts_names_need_a_key_even_from_loopback() {
         let none = keys(&[], false);
-        for host in [
-            "localhost",
-            "LOCALHOST:1",
-            "a.localhost",
-            "10.0.0.1:1",
-            "[::1]:1",
-            "mac",
-        ] {
-            assert_eq!(
-                none.admit(None, Some(host.as_bytes()), true),
-                Ok(()),
-                "{host}"
-            );
+        for host in ["localhost", "LOCALHOST:1", "a.localhost", "10.0.0.1:1", "[::1]:1", "mac"] {
+            assert_eq!(none.admit(None, Some(host.as_bytes()), true), Ok(()), "{host}");
         }
-        for host in [
-            "evil.example",
-            "evil.example:80",
-            "127.0.0.1.evil.example",
-            "[evil.example]",
-        ] {
+        for host in ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[evil.example]"]
+        {
             let denied = Err(Denied::ForeignHost);
-            assert_eq!(
-                none.admit(None, Some(host.as_bytes()), true),
-                denied,
-                "{host}"
-            );
+            assert_eq!(none.admit(None, Some(host.as_bytes()), true), denied, "{host}");
         }
         let asked = keys(&["one"], true);
-        assert_eq!(
-            asked.admit(Some(b"Bearer one"), Some(&b"a.example"[..]), true),
-            Ok(())
-        );
+        assert_eq!(asked.admit(Some(b"Bearer one"), Some(&b"a.example"[..]), true), Ok(()));
     }
 }

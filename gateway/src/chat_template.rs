@@ -83,10 +83,7 @@ impl ChatTemplate {
         variables.extend(named.map(|(name, value)| (name.as_str(), Value::from_serialize(value))));
         variables.insert("messages", Value::from_serialize(messages));
         variables.insert("add_generation_prompt", add_generation_prompt.into());
-        let mut out = Bounded {
-            bytes: Vec::new(),
-            left: OUTPUT_BYTES_MAX,
-        };
+        let mut out = Bounded { bytes: Vec::new(), left: OUTPUT_BYTES_MAX };
         match template.render_captured_to(variables, &mut out) {
             Ok(_) => String::from_utf8(out.bytes)
                 .map_err(|_| RenderError::Failed("the text is not UTF-8".into())),
@@ -109,10 +106,7 @@ struct Bounded {
 
 impl Write for Bounded {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        self.left = self
-            .left
-            .checked_sub(piece.len())
-            .ok_or(io::ErrorKind::FileTooLarge)?;
+        self.left = self.left.checked_sub(piece.len()).ok_or(io::ErrorKind::FileTooLarge)?;
         self.bytes.extend_from_slice(piece);
         Ok(piece.len())
     }

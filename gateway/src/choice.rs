@@ -95,24 +95,12 @@ impl Choice {
         }
         if let Some(logprob) = token.logprob {
             self.held_logprobs.push(TokenLogprob {
-                chosen: spell(
-                    tokenizer,
-                    Candidate {
-                        token: token.token,
-                        logprob,
-                    },
-                ),
-                top: token
-                    .top
-                    .iter()
-                    .map(|&candidate| spell(tokenizer, candidate))
-                    .collect(),
+                chosen: spell(tokenizer, Candidate { token: token.token, logprob }),
+                top: token.top.iter().map(|&candidate| spell(tokenizer, candidate)).collect(),
                 text_offset: self.chars_decoded,
             });
         }
-        let text = self
-            .detokenizer
-            .push(token.token, |ids| tokenizer.decode(ids));
+        let text = self.detokenizer.push(token.token, |ids| tokenizer.decode(ids));
         self.decoded(&text)
     }
 
@@ -145,11 +133,7 @@ impl Choice {
             delta.add(self.reasoning.finish());
         }
         let passed = self.chars_passed;
-        let ready = self
-            .held_logprobs
-            .iter()
-            .take_while(|held| held.text_offset < passed)
-            .count();
+        let ready = self.held_logprobs.iter().take_while(|held| held.text_offset < passed).count();
         delta.logprobs.extend(self.held_logprobs.drain(..ready));
         (delta, scan.stopped)
     }
@@ -157,9 +141,5 @@ impl Choice {
 
 fn spell(tokenizer: &TextTokenizer, candidate: Candidate) -> Spelt {
     let (text, bytes) = tokenizer.spell(candidate.token);
-    Spelt {
-        text,
-        bytes,
-        logprob: candidate.logprob,
-    }
+    Spelt { text, bytes, logprob: candidate.logprob }
 }

@@ -79,10 +79,8 @@ mod tests {
 
     fn deltas(bytes: &[u8]) -> Vec<String> {
         let mut detokenizer = Detokenizer::default();
-        let mut deltas: Vec<String> = bytes
-            .iter()
-            .map(|&b| detokenizer.push(b.into(), decode))
-            .collect();
+        let mut deltas: Vec<String> =
+            bytes.iter().map(|&b| detokenizer.push(b.into(), decode)).collect();
         deltas.push(detokenizer.finish(decode));
         deltas
     }
@@ -92,21 +90,12 @@ mod tests {
         let text = " a  b é 日本 👩‍🚀\n c";
         let deltas = deltas(text.as_bytes());
         assert_eq!(deltas.concat(), text[1..]);
-        assert!(
-            deltas.iter().all(|delta| !delta.contains(INCOMPLETE)),
-            "{deltas:?}"
-        );
+        assert!(deltas.iter().all(|delta| !delta.contains(INCOMPLETE)), "{deltas:?}");
     }
 
     #[test]
     fn broken_bytes_come_out_once_whatever_they_are() {
-        for bytes in [
-            &b"a\xff\xfeb"[..],
-            b"\xe2\x82",
-            b"x\xf0\x9f",
-            b"\x80\x80 y",
-            b"\xe2\x82ab",
-        ] {
+        for bytes in [&b"a\xff\xfeb"[..], b"\xe2\x82", b"x\xf0\x9f", b"\x80\x80 y", b"\xe2\x82ab"] {
             let ids: Vec<u32> = bytes.iter().map(|&b| b.into()).collect();
             assert_eq!(deltas(bytes).concat(), decode(&ids), "{bytes:?}");
         }
@@ -117,10 +106,6 @@ mod tests {
         let garbage = vec![0x80; 3 * WINDOW_TOKENS_MAX];
         let deltas = deltas(&garbage);
         assert_eq!(deltas.concat().chars().count(), garbage.len());
-        assert!(
-            deltas[..WINDOW_TOKENS_MAX + 2]
-                .iter()
-                .any(|delta| !delta.is_empty())
-        );
+        assert!(deltas[..WINDOW_TOKENS_MAX + 2].iter().any(|delta| !delta.is_empty()));
     }
 }

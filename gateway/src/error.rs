@@ -61,11 +61,7 @@ impl ApiError {
 
     /// Refusals of the HTTP layer.
     pub(crate) fn http(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code: Some(code),
-            ..Self::invalid(message)
-        }
+        Self { status, code: Some(code), ..Self::invalid(message) }
     }
 
     /// 404: a model that is not served. It never reaches the engine.

@@ -48,14 +48,7 @@ impl Generation {
         places: OwnedSemaphorePermit,
         timeout_ms: u64,
     ) -> Self {
-        Self {
-            run,
-            choices,
-            prompt_tokens,
-            model,
-            timeout_ms,
-            _places: places,
-        }
+        Self { run, choices, prompt_tokens, model, timeout_ms, _places: places }
     }
 
     /// How many choices there are.
@@ -87,11 +80,7 @@ impl Generation {
                 Progress::Failed(failure) => return Some(Err(self.error(failure))),
             };
             if finish.is_some() || !delta.is_empty() {
-                return Some(Ok(Update {
-                    index,
-                    delta,
-                    finish,
-                }));
+                return Some(Ok(Update { index, delta, finish }));
             }
         }
     }
@@ -100,11 +89,7 @@ impl Generation {
     pub(crate) fn usage(&self) -> Usage {
         Usage {
             prompt_tokens: self.prompt_tokens as u64,
-            completion_tokens: self
-                .choices
-                .iter()
-                .map(|choice| u64::from(choice.tokens))
-                .sum(),
+            completion_tokens: self.choices.iter().map(|choice| u64::from(choice.tokens)).sum(),
         }
     }
 

@@ -57,23 +57,14 @@ impl Model {
             None => None,
         };
         let recommended = Recommended::read(&generation);
-        Ok(Self {
-            tokenizer,
-            template,
-            stop_tokens,
-            bos_token,
-            recommended,
-        })
+        Ok(Self { tokenizer, template, stop_tokens, bos_token, recommended })
     }
 }
 
 impl Recommended {
     fn read(generation: &Map<String, Value>) -> Self {
         if generation.get("do_sample") == Some(&Value::Bool(false)) {
-            return Self {
-                temperature: Some(0.0),
-                ..Self::default()
-            };
+            return Self { temperature: Some(0.0), ..Self::default() };
         }
         // Values out of the API's ranges are not recommendations but mistakes.
         let number = |key: &str, low: f64, high: f64| {
@@ -94,9 +85,7 @@ impl Recommended {
 fn read_json(path: &Path) -> Result<Option<Map<String, Value>>, String> {
     let in_file = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|e| in_file(&e)),
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| in_file(&e)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(in_file(&e)),
     }
@@ -104,24 +93,9 @@ fn read_json(path: &Path) -> Result<Option<Map<String, Value>>, String> {
 
 /// Special tokens by name. Each is written as a string or as an object with `content`.
 fn special_tokens(settings: &Map<String, Value>) -> Map<String, Value> {
-    let names = [
-        "bos_token",
-        "eos_token",
-        "unk_token",
-        "pad_token",
-        "sep_token",
-        "cls_token",
-    ];
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .or(value["content"].as_str())
-            .map(Value::from)
-    };
-    names
-        .iter()
-        .filter_map(|&name| Some((name.to_owned(), text(settings.get(name)?)?)))
-        .collect()
+    let names = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token"];
+    let text = |value: &Value| value.as_str().or(value["content"].as_str()).map(Value::from);
+    names.iter().filter_map(|&name| Some((name.to_owned(), text(settings.get(name)?)?))).collect()
 }
 
 /// The end tokens by the first file that names some, as `transformers` and mlx-lm choose them.
@@ -137,28 +111,15 @@ fn stop_tokens(
             Some(one) => std::slice::from_ref(one),
             None => &[],
         };
-        values
-            .iter()
-            .filter_map(|v| u32::try_from(v.as_u64()?).ok())
-            .collect()
+        values.iter().filter_map(|v| u32::try_from(v.as_u64()?).ok()).collect()
     };
-    let inner = config
-        .get("text_config")
-        .and_then(|inner| inner.get("eos_token_id"));
-    let spelt = || {
-        specials
-            .get("eos_token")
-            .and_then(|v| tokenizer.id(v.as_str()?))
-    };
-    [
-        generation.get("eos_token_id"),
-        config.get("eos_token_id"),
-        inner,
-    ]
-    .into_iter()
-    .map(ids)
-    .find(|ids| !ids.is_empty())
-    .unwrap_or_else(|| spelt().into_iter().collect())
+    let inner = config.get("text_config").and_then(|inner| inner.get("eos_token_id"));
+    let spelt = || specials.get("eos_token").and_then(|v| tokenizer.id(v.as_str()?));
+    [generation.get("eos_token_id"), config.get("eos_token_id"), inner]
+        .into_iter()
+        .map(ids)
+        .find(|ids| !ids.is_empty())
+        .unwrap_or_else(|| spelt().into_iter().collect())
 }
 
 /// The chat template's text and the file it stands in. A file of its own wins, as newer versions
@@ -175,18 +136,13 @@ fn template_source(
     }
     let json = "chat_template.json";
     let wrapped = read_json(&dir.join(json))?;
-    let files = [
-        (json, wrapped.as_ref()),
-        ("tokenizer_config.json", Some(settings)),
-    ];
+    let files = [(json, wrapped.as_ref()), ("tokenizer_config.json", Some(settings))];
     for (file, content) in files {
         match content.and_then(|content| content.get("chat_template")) {
             Some(Value::String(source)) => return Ok(Some((file, source.clone()))),
             Some(Value::Array(named)) => {
                 let default = named.iter().find(|one| one["name"] == "default");
-                let source = default
-                    .or(named.first())
-                    .and_then(|one| one["template"].as_str());
+                let source = default.or(named.first()).and_then(|one| one["template"].as_str());
                 return Ok(source.map(|source| (file, source.to_owned())));
             }
             _ => {}

@@ -50,23 +50,13 @@ pub(crate) fn template_knows_reasoning(template: &str) -> bool {
 impl ReasoningSplitter {
     /// For a model that does not reason: all is content.
     pub(crate) fn off() -> Self {
-        Self {
-            state: State::Answer,
-            held: String::new(),
-        }
+        Self { state: State::Answer, held: String::new() }
     }
 
     /// `opened`: the prompt already holds the opening tag.
     pub(crate) fn new(opened: bool) -> Self {
-        let state = if opened {
-            State::ReasoningBegins
-        } else {
-            State::Start
-        };
-        Self {
-            state,
-            held: String::new(),
-        }
+        let state = if opened { State::ReasoningBegins } else { State::Start };
+        Self { state, held: String::new() }
     }
 
     /// Takes the next piece; gives what is certain.
@@ -104,9 +94,7 @@ impl ReasoningSplitter {
                         self.state = State::AnswerBegins;
                     } else {
                         let rest = self.held.split_off(self.held.len() - self.open_suffix());
-                        split
-                            .reasoning
-                            .push_str(&std::mem::replace(&mut self.held, rest));
+                        split.reasoning.push_str(&std::mem::replace(&mut self.held, rest));
                         return split;
                     }
                 }
@@ -122,23 +110,16 @@ impl ReasoningSplitter {
     pub(crate) fn finish(&mut self) -> Split {
         let held = std::mem::take(&mut self.held);
         match self.state {
-            State::Reasoning | State::ReasoningBegins => Split {
-                reasoning: held,
-                ..Split::default()
-            },
-            _ => Split {
-                content: held,
-                ..Split::default()
-            },
+            State::Reasoning | State::ReasoningBegins => {
+                Split { reasoning: held, ..Split::default() }
+            }
+            _ => Split { content: held, ..Split::default() },
         }
     }
 
     /// Length of the longest end of the held text that begins the closing tag.
     fn open_suffix(&self) -> usize {
-        (1..CLOSE.len())
-            .rev()
-            .find(|&n| self.held.ends_with(&CLOSE[..n]))
-            .unwrap_or(0)
+        (1..CLOSE.len()).rev().find(|&n| self.held.ends_with(&CLOSE[..n])).unwrap_or(0)
     }
 }
 
@@ -163,10 +144,7 @@ mod tests {
             add(splitter.finish());
             results.push((whole.reasoning, whole.content));
         }
-        assert!(
-            results.windows(2).all(|pair| pair[0] == pair[1]),
-            "{text:?}: {results:?}"
-        );
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{text:?}: {results:?}");
         results.remove(0)
     }
 
@@ -176,14 +154,8 @@ mod tests {
 
     #[test]
     fn tags_at_the_start_are_taken_out_however_the_text_is_cut() {
-        assert_eq!(
-            split(false, "<think>\nhm</think>\n\nYes."),
-            pair("hm", "Yes.")
-        );
-        assert_eq!(
-            split(false, "\n<think>a<b</thin</think>c"),
-            pair("a<b</thin", "c")
-        );
+        assert_eq!(split(false, "<think>\nhm</think>\n\nYes."), pair("hm", "Yes."));
+        assert_eq!(split(false, "\n<think>a<b</thin</think>c"), pair("a<b</thin", "c"));
         assert_eq!(split(false, "<think></think>c"), pair("", "c"));
     }
 
@@ -197,10 +169,7 @@ mod tests {
 
     #[test]
     fn tags_elsewhere_are_text() {
-        assert_eq!(
-            split(false, "Use <think>x</think>."),
-            pair("", "Use <think>x</think>.")
-        );
+        assert_eq!(split(false, "Use <think>x</think>."), pair("", "Use <think>x</think>."));
         assert_eq!(split(false, "  <thin air"), pair("", "  <thin air"));
         assert_eq!(split(false, "<thi"), pair("", "<thi"));
         let mut off = ReasoningSplitter::off();

@@ -119,9 +119,7 @@ async fn closing(closed: &mut watch::Receiver<bool>) {
 /// Says why, in an answer short enough to fit the socket's buffer. The request is not read.
 fn turn_away(mut stream: TcpStream) {
     let reason = "Too many open connections; try again soon.";
-    let body = ApiError::unavailable("too_many_connections", reason)
-        .to_json()
-        .to_string();
+    let body = ApiError::unavailable("too_many_connections", reason).to_json().to_string();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
          retry-after: 2\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",

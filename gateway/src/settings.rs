@@ -95,11 +95,9 @@ impl Settings {
             })?;
         }
         if self.require_key_on_loopback && self.api_keys.is_empty() {
-            return Err(
-                "gateway.require_key_on_loopback is true but gateway.api_keys is empty; \
+            return Err("gateway.require_key_on_loopback is true but gateway.api_keys is empty; \
                         add a key or nobody can come in"
-                    .into(),
-            );
+                .into());
         }
         let beyond = !self.listen.ip().to_canonical().is_loopback();
         if beyond && self.api_keys.is_empty() && !self.allow_unauthenticated_network {
@@ -118,33 +116,16 @@ impl Settings {
             if (low..=high).contains(&value) {
                 Ok(())
             } else {
-                Err(format!(
-                    "gateway.{key} is {value}; it must be from {low} to {high}"
-                ))
+                Err(format!("gateway.{key} is {value}; it must be from {low} to {high}"))
             }
         };
-        within(
-            "max_body_bytes",
-            self.max_body_bytes.into(),
-            1 << 10,
-            64 << 20,
-        )?;
+        within("max_body_bytes", self.max_body_bytes.into(), 1 << 10, 64 << 20)?;
         within("max_connections", self.max_connections.into(), 1, 16_384)?;
         within("max_queued", self.max_queued.into(), 1, 16_384)?;
         within("max_submitted", self.max_submitted.into(), 1, 4_096)?;
         within("max_choices", self.max_choices.into(), 1, 128)?;
-        within(
-            "max_tokens_default",
-            self.max_tokens_default.into(),
-            1,
-            1 << 20,
-        )?;
-        within(
-            "request_timeout_ms",
-            self.request_timeout_ms,
-            1_000,
-            86_400_000,
-        )?;
+        within("max_tokens_default", self.max_tokens_default.into(), 1, 1 << 20)?;
+        within("request_timeout_ms", self.request_timeout_ms, 1_000, 86_400_000)?;
         within("read_timeout_ms", self.read_timeout_ms, 100, 600_000)?;
         within("write_timeout_ms", self.write_timeout_ms, 100, 600_000)?;
         within("keep_alive_ms", self.keep_alive_ms, 100, 600_000)?;
@@ -159,60 +140,30 @@ mod tests {
     #[test]
     fn defaults_are_valid_and_a_bad_value_is_named() {
         Settings::default().validate().unwrap();
-        let bad = Settings {
-            max_queued: 0,
-            ..Settings::default()
-        };
-        assert!(
-            bad.validate()
-                .unwrap_err()
-                .contains("gateway.max_queued is 0")
-        );
+        let bad = Settings { max_queued: 0, ..Settings::default() };
+        assert!(bad.validate().unwrap_err().contains("gateway.max_queued is 0"));
     }
 
     #[test]
     fn listening_beyond_loopback_needs_a_key_or_the_owners_word() {
         for listen in ["0.0.0.0:8080", "192.168.1.2:80", "[::]:8080"] {
-            let open = Settings {
-                listen: listen.parse().unwrap(),
-                ..Settings::default()
-            };
+            let open = Settings { listen: listen.parse().unwrap(), ..Settings::default() };
             let message = open.validate().unwrap_err();
-            assert!(
-                message.contains("allow_unauthenticated_network"),
-                "{message}"
-            );
-            let keyed = Settings {
-                api_keys: vec![crate::hash_api_key("k")],
-                ..open.clone()
-            };
+            assert!(message.contains("allow_unauthenticated_network"), "{message}");
+            let keyed = Settings { api_keys: vec![crate::hash_api_key("k")], ..open.clone() };
             keyed.validate().unwrap();
-            Settings {
-                allow_unauthenticated_network: true,
-                ..open
-            }
-            .validate()
-            .unwrap();
+            Settings { allow_unauthenticated_network: true, ..open }.validate().unwrap();
         }
         for listen in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            let here = Settings {
-                listen: listen.parse().unwrap(),
-                ..Settings::default()
-            };
+            let here = Settings { listen: listen.parse().unwrap(), ..Settings::default() };
             here.validate().unwrap();
         }
     }
 
     #[test]
     fn keys_in_clear_are_refused() {
-        let bad = Settings {
-            api_keys: vec!["sk-secret".into()],
-            ..Settings::default()
-        };
+        let bad = Settings { api_keys: vec!["sk-secret".into()], ..Settings::default() };
         let message = bad.validate().unwrap_err();
-        assert!(
-            message.contains("api_keys[0]") && !message.contains("secret"),
-            "{message}"
-        );
+        assert!(message.contains("api_keys[0]") && !message.contains("secret"), "{message}");
     }
 }

@@ -39,13 +39,8 @@ pub(crate) fn respond(
     include_usage: bool,
     keep_alive: Duration,
 ) -> Response {
-    let mut events = EventStream {
-        ready: VecDeque::new(),
-        generation: None,
-        header,
-        include_usage,
-        keep_alive,
-    };
+    let mut events =
+        EventStream { ready: VecDeque::new(), generation: None, header, include_usage, keep_alive };
     if events.header.api == Api::Chat {
         for index in 0..generation.choice_count() {
             let chunk = events.header.role_chunk(index, events.no_usage());
@@ -84,25 +79,17 @@ impl EventStream {
 
     fn update(&mut self, update: &Update) {
         if !update.delta.is_empty() {
-            let chunk = self
-                .header
-                .delta_chunk(update.index, &update.delta, self.no_usage());
+            let chunk = self.header.delta_chunk(update.index, &update.delta, self.no_usage());
             self.push(&chunk);
         }
         if let Some(finish) = update.finish {
-            let chunk = self
-                .header
-                .finish_chunk(update.index, finish, self.no_usage());
+            let chunk = self.header.finish_chunk(update.index, finish, self.no_usage());
             self.push(&chunk);
         }
     }
 
     fn fail(&mut self, error: &ApiError) {
-        tracing::warn!(
-            request = self.header.id,
-            "a stream ends early: {}",
-            error.message
-        );
+        tracing::warn!(request = self.header.id, "a stream ends early: {}", error.message);
         self.push(&error.to_json());
         self.ready.push_back(DONE.to_owned());
         self.generation = None;

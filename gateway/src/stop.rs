@@ -21,34 +21,20 @@ impl StopMatcher {
     /// Empty strings never stop anything.
     pub(crate) fn new(stops: Vec<String>) -> Self {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
-        Self {
-            stops,
-            held: String::new(),
-        }
+        Self { stops, held: String::new() }
     }
 
     /// Takes the next piece; gives what may be sent.
     pub(crate) fn push(&mut self, piece: &str) -> Scan {
         self.held.push_str(piece);
-        if let Some(at) = self
-            .stops
-            .iter()
-            .filter_map(|stop| self.held.find(stop))
-            .min()
-        {
+        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
             let mut text = std::mem::take(&mut self.held);
             text.truncate(at);
-            return Scan {
-                text,
-                stopped: true,
-            };
+            return Scan { text, stopped: true };
         }
         let keep = self.open_suffix();
         let rest = self.held.split_off(self.held.len() - keep);
-        Scan {
-            text: std::mem::replace(&mut self.held, rest),
-            stopped: false,
-        }
+        Scan { text: std::mem::replace(&mut self.held, rest), stopped: false }
     }
 
     /// The text ended: what was held back is text after all.
@@ -62,11 +48,7 @@ impl StopMatcher {
         let start = self.held.len().saturating_sub(longest.saturating_sub(1));
         (start..self.held.len())
             .filter(|&at| self.held.is_char_boundary(at))
-            .find(|&at| {
-                self.stops
-                    .iter()
-                    .any(|stop| stop.starts_with(&self.held[at..]))
-            })
+            .find(|&at| self.stops.iter().any(|stop| stop.starts_with(&self.held[at..])))
             .map_or(0, |at| self.held.len() - at)
     }
 }
@@ -107,10 +89,7 @@ mod tests {
     #[test]
     fn the_earliest_of_several_stops_wins_and_characters_are_never_split() {
         assert_eq!(run(&["b", "ab"], &["xab"]), ["x|"]);
-        assert_eq!(
-            run(&["日本語"], &["は日", "本", "人"]),
-            ["は", "", "日本人", ""]
-        );
+        assert_eq!(run(&["日本語"], &["は日", "本", "人"]), ["は", "", "日本人", ""]);
         assert_eq!(run(&["é!"], &["caf", "é", "?"]), ["caf", "", "é?", ""]);
     }
 

@@ -14,10 +14,7 @@ pub(crate) const RAISED: &str = "the template refuses the conversation: ";
 
 /// `raise_exception(message)`.
 pub(crate) fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(
-        ErrorKind::InvalidOperation,
-        format!("{RAISED}{message}"),
-    ))
+    Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=indent)`: Python's separators, no HTML escapes.
@@ -31,24 +28,14 @@ pub(crate) fn tojson(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Re
         let _ = kwargs.get::<Option<Value>>(known)?;
     }
     kwargs.assert_all_used()?;
-    let indent = indent
-        .filter(|v| !v.is_none())
-        .map(usize::try_from)
-        .transpose()?;
+    let indent = indent.filter(|v| !v.is_none()).map(usize::try_from).transpose()?;
     // Sixteen is more than anyone indents by; it keeps the output in proportion to the input.
     let text = match indent {
-        Some(n) => dump(
-            value,
-            PrettyFormatter::with_indent(&b"                "[..n.min(16)]),
-        ),
+        Some(n) => dump(value, PrettyFormatter::with_indent(&b"                "[..n.min(16)])),
         None => dump(value, PythonFormatter(CompactFormatter)),
     };
     let text = text.map_err(|e| {
-        Error::new(
-            ErrorKind::BadSerialization,
-            "a value can't be written as JSON",
-        )
-        .with_source(e)
+        Error::new(ErrorKind::BadSerialization, "a value can't be written as JSON").with_source(e)
     })?;
     Ok(Value::from(text))
 }
@@ -68,11 +55,7 @@ impl Formatter for PythonFormatter {
         writer: &mut W,
         first: bool,
     ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
+        if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
     fn begin_object_key<W: ?Sized + io::Write>(
@@ -80,11 +63,7 @@ impl Formatter for PythonFormatter {
         writer: &mut W,
         first: bool,
     ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
+        if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
@@ -95,9 +74,7 @@ impl Formatter for PythonFormatter {
 
 /// `strftime_now(format)`, in UTC: the machine's own zone is not the client's either.
 pub(crate) fn strftime_now(format: String) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     strftime(&format, now.as_secs())
 }
 
@@ -115,15 +92,8 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = [
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-];
+const DAYS: [&str; 7] =
+    ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 
 /// C's `strftime` for the directives that templates use; others stand as they are.
 fn strftime(format: &str, unix_s: u64) -> String {
@@ -146,11 +116,7 @@ fn strftime(format: &str, unix_s: u64) -> String {
             directive = chars.next();
         }
         let number = |n: u64| {
-            if unpadded {
-                n.to_string()
-            } else {
-                format!("{n:02}")
-            }
+            if unpadded { n.to_string() } else { format!("{n:02}") }
         };
         out += &match directive {
             Some('Y') => year.to_string(),
@@ -189,11 +155,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
@@ -204,10 +166,7 @@ mod tests {
     #[test]
     fn dates_are_those_of_the_calendar() {
         // `date -u -d @951782399`: Mon Feb 28 23:59:59 UTC 2000 (and the leap day after it).
-        assert_eq!(
-            strftime("%a %d %b %Y %H:%M:%S", 951_782_399),
-            "Mon 28 Feb 2000 23:59:59"
-        );
+        assert_eq!(strftime("%a %d %b %Y %H:%M:%S", 951_782_399), "Mon 28 Feb 2000 23:59:59");
         assert_eq!(
             strftime("%A %-d %B %y %I %p %%", 951_782_400),
             "Tuesday 29 February 00 12 AM %"

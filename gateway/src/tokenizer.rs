@@ -23,10 +23,7 @@ impl TextTokenizer {
         inner.with_padding(None);
         let json: serde_json::Value = serde_json::from_slice(&text).map_err(|e| in_file(&e))?;
         let byte_level = mentions_byte_level(&json["decoder"]);
-        Ok(Self {
-            inner,
-            byte_of_char: byte_level.then(byte_of_char),
-        })
+        Ok(Self { inner, byte_of_char: byte_level.then(byte_of_char) })
     }
 
     /// Ids of a text in which special tokens are spelt out. `add_special`: also put those around
@@ -40,14 +37,8 @@ impl TextTokenizer {
         let full = encode(true)?.get_ids().to_vec();
         // The text may spell out the token that begins every text, as templates do.
         let twice = plain.first() == full.first()
-            && full
-                .get(1..)
-                .is_some_and(|rest| rest.starts_with(&plain) && !plain.is_empty());
-        Ok(if twice {
-            full.into_iter().skip(1).collect()
-        } else {
-            full
-        })
+            && full.get(1..).is_some_and(|rest| rest.starts_with(&plain) && !plain.is_empty());
+        Ok(if twice { full.into_iter().skip(1).collect() } else { full })
     }
 
     /// Text of ids, special tokens left out. Ids that there are not are left out too.
@@ -61,11 +52,7 @@ impl TextTokenizer {
             return Default::default();
         };
         let is_added = self.inner.get_added_tokens_decoder().contains_key(&id);
-        let bytes = if is_added {
-            spelling.into_bytes()
-        } else {
-            self.bytes_of(&spelling)
-        };
+        let bytes = if is_added { spelling.into_bytes() } else { self.bytes_of(&spelling) };
         (String::from_utf8_lossy(&bytes).into_owned(), bytes)
     }
 
@@ -80,9 +67,7 @@ impl TextTokenizer {
             return bytes.unwrap_or_else(|| spelling.as_bytes().to_vec());
         }
         // SentencePiece: a byte without a token of its own is spelt `<0xE2>`, a space `▁`.
-        let byte = spelling
-            .strip_prefix("<0x")
-            .and_then(|rest| rest.strip_suffix('>'));
+        let byte = spelling.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
         match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => vec![byte],
             None => spelling.replace('▁', " ").into_bytes(),
@@ -92,9 +77,7 @@ impl TextTokenizer {
 
 fn mentions_byte_level(decoder: &serde_json::Value) -> bool {
     decoder["type"] == "ByteLevel"
-        || decoder["decoders"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(mentions_byte_level))
+        || decoder["decoders"].as_array().is_some_and(|all| all.iter().any(mentions_byte_level))
 }
 
 /// GPT-2's printable alphabet for bytes: those that print stand for themselves, the others are

@@ -157,8 +157,8 @@ def measure(name, start, arguments, say):
         with subprocess.Popen(command + arguments, stdout=subprocess.PIPE) as bench:
             for line in bench.stdout:
                 figure = json.loads(line)
-                if "value" in figure:
-                    say(name, figure["figure"], figure["value"])
+                if figure.get("median") is not None:
+                    say(name, figure["section"], figure["median"])
         say(name, "peak_rss_mb", peak_mb(server.process.pid))
     finally:
         server.process.send_signal(signal.SIGTERM)

@@ -41,11 +41,7 @@ impl Client {
             .build()
             .into();
         let base = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        Self {
-            agent,
-            base,
-            authorization: key.map(|key| format!("Bearer {key}")),
-        }
+        Self { agent, base, authorization: key.map(|key| format!("Bearer {key}")) }
     }
 
     /// The first model that the server lists.
@@ -55,9 +51,7 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
         }
-        let answer = request
-            .call()
-            .with_context(|| format!("no answer from {url}"))?;
+        let answer = request.call().with_context(|| format!("no answer from {url}"))?;
         let status = answer.status();
         let text = read_text(answer.into_body().into_reader())?;
         if !status.is_success() {
@@ -80,9 +74,7 @@ impl Client {
                 })
                 .collect();
             let finish = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<Stream>>| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err(anyhow!("a client thread panicked")))
+                thread.join().unwrap_or_else(|_| Err(anyhow!("a client thread panicked")))
             };
             started.into_iter().map(finish).collect()
         })
@@ -109,26 +101,19 @@ impl Client {
             request = request.header("Authorization", authorization);
         }
         let start = Instant::now();
-        let answer = request
-            .send_json(&body)
-            .with_context(|| format!("no answer from {url}"))?;
+        let answer = request.send_json(&body).with_context(|| format!("no answer from {url}"))?;
         let status = answer.status();
         let reader = answer.into_body().into_reader();
         if !status.is_success() {
             bail!("{url} answers {status}: {}", read_text(reader)?);
         }
-        read_stream(reader.take(STREAM_BYTES_MAX), || {
-            start.elapsed().as_secs_f64()
-        })
+        read_stream(reader.take(STREAM_BYTES_MAX), || start.elapsed().as_secs_f64())
     }
 }
 
 fn read_text(reader: impl Read) -> anyhow::Result<String> {
     let mut text = String::new();
-    reader
-        .take(ANSWER_BYTES_MAX)
-        .read_to_string(&mut text)
-        .context("the answer broke off")?;
+    reader.take(ANSWER_BYTES_MAX).read_to_string(&mut text).context("the answer broke off")?;
     Ok(text)
 }
 
@@ -174,14 +159,9 @@ fn read_stream(reader: impl Read, now_s: impl Fn() -> f64) -> anyhow::Result<Str
 fn has_text(event: &Value) -> bool {
     let choice = &event["choices"][0];
     let delta = &choice["delta"];
-    [
-        &delta["content"],
-        &delta["reasoning_content"],
-        &delta["reasoning"],
-        &choice["text"],
-    ]
-    .iter()
-    .any(|text| text.as_str().is_some_and(|text| !text.is_empty()))
+    [&delta["content"], &delta["reasoning_content"], &delta["reasoning"], &choice["text"]]
+        .iter()
+        .any(|text| text.as_str().is_some_and(|text| !text.is_empty()))
 }
 
 #[cfg(test)]

@@ -58,10 +58,7 @@ pub(super) fn calibrate(client: &Client, model: &str) -> anyhow::Result<Scale> {
     );
     let tokens_per_word = (many - few) / f64::from(CALIBRATION_WORDS);
     let template_tokens = few - tokens_per_word * f64::from(CALIBRATION_WORDS);
-    Ok(Scale {
-        tokens_per_word,
-        template_tokens,
-    })
+    Ok(Scale { tokens_per_word, template_tokens })
 }
 
 impl Scale {
@@ -84,31 +81,16 @@ pub(super) fn sections(options: &Options, scale: Scale) -> Vec<Section> {
     };
     let mut all = vec![
         section("ttft_short".into(), "ms", short, 1, Kind::FirstToken),
-        section(
-            "decode".into(),
-            "tok/s",
-            short,
-            options.decode_tokens,
-            Kind::Decode,
-        ),
+        section("decode".into(), "tok/s", short, options.decode_tokens, Kind::Decode),
     ];
     for &tokens in &options.prompt_tokens {
         let words = scale.words_for(tokens);
-        all.push(section(
-            format!("prefill_{tokens}"),
-            "tok/s",
-            words,
-            1,
-            Kind::Prefill,
-        ));
+        all.push(section(format!("prefill_{tokens}"), "tok/s", words, 1, Kind::Prefill));
     }
     if options.concurrency > 1 {
         let name = format!("concurrent_{}", options.concurrency);
         let together = section(name, "tok/s", short, options.decode_tokens, Kind::Together);
-        all.push(Section {
-            concurrency: options.concurrency,
-            ..together
-        });
+        all.push(Section { concurrency: options.concurrency, ..together });
     }
     all
 }
@@ -172,23 +154,11 @@ mod tests {
 
     fn stream(first_s: f64, last_s: f64, prompt_tokens: u32, completion_tokens: u32) -> Stream {
         let (first_s, last_s) = (Some(first_s), Some(last_s));
-        Stream {
-            first_s,
-            last_s,
-            prompt_tokens,
-            completion_tokens,
-        }
+        Stream { first_s, last_s, prompt_tokens, completion_tokens }
     }
 
     fn section(kind: Kind) -> Section {
-        Section {
-            name: String::new(),
-            unit: "",
-            words: 1,
-            max_tokens: 1,
-            concurrency: 1,
-            kind,
-        }
+        Section { name: String::new(), unit: "", words: 1, max_tokens: 1, concurrency: 1, kind }
     }
 
     #[test]
@@ -210,10 +180,7 @@ mod tests {
     fn prompts_differ_and_scale() {
         assert_ne!(prompt(20), prompt(20));
         assert_eq!(prompt(20).split(' ').count(), 20);
-        let scale = Scale {
-            tokens_per_word: 2.0,
-            template_tokens: 12.0,
-        };
+        let scale = Scale { tokens_per_word: 2.0, template_tokens: 12.0 };
         assert_eq!(scale.words_for(512), 250);
         assert_eq!(scale.words_for(1), 1);
         assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));

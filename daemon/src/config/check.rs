@@ -98,21 +98,15 @@ impl Config {
             ("backoff_max_ms", s.backoff_max_ms, 10, hour_ms),
             ("stable_after_ms", s.stable_after_ms, 1_000, 24 * hour_ms),
             ("restarts_max", s.restarts_max.into(), 1, 1_000),
-            (
-                "restart_window_ms",
-                s.restart_window_ms,
-                1_000,
-                24 * hour_ms,
-            ),
+            ("restart_window_ms", s.restart_window_ms, 1_000, 24 * hour_ms),
             ("start_timeout_ms", s.start_timeout_ms, 1_000, 2 * hour_ms),
             ("silence_timeout_ms", s.silence_timeout_ms, 1_000, hour_ms),
             ("unload_timeout_ms", s.unload_timeout_ms, 1_000, hour_ms),
             ("drain_timeout_ms", s.drain_timeout_ms, 0, hour_ms),
         ] {
             if !(low..=high).contains(&value) {
-                problems.push(format!(
-                    "supervise.{key} is {value}; it must be from {low} to {high}"
-                ));
+                problems
+                    .push(format!("supervise.{key} is {value}; it must be from {low} to {high}"));
             }
         }
         if s.backoff_min_ms > s.backoff_max_ms {
@@ -135,20 +129,11 @@ impl Config {
         let ring = u32::from(self.engine.ring_port_base);
         let mut owners: BTreeMap<u32, String> = BTreeMap::new();
         let mut claims = vec![
-            (
-                u32::from(self.gateway.listen.port()),
-                "gateway.listen".to_owned(),
-            ),
-            (
-                u32::from(self.supervise.status_listen.port()),
-                "supervise.status_listen".to_owned(),
-            ),
+            (u32::from(self.gateway.listen.port()), "gateway.listen".to_owned()),
+            (u32::from(self.supervise.status_listen.port()), "supervise.status_listen".to_owned()),
         ];
         if self.rank.len() > 1 {
-            claims.push((
-                self.engine.control_port.into(),
-                "engine.control_port".to_owned(),
-            ));
+            claims.push((self.engine.control_port.into(), "engine.control_port".to_owned()));
             for rank in 0..self.rank.len() as u32 {
                 claims.push((ring + rank, format!("engine.ring_port_base plus {rank}")));
             }
@@ -157,9 +142,7 @@ impl Config {
             if port == 0 {
                 problems.push(format!("{key} has port 0; give it a fixed port"));
             } else if let Some(other) = owners.get(&port) {
-                problems.push(format!(
-                    "{key} has port {port}, but so has {other}; change one"
-                ));
+                problems.push(format!("{key} has port {port}, but so has {other}; change one"));
             } else {
                 owners.insert(port, key);
             }

@@ -10,11 +10,7 @@ fn the_shipped_file_is_the_defaults_and_explains_every_key() {
 
     let written: toml::Table = SHIPPED.parse().unwrap();
     let declared = toml::Table::try_from(Config::default()).unwrap();
-    assert_eq!(
-        keys(&declared),
-        keys(&written),
-        "config/tandem.toml lacks or invents keys"
-    );
+    assert_eq!(keys(&declared), keys(&written), "config/tandem.toml lacks or invents keys");
 
     // Each key stands under a comment of its own, which says at least its default's reason.
     let lines: Vec<&str> = SHIPPED.lines().collect();
@@ -22,11 +18,7 @@ fn the_shipped_file_is_the_defaults_and_explains_every_key() {
         let is_key = line.contains(" = ") && !line.starts_with('#');
         let ranks_repeat = number > 0 && lines[..number].contains(line);
         if is_key && !ranks_repeat {
-            assert!(
-                lines[number - 1].starts_with("# "),
-                "line {}: {line}",
-                number + 1
-            );
+            assert!(lines[number - 1].starts_with("# "), "line {}: {line}", number + 1);
         }
     }
 }
@@ -36,11 +28,9 @@ fn keys(table: &toml::Table) -> Vec<String> {
     for (name, value) in table {
         let inner = match value {
             toml::Value::Table(inner) => keys(inner),
-            toml::Value::Array(items) => items
-                .first()
-                .and_then(toml::Value::as_table)
-                .map(keys)
-                .unwrap_or_default(),
+            toml::Value::Array(items) => {
+                items.first().and_then(toml::Value::as_table).map(keys).unwrap_or_default()
+            }
             _ => Vec::new(),
         };
         if inner.is_empty() {
@@ -59,10 +49,7 @@ fn a_typo_is_refused_with_its_line_and_what_is_allowed() {
         assert!(message.contains(part), "{part} is not in: {message}");
     }
     let message = Config::parse("[engine]\nbackend = \"nccl\"\n").unwrap_err();
-    assert!(
-        message.contains("line 2") && message.contains("jaccl"),
-        "{message}"
-    );
+    assert!(message.contains("line 2") && message.contains("jaccl"), "{message}");
     let message = Config::parse("[supervise]\nbackoff_min_ms = \"1s\"\n").unwrap_err();
     assert!(message.contains("line 2"), "{message}");
 }
@@ -74,56 +61,23 @@ fn contradictions_are_all_named_at_once() {
         (|c| c.rank.clear(), "there are 0 [[rank]]"),
         (|c| c.rank[1].node = "other".into(), "rank 1 has node"),
         (|c| c.rank[0].weight = 0, "rank 0 has weight = 0"),
-        (
-            |c| c.rank[0].address = "0.0.0.0".parse().unwrap(),
-            "rank 0 has address",
-        ),
-        (
-            |c| c.supervise.status_listen = "0.0.0.0:1".parse().unwrap(),
-            "status_listen",
-        ),
-        (
-            |c| c.supervise.status_listen.set_port(8080),
-            "has port 8080",
-        ),
-        (
-            |c| c.engine.control_port = 52321,
-            "ring_port_base plus 1 has port 52321",
-        ),
-        (
-            |c| c.gateway.listen.set_port(0),
-            "gateway.listen has port 0",
-        ),
-        (
-            |c| c.supervise.backoff_max_ms = 100,
-            "more than backoff_max_ms",
-        ),
-        (
-            |c| c.supervise.unload_timeout_ms = 0,
-            "unload_timeout_ms is 0",
-        ),
-        (
-            |c| c.supervise.drain_timeout_ms = 1,
-            "at least gateway.drain_timeout_ms",
-        ),
-        (
-            |c| c.engine.prefill_step_tokens = 1,
-            "engine.prefill_step_tokens",
-        ),
-        (
-            |c| c.node.run_dir = "/x".repeat(60).into(),
-            "node.run_dir is too long",
-        ),
+        (|c| c.rank[0].address = "0.0.0.0".parse().unwrap(), "rank 0 has address"),
+        (|c| c.supervise.status_listen = "0.0.0.0:1".parse().unwrap(), "status_listen"),
+        (|c| c.supervise.status_listen.set_port(8080), "has port 8080"),
+        (|c| c.engine.control_port = 52321, "ring_port_base plus 1 has port 52321"),
+        (|c| c.gateway.listen.set_port(0), "gateway.listen has port 0"),
+        (|c| c.supervise.backoff_max_ms = 100, "more than backoff_max_ms"),
+        (|c| c.supervise.unload_timeout_ms = 0, "unload_timeout_ms is 0"),
+        (|c| c.supervise.drain_timeout_ms = 1, "at least gateway.drain_timeout_ms"),
+        (|c| c.engine.prefill_step_tokens = 1, "engine.prefill_step_tokens"),
+        (|c| c.node.run_dir = "/x".repeat(60).into(), "node.run_dir is too long"),
     ];
     let mut all = Config::default();
     for (break_it, expected) in cases {
         let mut config = Config::default();
         break_it(&mut config);
         let problems = config.problems();
-        assert!(
-            problems.iter().any(|p| p.contains(expected)),
-            "{expected}: {problems:?}"
-        );
+        assert!(problems.iter().any(|p| p.contains(expected)), "{expected}: {problems:?}");
         if !expected.contains("[[rank]]") {
             break_it(&mut all);
         }
@@ -135,11 +89,7 @@ fn contradictions_are_all_named_at_once() {
 fn relative_paths_are_taken_from_the_files_own_folder() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tandem.toml");
-    std::fs::write(
-        &file,
-        "[node]\nrun_dir = \"run\"\n[model]\npath = \"m/tiny\"\n",
-    )
-    .unwrap();
+    std::fs::write(&file, "[node]\nrun_dir = \"run\"\n[model]\npath = \"m/tiny\"\n").unwrap();
     let config = Config::load(&file).unwrap();
     let folder = folder.path().canonicalize().unwrap();
     assert_eq!(config.node.run_dir, folder.join("run"));

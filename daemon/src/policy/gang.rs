@@ -114,11 +114,7 @@ impl Look {
             Self::Gone
         } else if !processes().all(running) {
             Self::Broken(root_cause(seen, epoch).0)
-        } else if seen
-            .ranks
-            .iter()
-            .all(|r| r.phase == Some(tandem_wire::Phase::Ready))
-        {
+        } else if seen.ranks.iter().all(|r| r.phase == Some(tandem_wire::Phase::Ready)) {
             Self::Ready
         } else {
             Self::Rising
@@ -135,14 +131,10 @@ fn root_cause(seen: &Observation, epoch: u64) -> (String, bool) {
         Ended::Code(exit::OK) => 3,
         _ => 1,
     };
-    let ended = seen
-        .ranks
-        .iter()
-        .enumerate()
-        .filter_map(|(rank, seen)| match &seen.process {
-            Process::Ended { epoch: e, how } if *e == epoch => Some((rank, how)),
-            _ => None,
-        });
+    let ended = seen.ranks.iter().enumerate().filter_map(|(rank, seen)| match &seen.process {
+        Process::Ended { epoch: e, how } if *e == epoch => Some((rank, how)),
+        _ => None,
+    });
     match ended.min_by_key(|(rank, how)| (order(how), *rank)) {
         Some((rank, how)) => (format!("rank {rank}: {how}"), how.is_retryable()),
         None => ("a rank is missing".into(), true),
@@ -190,15 +182,11 @@ pub(super) fn step(
         (Phase::Starting { .. }, Look::Ready) => Phase::Serving,
         (Phase::Starting { deadline_ms }, Look::Rising) if now.boot_ms >= deadline_ms => {
             let limit = supervise.start_timeout_ms;
-            stopping(StopCause::Failed(format!(
-                "not ready within start_timeout_ms ({limit})"
-            )))
+            stopping(StopCause::Failed(format!("not ready within start_timeout_ms ({limit})")))
         }
         (Phase::Serving, Look::Rising) if silent >= Some(supervise.silence_timeout_ms) => {
             let limit = supervise.silence_timeout_ms;
-            stopping(StopCause::Failed(format!(
-                "a rank said nothing for {limit} ms"
-            )))
+            stopping(StopCause::Failed(format!("a rank said nothing for {limit} ms")))
         }
         (Phase::Serving, Look::Unstarted) => stopping(StopCause::Stale),
 
@@ -242,16 +230,9 @@ fn begin(config: &Config, state: &mut State, seen: &Observation, now: Moment) ->
         Process::Running { epoch, .. } | Process::Ended { epoch, .. } => *epoch,
         Process::Never => 0,
     };
-    let highest = seen
-        .ranks
-        .iter()
-        .map(|rank| of(&rank.process))
-        .max()
-        .unwrap_or(0);
+    let highest = seen.ranks.iter().map(|rank| of(&rank.process)).max().unwrap_or(0);
     state.epoch = state.epoch.max(highest) + 1;
-    let deadline_ms = now
-        .boot_ms
-        .saturating_add(config.supervise.start_timeout_ms);
+    let deadline_ms = now.boot_ms.saturating_add(config.supervise.start_timeout_ms);
     Phase::Starting { deadline_ms }
 }
 
@@ -279,9 +260,7 @@ fn stopped(
     }
     let supervise = &config.supervise;
     let window_start = now.boot_ms.saturating_sub(supervise.restart_window_ms);
-    state
-        .restarts_ms
-        .retain(|at| *at > window_start || window_start == 0);
+    state.restarts_ms.retain(|at| *at > window_start || window_start == 0);
     if state.restarts_ms.len() >= supervise.restarts_max as usize {
         let reason = format!(
             "{} restarts in {} ms are all that [supervise] allows; the last cause: {failure}. \
@@ -292,9 +271,7 @@ fn stopped(
     }
     state.restarts_ms.push(now.boot_ms);
     state.gang_failures = state.gang_failures.saturating_add(1);
-    let until_ms = now
-        .boot_ms
-        .saturating_add(backoff_ms(supervise, state.gang_failures));
+    let until_ms = now.boot_ms.saturating_add(backoff_ms(supervise, state.gang_failures));
     Phase::Backoff { until_ms }
 }
 
@@ -323,12 +300,7 @@ fn act(
                     continue;
                 };
                 if overdue {
-                    state.suspect(Leak {
-                        epoch,
-                        rank,
-                        pid,
-                        wall_ms: now.wall_ms,
-                    });
+                    state.suspect(Leak { epoch, rank, pid, wall_ms: now.wall_ms });
                     actions.push(Action::KillRank { rank });
                 } else {
                     actions.push(Action::UnloadRank { rank });
@@ -336,9 +308,7 @@ fn act(
             }
         }
         Phase::Held { .. } => {
-            let running = (0_u32..)
-                .zip(&seen.ranks)
-                .filter(|(_, r)| r.process.is_running());
+            let running = (0_u32..).zip(&seen.ranks).filter(|(_, r)| r.process.is_running());
             actions.extend(running.map(|(rank, _)| Action::UnloadRank { rank }));
         }
         _ => {}

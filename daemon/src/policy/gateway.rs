@@ -71,21 +71,17 @@ pub(super) fn step(
     let supervise = &config.supervise;
     let draining = state.draining_since_ms.is_some();
     let hasty = draining && (seen.terminations > 1 || ranks_are_lost(state));
-    let stop_within = |ms: u64| Phase::Stopping {
-        deadline_ms: now.boot_ms.saturating_add(ms),
-    };
+    let stop_within = |ms: u64| Phase::Stopping { deadline_ms: now.boot_ms.saturating_add(ms) };
 
     let next = match (state.gateway.clone(), &seen.gateway.process) {
         (Phase::Down | Phase::Held { .. } | Phase::Backoff { .. }, Process::Running { .. }) => {
             stop_within(supervise.drain_timeout_ms)
         }
         (Phase::Down | Phase::Held { .. } | Phase::Backoff { .. }, _) if draining => Phase::Stopped,
-        (Phase::Down, _) => Phase::Up {
-            since_ms: now.boot_ms,
-        },
-        (Phase::Backoff { until_ms }, _) if now.boot_ms >= until_ms => Phase::Up {
-            since_ms: now.boot_ms,
-        },
+        (Phase::Down, _) => Phase::Up { since_ms: now.boot_ms },
+        (Phase::Backoff { until_ms }, _) if now.boot_ms >= until_ms => {
+            Phase::Up { since_ms: now.boot_ms }
+        }
         (Phase::Up { .. }, Process::Running { .. }) if draining => {
             stop_within(supervise.drain_timeout_ms)
         }
@@ -93,9 +89,7 @@ pub(super) fn step(
         (Phase::Up { .. }, Process::Ended { how, .. }) if how.is_retryable() => {
             state.gateway_failures = state.gateway_failures.saturating_add(1);
             let pause_ms = backoff_ms(supervise, state.gateway_failures);
-            Phase::Backoff {
-                until_ms: now.boot_ms.saturating_add(pause_ms),
-            }
+            Phase::Backoff { until_ms: now.boot_ms.saturating_add(pause_ms) }
         }
         (Phase::Up { .. }, Process::Ended { how, .. }) => Phase::Held {
             reason: format!(
@@ -104,9 +98,7 @@ pub(super) fn step(
         },
         (Phase::Stopping { deadline_ms }, Process::Running { .. }) if hasty => {
             let hasty_ms = now.boot_ms.saturating_add(HASTE_MS);
-            Phase::Stopping {
-                deadline_ms: deadline_ms.min(hasty_ms),
-            }
+            Phase::Stopping { deadline_ms: deadline_ms.min(hasty_ms) }
         }
         (Phase::Stopping { .. }, Process::Never | Process::Ended { .. }) => {
             if draining {
@@ -142,11 +134,7 @@ fn act(
         }
         Phase::Stopping { deadline_ms } if seen.gateway.process.is_running() => {
             let overdue = now.boot_ms >= *deadline_ms;
-            actions.push(if overdue {
-                Action::KillGateway
-            } else {
-                Action::StopGateway
-            });
+            actions.push(if overdue { Action::KillGateway } else { Action::StopGateway });
         }
         _ => {}
     }
@@ -155,8 +143,5 @@ fn act(
 /// Whether no rank will ever answer what the gateway still waits for.
 fn ranks_are_lost(state: &State) -> bool {
     use super::gang::Phase as Gang;
-    matches!(
-        state.gang,
-        Gang::Drained | Gang::Held { .. } | Gang::Stopping { .. }
-    )
+    matches!(state.gang, Gang::Drained | Gang::Held { .. } | Gang::Stopping { .. })
 }

@@ -80,10 +80,7 @@ impl State {
     pub fn resumed(self, boot: &str) -> Self {
         let epoch = self.epoch;
         if self.boot != boot {
-            return Self {
-                epoch,
-                ..Self::new(boot)
-            };
+            return Self { epoch, ..Self::new(boot) };
         }
         let gang = match self.gang {
             held @ gang::Phase::Held { .. } => held,

@@ -114,10 +114,7 @@ impl Status {
         };
         let ready = seen.gateway.ready.fresh(READY_AGE_MS_MAX);
         let draining = state.draining_since_ms.is_some();
-        let all_ready = seen
-            .ranks
-            .iter()
-            .all(|r| r.phase == Some(tandem_wire::Phase::Ready));
+        let all_ready = seen.ranks.iter().all(|r| r.phase == Some(tandem_wire::Phase::Ready));
         let health = if held.is_some() || draining {
             Health::NotServing
         } else if state.gang == gang::Phase::Serving && all_ready && ready == Some(true) {
@@ -137,10 +134,7 @@ impl Status {
             last_failure: state.last_failure.clone(),
             restarts: u32::try_from(state.restarts_ms.len()).unwrap_or(u32::MAX),
             restarts_max: config.supervise.restarts_max,
-            ranks: (0..)
-                .zip(&seen.ranks)
-                .map(|(n, seen)| RankStatus::of(n, seen))
-                .collect(),
+            ranks: (0..).zip(&seen.ranks).map(|(n, seen)| RankStatus::of(n, seen)).collect(),
             gateway: GatewayStatus {
                 pid: pid(&seen.gateway.process),
                 phase: state.gateway.name().into(),

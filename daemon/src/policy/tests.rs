@@ -16,10 +16,7 @@ fn config() -> Config {
 }
 
 fn at(boot_ms: u64) -> Moment {
-    Moment {
-        boot_ms,
-        wall_ms: 0,
-    }
+    Moment { boot_ms, wall_ms: 0 }
 }
 
 fn state(gang: Gang) -> State {
@@ -34,27 +31,15 @@ fn state(gang: Gang) -> State {
 
 fn running(epoch: u64, phase: tandem_wire::Phase) -> RankSeen {
     let process = Process::Running { pid: 100, epoch };
-    RankSeen {
-        process,
-        phase: Some(phase),
-        vitals: None,
-    }
+    RankSeen { process, phase: Some(phase), vitals: None }
 }
 
 fn ended(epoch: u64, how: Ended) -> RankSeen {
-    RankSeen {
-        process: Process::Ended { epoch, how },
-        phase: None,
-        vitals: None,
-    }
+    RankSeen { process: Process::Ended { epoch, how }, phase: None, vitals: None }
 }
 
 fn never() -> RankSeen {
-    RankSeen {
-        process: Process::Never,
-        phase: None,
-        vitals: None,
-    }
+    RankSeen { process: Process::Never, phase: None, vitals: None }
 }
 
 fn ready() -> RankSeen {
@@ -75,49 +60,28 @@ fn killed() -> RankSeen {
 
 fn seen(ranks: [RankSeen; 2]) -> Observation {
     let process = Process::Running { pid: 200, epoch: 0 };
-    let gateway = GatewaySeen {
-        process,
-        ready: Reading::Known {
-            value: true,
-            age_ms: 10,
-        },
-    };
-    Observation {
-        ranks: ranks.into(),
-        gateway,
-        terminations: 0,
-    }
+    let gateway = GatewaySeen { process, ready: Reading::Known { value: true, age_ms: 10 } };
+    Observation { ranks: ranks.into(), gateway, terminations: 0 }
 }
 
 fn starting() -> Gang {
-    Gang::Starting {
-        deadline_ms: NOW + 1_000,
-    }
+    Gang::Starting { deadline_ms: NOW + 1_000 }
 }
 
 fn late(gang: Gang) -> Gang {
     match gang {
         Gang::Starting { .. } => Gang::Starting { deadline_ms: NOW },
-        Gang::Stopping { cause, .. } => Gang::Stopping {
-            deadline_ms: NOW,
-            cause,
-        },
+        Gang::Stopping { cause, .. } => Gang::Stopping { deadline_ms: NOW, cause },
         other => other,
     }
 }
 
 fn stopping(why: &str) -> Gang {
-    Gang::Stopping {
-        deadline_ms: NOW + 1_000,
-        cause: StopCause::Failed(why.into()),
-    }
+    Gang::Stopping { deadline_ms: NOW + 1_000, cause: StopCause::Failed(why.into()) }
 }
 
 fn clearing() -> Gang {
-    Gang::Stopping {
-        deadline_ms: NOW + 1_000,
-        cause: StopCause::Stale,
-    }
+    Gang::Stopping { deadline_ms: NOW + 1_000, cause: StopCause::Stale }
 }
 
 fn held() -> Gang {
@@ -160,56 +124,20 @@ fn ranks_start_together_and_stop_together() {
         // Start.
         (Gang::Idle, [never(), never()], "starting", start(6)),
         (Gang::Idle, [lost(0), killed()], "starting", start(6)),
-        (
-            Gang::Idle,
-            [never(), ended(9, Ended::Unseen)],
-            "starting",
-            start(10),
-        ),
+        (Gang::Idle, [never(), ended(9, Ended::Unseen)], "starting", start(10)),
         (starting(), [never(), never()], "starting", start(5)),
-        (
-            starting(),
-            [ended(4, Ended::Code(0)), never()],
-            "starting",
-            start(5),
-        ),
+        (starting(), [ended(4, Ended::Code(0)), never()], "starting", start(5)),
         (starting(), [loading(), loading()], "starting", none()),
         (starting(), [ready(), loading()], "starting", none()),
         (starting(), [ready(), ready()], "serving", none()),
-        (
-            late(starting()),
-            [ready(), loading()],
-            "stopping",
-            unload_both(),
-        ),
+        (late(starting()), [ready(), loading()], "stopping", unload_both()),
         // A rank is lost: the others unload, none is killed.
-        (
-            starting(),
-            [killed(), loading()],
-            "stopping",
-            vec![UnloadRank { rank: 1 }],
-        ),
-        (
-            Gang::Serving,
-            [ready(), killed()],
-            "stopping",
-            vec![UnloadRank { rank: 0 }],
-        ),
+        (starting(), [killed(), loading()], "stopping", vec![UnloadRank { rank: 1 }]),
+        (Gang::Serving, [ready(), killed()], "stopping", vec![UnloadRank { rank: 0 }]),
         (Gang::Serving, [lost(82), killed()], "stopping", none()),
         (Gang::Serving, [ready(), ready()], "serving", none()),
         // A rank that is only silent is not lost: its peers know better, by its progress.
-        (
-            Gang::Serving,
-            [
-                ready(),
-                RankSeen {
-                    phase: None,
-                    ..ready()
-                },
-            ],
-            "serving",
-            none(),
-        ),
+        (Gang::Serving, [ready(), RankSeen { phase: None, ..ready() }], "serving", none()),
     ]);
 }
 
@@ -220,12 +148,7 @@ fn stopping_waits_for_all_and_kills_last() {
     check(vec![
         // Stopping waits for all, and kills only after the deadline.
         (stopping("x"), [ready(), ready()], "stopping", unload_both()),
-        (
-            late(stopping("x")),
-            [lost(0), ready()],
-            "stopping",
-            vec![KillRank { rank: 1 }],
-        ),
+        (late(stopping("x")), [lost(0), ready()], "stopping", vec![KillRank { rank: 1 }]),
         (stopping("x"), [lost(0), lost(82)], "backoff", none()),
         // Only the culprit's code counts, even if it came last.
         (stopping("x"), [lost(82), lost(exit::MODEL)], "held", none()),
@@ -234,45 +157,15 @@ fn stopping_waits_for_all_and_kills_last() {
         (backoff(NOW), [lost(0), killed()], "starting", start(6)),
         // Whatever an earlier supervisor left is cleared first, whatever its epoch.
         (Gang::Idle, [ready(), ready()], "stopping", unload_both()),
-        (
-            Gang::Idle,
-            [old(), never()],
-            "stopping",
-            vec![UnloadRank { rank: 0 }],
-        ),
-        (
-            Gang::Idle,
-            [never(), newer()],
-            "stopping",
-            vec![UnloadRank { rank: 1 }],
-        ),
-        (
-            backoff(NOW + 1),
-            [never(), old()],
-            "stopping",
-            vec![UnloadRank { rank: 1 }],
-        ),
+        (Gang::Idle, [old(), never()], "stopping", vec![UnloadRank { rank: 0 }]),
+        (Gang::Idle, [never(), newer()], "stopping", vec![UnloadRank { rank: 1 }]),
+        (backoff(NOW + 1), [never(), old()], "stopping", vec![UnloadRank { rank: 1 }]),
         (Gang::Serving, [old(), ready()], "stopping", unload_both()),
-        (
-            clearing(),
-            [ended(3, Ended::Unseen), never()],
-            "idle",
-            none(),
-        ),
-        (
-            late(clearing()),
-            [old(), never()],
-            "stopping",
-            vec![KillRank { rank: 0 }],
-        ),
+        (clearing(), [ended(3, Ended::Unseen), never()], "idle", none()),
+        (late(clearing()), [old(), never()], "stopping", vec![KillRank { rank: 0 }]),
         // Held stays held.
         (held(), [lost(65), lost(82)], "held", none()),
-        (
-            held(),
-            [ready(), never()],
-            "held",
-            vec![UnloadRank { rank: 0 }],
-        ),
+        (held(), [ready(), never()], "held", vec![UnloadRank { rank: 0 }]),
     ]);
 }
 
@@ -286,24 +179,17 @@ fn failures_wait_longer_and_longer_until_the_budget_is_spent() {
     for _ in 0..4 {
         state.gang = stopping("x");
         state = decide(&config, &state, &seen([killed(), lost(82)]), at(now)).state;
-        let Gang::Backoff { until_ms } = state.gang else {
-            panic!("{:?}", state.gang)
-        };
+        let Gang::Backoff { until_ms } = state.gang else { panic!("{:?}", state.gang) };
         pauses.push(until_ms - now);
         now = until_ms;
     }
     assert_eq!(pauses, [500, 1_000, 2_000, 4_000]);
     state.gang = stopping("x");
     let held = decide(&config, &state, &seen([killed(), lost(82)]), at(now));
-    let Gang::Held { reason } = &held.state.gang else {
-        panic!("{:?}", held.state.gang)
-    };
+    let Gang::Held { reason } = &held.state.gang else { panic!("{:?}", held.state.gang) };
     assert!(reason.contains("4 restarts"), "{reason}");
     assert_eq!(held.status.health, Health::NotServing);
-    assert!(
-        matches!(held.state.clone().resumed("boot").gang, Gang::Held { .. }),
-        "crash"
-    );
+    assert!(matches!(held.state.clone().resumed("boot").gang, Gang::Held { .. }), "crash");
     assert_eq!(held.state.resumed("next boot").gang, Gang::Idle);
 
     // The same failures, spread over more than the window, are no reason to give up.
@@ -315,10 +201,7 @@ fn failures_wait_longer_and_longer_until_the_budget_is_spent() {
 #[test]
 fn serving_for_long_forgets_failures() {
     let config = config();
-    let mut state = State {
-        gang_failures: 6,
-        ..state(Gang::Serving)
-    };
+    let mut state = State { gang_failures: 6, ..state(Gang::Serving) };
     let stable = state.gang_since_ms + config.supervise.stable_after_ms;
     state = decide(&config, &state, &seen([ready(), ready()]), at(stable - 1)).state;
     assert_eq!(state.gang_failures, 6);
@@ -329,15 +212,7 @@ fn serving_for_long_forgets_failures() {
 #[test]
 fn a_gang_that_says_nothing_is_restarted_in_the_end() {
     let config = config();
-    let silent = || {
-        seen([
-            RankSeen {
-                phase: None,
-                ..ready()
-            },
-            ready(),
-        ])
-    };
+    let silent = || seen([RankSeen { phase: None, ..ready() }, ready()]);
     let one = decide(&config, &state(Gang::Serving), &silent(), at(NOW)).state;
     let spoke = decide(&config, &one, &seen([ready(), ready()]), at(NOW + 20_000)).state;
     let still = decide(&config, &spoke, &silent(), at(NOW + 30_000)).state;
@@ -354,10 +229,7 @@ fn a_killed_rank_is_remembered_once() {
         state = decide(&config, &state, &seen([ready(), lost(0)]), at(NOW + turn)).state;
     }
     assert_eq!(state.suspected_leaks.len(), 1);
-    assert_eq!(
-        (state.suspected_leaks[0].rank, state.suspected_leaks[0].pid),
-        (0, 100)
-    );
+    assert_eq!((state.suspected_leaks[0].rank, state.suspected_leaks[0].pid), (0, 100));
 }
 
 #[test]
@@ -365,17 +237,9 @@ fn healthy_is_only_what_is_known_to_serve() {
     type Change = fn(&mut Observation);
     let cases: [(Change, Health); 5] = [
         (|_| {}, Health::Healthy),
+        (|seen| seen.gateway.ready = Reading::Unknown, Health::Degraded),
         (
-            |seen| seen.gateway.ready = Reading::Unknown,
-            Health::Degraded,
-        ),
-        (
-            |seen| {
-                seen.gateway.ready = Reading::Known {
-                    value: true,
-                    age_ms: 60_000,
-                }
-            },
+            |seen| seen.gateway.ready = Reading::Known { value: true, age_ms: 60_000 },
             Health::Degraded,
         ),
         (|seen| seen.ranks[1].phase = None, Health::Degraded),

@@ -10,10 +10,7 @@ use crate::config::Config;
 /// Serves until SIGTERM or SIGINT; returns the exit code, whose meanings are a rank's
 /// ([`tandem_wire::exit`]).
 pub fn run(config: &Config) -> i32 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!("the gateway can't start its threads: {error}");
@@ -21,10 +18,7 @@ pub fn run(config: &Config) -> i32 {
         }
     };
     runtime.block_on(async {
-        let signals = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        );
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
         let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
             error!("signals can't be received");
             return exit::OS;

@@ -13,10 +13,7 @@ const SESSION_BYTES_MAX: u64 = 4 << 10;
 /// Runs a rank until it unloads or fails; returns its exit code ([`tandem_wire::exit`]).
 pub fn run(config: &Config, rank: u32) -> i32 {
     let Some(setup) = config.rank_setup(rank) else {
-        error!(
-            "--rank {rank}: the config has {} [[rank]] sections",
-            config.rank.len()
-        );
+        error!("--rank {rank}: the config has {} [[rank]] sections", config.rank.len());
         return exit::USAGE;
     };
     let stdin = std::io::stdin();
@@ -46,10 +43,7 @@ fn read_session(input: impl Read) -> Result<Session, String> {
     let session: Session = serde_json::from_str(&line)
         .map_err(|_| format!("its first line ({} bytes) is not a session", line.len()))?;
     let is_key = session.control_key.len() == 64
-        && session
-            .control_key
-            .bytes()
-            .all(|byte| byte.is_ascii_hexdigit());
+        && session.control_key.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_key {
         return Err("its control_key is not 64 hex digits".into());
     }
@@ -72,9 +66,6 @@ mod tests {
         assert!(read_session("".as_bytes()).is_err());
         let short = line.replace(&key, "abcd");
         let reason = read_session(short.as_bytes()).unwrap_err();
-        assert!(
-            reason.contains("64 hex digits") && !reason.contains("abcd"),
-            "{reason}"
-        );
+        assert!(reason.contains("64 hex digits") && !reason.contains("abcd"), "{reason}");
     }
 }

@@ -12,34 +12,19 @@ pub fn human(status: &Status, colour: bool) -> String {
         Health::Degraded => ("degraded", 33),
         Health::NotServing => ("not serving", 31),
     };
-    let word = if colour {
-        format!("\x1b[{code}m{word}\x1b[0m")
-    } else {
-        word.into()
-    };
+    let word = if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word.into() };
     // Writing to a String can't fail.
-    let _ = writeln!(
-        text,
-        "{:<9}{word}{}",
-        status.node,
-        if status.draining { ", ending" } else { "" }
-    );
+    let _ =
+        writeln!(text, "{:<9}{word}{}", status.node, if status.draining { ", ending" } else { "" });
     let _ = writeln!(text, "{:<9}{}", "model", status.model);
     let age = duration(status.phase_age_ms);
-    let _ = writeln!(
-        text,
-        "{:<9}{} for {age}, epoch {}",
-        "ranks", status.phase, status.epoch
-    );
+    let _ = writeln!(text, "{:<9}{} for {age}, epoch {}", "ranks", status.phase, status.epoch);
     let ready = match status.gateway.ready {
         Some(true) => "ready",
         Some(false) => "not ready",
         None => "silent",
     };
-    let pid = status
-        .gateway
-        .pid
-        .map_or(String::new(), |pid| format!(", process {pid}"));
+    let pid = status.gateway.pid.map_or(String::new(), |pid| format!(", process {pid}"));
     let _ = writeln!(
         text,
         "{:<9}{}, {ready}, http://{}{pid}",
@@ -72,17 +57,7 @@ pub fn human(status: &Status, colour: bool) -> String {
 }
 
 fn table(text: &mut String, ranks: &[RankStatus]) {
-    let head = [
-        "rank",
-        "pid",
-        "phase",
-        "steps",
-        "tokens",
-        "active",
-        "memory",
-        "peak",
-        "last exit",
-    ];
+    let head = ["rank", "pid", "phase", "steps", "tokens", "active", "memory", "peak", "last exit"];
     let mut rows = vec![head.map(String::from).to_vec()];
     let number = |n: Option<u64>| n.map_or("-".into(), |n| n.to_string());
     let bytes = |n: Option<u64>| n.map_or("-".into(), mebibytes);
@@ -100,14 +75,9 @@ fn table(text: &mut String, ranks: &[RankStatus]) {
         ]
     }));
     let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
     };
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
+    let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or(0)).collect();
     for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
@@ -137,11 +107,7 @@ mod tests {
 
     #[test]
     fn durations_are_short() {
-        let cases = [
-            (999, "0 s"),
-            (61_000, "1 min 1 s"),
-            (7_260_000, "2 h 1 min"),
-        ];
+        let cases = [(999, "0 s"), (61_000, "1 min 1 s"), (7_260_000, "2 h 1 min")];
         for (ms, expected) in cases {
             assert_eq!(duration(ms), expected);
         }

@@ -131,10 +131,7 @@ impl Shared {
             ready: None,
             terminations: 0,
         };
-        Self {
-            facts: Arc::new(Mutex::new(facts)),
-            changed: Arc::default(),
-        }
+        Self { facts: Arc::new(Mutex::new(facts)), changed: Arc::default() }
     }
 
     /// The facts as they are. A panic aborts the process, so a poisoned lock can't be met.

@@ -31,10 +31,7 @@ pub(super) async fn watch(shared: Shared, listen: SocketAddr) {
     loop {
         let pid = shared.facts().gateway.pid();
         let ready = match pid {
-            Some(_) => timeout(ANSWER_TIMEOUT, ask(address))
-                .await
-                .ok()
-                .and_then(Result::ok),
+            Some(_) => timeout(ANSWER_TIMEOUT, ask(address)).await.ok().and_then(Result::ok),
             None => None,
         };
         let before = shared.facts().ready.map(|(value, _)| value);
@@ -44,12 +41,7 @@ pub(super) async fn watch(shared: Shared, listen: SocketAddr) {
         } else {
             shared.change(|facts| facts.ready = reading);
         }
-        sleep(if ready == Some(true) {
-            PERIOD_READY
-        } else {
-            PERIOD_NOT_READY
-        })
-        .await;
+        sleep(if ready == Some(true) { PERIOD_READY } else { PERIOD_NOT_READY }).await;
     }
 }
 
@@ -67,10 +59,7 @@ async fn ask(address: SocketAddr) -> io::Result<bool> {
     let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream
-        .take(ANSWER_BYTES_MAX)
-        .read_to_end(&mut answer)
-        .await?;
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     is_ok(&answer).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 

@@ -19,13 +19,8 @@ pub fn now() -> Moment {
         let seconds = u64::try_from(t.tv_sec()).unwrap_or(0);
         seconds * 1_000 + u64::try_from(t.tv_nsec()).unwrap_or(0) / 1_000_000
     });
-    let wall = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Moment {
-        boot_ms,
-        wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
-    }
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment { boot_ms, wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
 }
 
 /// What tells this boot from all others. Empty if the system does not say, which is then the same

@@ -43,12 +43,8 @@ impl Launcher {
         // The whole environment: what this process was started with says nothing about what a
         // child needs, and launchd's differs from a shell's.
         command.env_clear();
-        command
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", &self.run_dir);
-        command
-            .env("RUST_LOG", log::filter(config.node.log_level))
-            .env(log::SUPERVISED, "1");
+        command.env("PATH", "/usr/bin:/bin").env("HOME", &self.run_dir);
+        command.env("RUST_LOG", log::filter(config.node.log_level)).env(log::SUPERVISED, "1");
         if let Who::Rank(rank) = who {
             let threads = threads_per_rank(config.rank.len()).to_string();
             command
@@ -102,10 +98,7 @@ fn threads_per_rank(ranks: usize) -> usize {
 
 /// The session of a new epoch, with a key from the system's random source.
 pub(super) fn new_session(epoch: u64) -> io::Result<Session> {
-    Ok(Session {
-        epoch,
-        control_key: random_hex()?,
-    })
+    Ok(Session { epoch, control_key: random_hex()? })
 }
 
 /// 32 random bytes in hex.
@@ -135,10 +128,7 @@ mod tests {
         let config = Config::default();
         let command = launcher(Path::new("/run/t")).command(&config, Who::Rank(1));
         let arguments: Vec<_> = command.get_args().map(|a| a.to_str().unwrap()).collect();
-        assert_eq!(
-            arguments,
-            ["rank", "--rank", "1", "--config", "/etc/t.toml"]
-        );
+        assert_eq!(arguments, ["rank", "--rank", "1", "--config", "/etc/t.toml"]);
         let environment: BTreeMap<_, _> = command
             .get_envs()
             .filter_map(|(k, v)| Some((k.to_str()?, v?.to_str()?.to_owned())))
@@ -146,18 +136,12 @@ mod tests {
         assert_eq!(environment["MLX_RANK"], "1");
         assert_eq!(environment["MLX_HOSTFILE"], "/run/t/hosts.json");
         assert!(environment["OPENBLAS_NUM_THREADS"].parse::<u32>().unwrap() >= 1);
-        assert!(
-            !environment.keys().any(|key| key.contains("KEY")),
-            "{environment:?}"
-        );
+        assert!(!environment.keys().any(|key| key.contains("KEY")), "{environment:?}");
     }
 
     #[test]
     fn one_rank_alone_forms_no_ring() {
-        let config = Config {
-            rank: Config::default().rank[..1].to_vec(),
-            ..Config::default()
-        };
+        let config = Config { rank: Config::default().rank[..1].to_vec(), ..Config::default() };
         let command = launcher(Path::new("/run/t")).command(&config, Who::Rank(0));
         assert!(!command.get_envs().any(|(key, _)| key == "MLX_RANK"));
     }
@@ -165,9 +149,7 @@ mod tests {
     #[test]
     fn hosts_are_in_the_form_that_mlx_reads() {
         let folder = tempfile::tempdir().unwrap();
-        launcher(folder.path())
-            .write_hosts(&Config::default())
-            .unwrap();
+        launcher(folder.path()).write_hosts(&Config::default()).unwrap();
         let text = std::fs::read_to_string(folder.path().join("hosts.json")).unwrap();
         assert_eq!(text, r#"[["127.0.0.1:52320"],["127.0.0.1:52321"]]"#);
     }
@@ -177,9 +159,6 @@ mod tests {
         let (one, two) = (new_session(1).unwrap(), new_session(2).unwrap());
         assert_eq!(one.control_key.len(), 64);
         assert_ne!(one.control_key, two.control_key);
-        assert!(
-            !format!("{one:?}").contains(&one.control_key),
-            "keys stay out of logs"
-        );
+        assert!(!format!("{one:?}").contains(&one.control_key), "keys stay out of logs");
     }
 }

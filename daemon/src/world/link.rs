@@ -117,9 +117,6 @@ async fn read(reader: &mut OwnedReadHalf) -> Result<FromRank, String> {
         return Err(format!("a frame of {length} bytes"));
     }
     let mut body = vec![0; length];
-    reader
-        .read_exact(&mut body)
-        .await
-        .map_err(|e| e.to_string())?;
+    reader.read_exact(&mut body).await.map_err(|e| e.to_string())?;
     decode(&body).map_err(|e| e.to_string())
 }

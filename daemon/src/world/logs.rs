@@ -102,9 +102,6 @@ mod tests {
     fn a_line_keeps_its_own_level() {
         assert_eq!(split_level(" WARN slow disk"), ("WARN", "slow disk"));
         assert_eq!(split_level("ERROR x: y"), ("ERROR", "x: y"));
-        assert_eq!(
-            split_level("thread 'main' panicked"),
-            ("INFO", "thread 'main' panicked")
-        );
+        assert_eq!(split_level("thread 'main' panicked"), ("INFO", "thread 'main' panicked"));
     }
 }

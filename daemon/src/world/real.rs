@@ -63,10 +63,7 @@ impl RealWorld {
         for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
             tokio::spawn(count_signals(world.shared.clone(), signal(kind)?));
         }
-        tokio::spawn(health::watch(
-            world.shared.clone(),
-            world.config.gateway.listen,
-        ));
+        tokio::spawn(health::watch(world.shared.clone(), world.config.gateway.listen));
         Ok(world)
     }
 
@@ -111,12 +108,7 @@ impl RealWorld {
 
     fn connect(&self, who: Who, pid: u32) {
         if let Who::Rank(rank) = who {
-            tokio::spawn(link::keep(
-                self.shared.clone(),
-                rank,
-                pid,
-                self.socket(rank),
-            ));
+            tokio::spawn(link::keep(self.shared.clone(), rank, pid, self.socket(rank)));
         }
     }
 
@@ -160,11 +152,7 @@ impl RealWorld {
 
     fn spawn(&self, who: Who, epoch: u64, input: &[u8]) -> io::Result<u32> {
         let mut command = self.launcher.command(&self.config, who);
-        command.stdin(if input.is_empty() {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        });
+        command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
         let mut process = command.spawn()?;
         let pid = process.id();
         if let Some(mut stdin) = process.stdin.take() {
@@ -250,10 +238,7 @@ impl World for RealWorld {
         };
         Observation {
             ranks: facts.ranks.iter().map(rank).collect(),
-            gateway: GatewaySeen {
-                process: facts.gateway.process.clone(),
-                ready,
-            },
+            gateway: GatewaySeen { process: facts.gateway.process.clone(), ready },
             terminations: facts.terminations,
         }
     }

@@ -76,11 +76,7 @@ impl RunDir {
         let mode = if user.is_some() { 0o1770 } else { 0o750 };
         fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed("set mode of"))?;
         let lock = lock(&path)?;
-        Ok(Self {
-            path,
-            user,
-            _lock: lock,
-        })
+        Ok(Self { path, user, _lock: lock })
     }
 }
 
@@ -91,11 +87,7 @@ pub(super) fn create_anew(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(path)
+    OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
 }
 
 /// `None` if the children keep the supervisor's user.
@@ -111,11 +103,7 @@ fn children_user(name: &str) -> Result<Option<User>, RunDirError> {
 
 fn lock(run_dir: &Path) -> Result<Flock<File>, RunDirError> {
     let path = run_dir.join("supervise.pid");
-    let failed = |source| RunDirError::Io {
-        what: "open",
-        path: path.clone(),
-        source,
-    };
+    let failed = |source| RunDirError::Io { what: "open", path: path.clone(), source };
     // The file belongs to the supervisor and the directory to its children: never follow a link
     // that one of them may have put here.
     let mut file = OpenOptions::new()
@@ -163,9 +151,7 @@ mod tests {
         let first = RunDir::take(&config).unwrap();
         let mode = fs::metadata(&first.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o750);
-        let Err(refusal) = RunDir::take(&config) else {
-            panic!("taken twice")
-        };
+        let Err(refusal) = RunDir::take(&config) else { panic!("taken twice") };
         let expected = format!("process {}", std::process::id());
         assert!(refusal.to_string().contains(&expected), "{refusal}");
         drop(first);

@@ -29,10 +29,7 @@ pub(super) fn find(run_dir: &Path, config_path: &Path, who: Who) -> Option<Stale
     let mut stream = UnixStream::connect(run_dir.join(format!("rank-{rank}.sock"))).ok()?;
     stream.set_read_timeout(Some(HELLO_TIMEOUT)).ok()?;
     match read_frame(&mut stream) {
-        Ok(FromRank::Hello(hello)) => Some(Stale {
-            pid: hello.pid,
-            epoch: hello.epoch,
-        }),
+        Ok(FromRank::Hello(hello)) => Some(Stale { pid: hello.pid, epoch: hello.epoch }),
         _ => None,
     }
 }
@@ -40,16 +37,9 @@ pub(super) fn find(run_dir: &Path, config_path: &Path, who: Who) -> Option<Stale
 fn read_note(path: &Path) -> Option<Stale> {
     let mut text = String::new();
     // Two decimal numbers at most.
-    std::fs::File::open(path)
-        .ok()?
-        .take(64)
-        .read_to_string(&mut text)
-        .ok()?;
+    std::fs::File::open(path).ok()?.take(64).read_to_string(&mut text).ok()?;
     let (pid, epoch) = text.trim().split_once(' ')?;
-    Some(Stale {
-        pid: pid.parse().ok()?,
-        epoch: epoch.parse().ok()?,
-    })
+    Some(Stale { pid: pid.parse().ok()?, epoch: epoch.parse().ok()? })
 }
 
 /// Whether a process runs, and does not just wait to be reaped.
@@ -89,39 +79,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("tandem.toml");
         let mut child = std::process::Command::new("sh")
-            .args([
-                "-c",
-                "echo up; read line",
-                "tandem",
-                "rank",
-                "--rank",
-                "1",
-                "--config",
-            ])
+            .args(["-c", "echo up; read line", "tandem", "rank", "--rank", "1", "--config"])
             .arg(&config)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         // Its arguments can be read once it runs, which may be a little after the spawn returns.
-        child
-            .stdout
-            .take()
-            .unwrap()
-            .read_exact(&mut [0; 3])
-            .unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
         let note = format!("{} 9\n", child.id());
         std::fs::write(folder.path().join("rank-1.pid"), &note).unwrap();
         std::fs::write(folder.path().join("rank-0.pid"), &note).unwrap();
 
         let find = |who| find(folder.path(), &config, who);
-        assert_eq!(
-            find(Who::Rank(1)),
-            Some(Stale {
-                pid: child.id(),
-                epoch: 9
-            })
-        );
+        assert_eq!(find(Who::Rank(1)), Some(Stale { pid: child.id(), epoch: 9 }));
         assert_eq!(find(Who::Rank(0)), None, "that process is another rank");
         assert_eq!(find(Who::Gateway), None);
         drop(child.stdin.take());

@@ -27,10 +27,7 @@ pub struct SaveError {
 impl SaveError {
     /// An error for this file.
     pub fn new(path: &Path, source: io::Error) -> Self {
-        Self {
-            path: path.into(),
-            source,
-        }
+        Self { path: path.into(), source }
     }
 }
 
@@ -43,9 +40,7 @@ pub struct Store {
 impl Store {
     /// The store of a run directory.
     pub fn new(run_dir: &Path) -> Self {
-        Self {
-            path: run_dir.join("state.json"),
-        }
+        Self { path: run_dir.join("state.json") }
     }
 
     /// What was last saved. A missing file is a first start; one that can't be understood is set
@@ -78,18 +73,14 @@ impl Store {
         let text = fs::read_to_string(&self.path).map_err(|e| e.to_string())?;
         let state: State = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         if state.version != STATE_VERSION {
-            return Err(format!(
-                "it has version {}, not {STATE_VERSION}",
-                state.version
-            ));
+            return Err(format!("it has version {}, not {STATE_VERSION}", state.version));
         }
         Ok(Some(state))
     }
 
     /// Writes the state so that it survives a power cut.
     pub fn save(&self, state: &State) -> Result<(), SaveError> {
-        self.write(state)
-            .map_err(|source| SaveError::new(&self.path, source))
+        self.write(state).map_err(|source| SaveError::new(&self.path, source))
     }
 
     fn write(&self, state: &State) -> io::Result<()> {
@@ -115,28 +106,16 @@ mod tests {
         let store = Store::new(folder.path());
         assert_eq!(store.load("boot"), State::new("boot"), "a first start");
 
-        let state = State {
-            epoch: 7,
-            restarts_ms: vec![1, 2],
-            ..State::new("boot")
-        };
+        let state = State { epoch: 7, restarts_ms: vec![1, 2], ..State::new("boot") };
         store.save(&state).unwrap();
         assert_eq!(store.load("boot"), state);
         let rebooted = store.load("another boot");
-        assert_eq!(
-            (rebooted.epoch, rebooted.restarts_ms.len()),
-            (7, 0),
-            "only the number stays"
-        );
+        assert_eq!((rebooted.epoch, rebooted.restarts_ms.len()), (7, 0), "only the number stays");
 
         fs::write(folder.path().join("state.json"), "{\"version\":1,\"ep").unwrap();
         assert_eq!(store.load("boot"), State::new("boot"));
         assert!(folder.path().join("state.corrupt.json").exists());
-        assert_eq!(
-            store.load("boot"),
-            State::new("boot"),
-            "and is not met again"
-        );
+        assert_eq!(store.load("boot"), State::new("boot"), "and is not met again");
     }
 
     #[test]

@@ -65,10 +65,7 @@ impl Dtype {
 
     /// The safetensors name, e.g. `BF16`.
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(dtype, _)| *dtype == self)
-            .map_or("", |(_, name)| name)
+        Self::ALL.iter().find(|(dtype, _)| *dtype == self).map_or("", |(_, name)| name)
     }
 
     /// F32, F16 or BF16: what weights, scales and biases may be stored in.
@@ -77,10 +74,7 @@ impl Dtype {
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, n)| *n == name)
-            .map(|(dtype, _)| *dtype)
+        Self::ALL.iter().find(|(_, n)| *n == name).map(|(dtype, _)| *dtype)
     }
 }
 
@@ -134,13 +128,7 @@ pub(super) fn read(
     file.read_exact_at(&mut header, 8).map_err(io)?;
     let header: RawHeader = serde_json::from_slice(&header)
         .map_err(|e| bad(format!("has a malformed safetensors header: {e}")))?;
-    place(
-        header.0,
-        file_bytes - 8 - header_bytes,
-        number,
-        8 + header_bytes,
-    )
-    .map_err(bad)
+    place(header.0, file_bytes - 8 - header_bytes, number, 8 + header_bytes).map_err(bad)
 }
 
 /// Checks every tensor's bytes against its shape and its neighbours; `data_bytes` follow.
@@ -164,18 +152,13 @@ fn place(
             return Err(format!("tensor {name} overlaps the one before it"));
         }
         if offset > end {
-            return Err(format!(
-                "{} unused bytes lie before tensor {name}",
-                offset - end
-            ));
+            return Err(format!("{} unused bytes lie before tensor {name}", offset - end));
         }
         end = offset + len;
     }
     let unused = data_start + data_bytes - end;
     if unused > 0 {
-        return Err(format!(
-            "{unused} bytes after the last tensor belong to none"
-        ));
+        return Err(format!("{unused} bytes after the last tensor belong to none"));
     }
     Ok(tensors)
 }
@@ -196,19 +179,14 @@ impl RawTensor {
         data_start: u64,
     ) -> Result<TensorInfo, String> {
         let Some(dtype) = Dtype::from_name(&self.dtype) else {
-            return Err(format!(
-                "tensor {name} has the unsupported type {:?}",
-                self.dtype
-            ));
+            return Err(format!("tensor {name} has the unsupported type {:?}", self.dtype));
         };
         if self.shape.len() > MAX_AXES {
             return Err(format!("tensor {name} has {} axes", self.shape.len()));
         }
         let (begin, end) = self.data_offsets;
         if begin > end {
-            return Err(format!(
-                "tensor {name} ends at {end}, before its begin at {begin}"
-            ));
+            return Err(format!("tensor {name} ends at {end}, before its begin at {begin}"));
         }
         if end > data_bytes {
             return Err(format!(
@@ -218,9 +196,7 @@ impl RawTensor {
         let needed = self
             .shape
             .iter()
-            .try_fold(dtype.bytes() as u64, |product, &axis| {
-                product.checked_mul(axis)
-            });
+            .try_fold(dtype.bytes() as u64, |product, &axis| product.checked_mul(axis));
         if needed != Some(end - begin) {
             return Err(format!(
                 "tensor {name} of type {dtype} and shape {:?} has {} bytes",
@@ -229,19 +205,9 @@ impl RawTensor {
             ));
         }
         // A product with a zero factor fits, but its other axes may not: check each.
-        let shape = self
-            .shape
-            .iter()
-            .map(|&axis| usize::try_from(axis))
-            .collect::<Result<_, _>>();
+        let shape = self.shape.iter().map(|&axis| usize::try_from(axis)).collect::<Result<_, _>>();
         let shape = shape.map_err(|_| format!("tensor {name} has an axis too long"))?;
-        Ok(TensorInfo {
-            dtype,
-            shape,
-            file,
-            offset: data_start + begin,
-            len: end - begin,
-        })
+        Ok(TensorInfo { dtype, shape, file, offset: data_start + begin, len: end - begin })
     }
 }
 

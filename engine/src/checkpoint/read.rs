@@ -43,12 +43,7 @@ enum Runs {
     /// (offset in the file, length), one after the other.
     Listed(Vec<(u64, usize)>),
     /// `count` runs of `len` bytes, `stride` apart.
-    Strided {
-        first: u64,
-        stride: u64,
-        len: usize,
-        count: usize,
-    },
+    Strided { first: u64, stride: u64, len: usize, count: usize },
 }
 
 /// Works out which bytes a part is. All sizes were checked when the header was read, so a part
@@ -61,10 +56,7 @@ pub(super) fn plan(name: &str, info: &TensorInfo, part: &Part) -> Result<Plan, C
     let inside = |range: &Range<usize>, axis: usize| range.start <= range.end && range.end <= axis;
     let whole = info.len as usize;
     let plan = match part {
-        Part::All => Plan {
-            runs: Runs::Listed(vec![(info.offset, whole)]),
-            total_bytes: whole,
-        },
+        Part::All => Plan { runs: Runs::Listed(vec![(info.offset, whole)]), total_bytes: whole },
         Part::Rows(ranges) => {
             let rows = info.shape.first().copied().unwrap_or(0);
             let row_bytes = whole.checked_div(rows).unwrap_or(0);
@@ -81,10 +73,7 @@ pub(super) fn plan(name: &str, info: &TensorInfo, part: &Part) -> Result<Plan, C
                     .checked_add(range.len() * row_bytes)
                     .ok_or_else(|| outside(range))?;
             }
-            Plan {
-                runs: Runs::Listed(runs),
-                total_bytes,
-            }
+            Plan { runs: Runs::Listed(runs), total_bytes }
         }
         Part::Columns(range) => {
             let &[rows, columns] = info.shape.as_slice() else {
@@ -101,12 +90,7 @@ pub(super) fn plan(name: &str, info: &TensorInfo, part: &Part) -> Result<Plan, C
             let first = info.offset + (range.start * item) as u64;
             let stride = (columns * item) as u64;
             Plan {
-                runs: Runs::Strided {
-                    first,
-                    stride,
-                    len,
-                    count: rows,
-                },
+                runs: Runs::Strided { first, stride, len, count: rows },
                 total_bytes: rows * len,
             }
         }
@@ -121,35 +105,14 @@ pub(super) fn run(file: &File, plan: &Plan, out: &mut [u8]) -> io::Result<()> {
             let mut rest = out;
             for &(offset, len) in runs {
                 let (now, later) = rest.split_at_mut(len);
-                read_split(
-                    file,
-                    Span {
-                        first: offset,
-                        stride: 1,
-                        len: 1,
-                    },
-                    now,
-                )?;
+                read_split(file, Span { first: offset, stride: 1, len: 1 }, now)?;
                 rest = later;
             }
             Ok(())
         }
-        &Runs::Strided {
-            first,
-            stride,
-            len,
-            count,
-        } => {
+        &Runs::Strided { first, stride, len, count } => {
             if len as u64 == stride {
-                return read_split(
-                    file,
-                    Span {
-                        first,
-                        stride: 1,
-                        len: 1,
-                    },
-                    out,
-                );
+                return read_split(file, Span { first, stride: 1, len: 1 }, out);
             }
             debug_assert_eq!(len * count, out.len());
             read_split(file, Span { first, stride, len }, out)
@@ -198,12 +161,10 @@ fn read_split(file: &File, span: Span, out: &mut [u8]) -> io::Result<()> {
             let mine = Span { first, ..span };
             readers.push(scope.spawn(move || mine.read(file, share)));
         }
-        readers
-            .into_iter()
-            .try_for_each(|reader| match reader.join() {
-                Ok(result) => result,
-                Err(_) => Err(io::Error::other("a reading thread panicked")),
-            })
+        readers.into_iter().try_for_each(|reader| match reader.join() {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::other("a reading thread panicked")),
+        })
     })
 }
 

@@ -62,10 +62,7 @@ fn a_rank_reads_only_the_bytes_of_its_part() {
     assert_eq!(columns, expected);
     assert_eq!(checkpoint.bytes_read(), 96 + 48 + 48);
     assert_eq!(checkpoint.read("b", &rows(5..8)).unwrap(), [101, 102, 103]);
-    assert_eq!(
-        checkpoint.read("a", &Part::Columns(6..6)).unwrap(),
-        [0u8; 0]
-    );
+    assert_eq!(checkpoint.read("a", &Part::Columns(6..6)).unwrap(), [0u8; 0]);
 }
 
 #[test]
@@ -79,25 +76,11 @@ fn big_parts_read_by_many_threads_are_the_same_bytes() {
     let checkpoint = open_one_kept(bytes);
     let checkpoint = &checkpoint.1;
     assert_eq!(checkpoint.read("w", &Part::All).unwrap(), data);
-    let expected: Vec<u8> = data
-        .chunks(columns)
-        .flat_map(|row| row[1000..7003].to_vec())
-        .collect();
-    assert_eq!(
-        checkpoint.read("w", &Part::Columns(1000..7003)).unwrap(),
-        expected
-    );
-    assert_eq!(
-        checkpoint.read("w", &Part::Columns(0..columns)).unwrap(),
-        data
-    );
+    let expected: Vec<u8> = data.chunks(columns).flat_map(|row| row[1000..7003].to_vec()).collect();
+    assert_eq!(checkpoint.read("w", &Part::Columns(1000..7003)).unwrap(), expected);
+    assert_eq!(checkpoint.read("w", &Part::Columns(0..columns)).unwrap(), data);
     let expected = [&data[7 * columns..900 * columns], &data[..5 * columns]].concat();
-    assert_eq!(
-        checkpoint
-            .read("w", &Part::Rows(vec![7..900, 0..5]))
-            .unwrap(),
-        expected
-    );
+    assert_eq!(checkpoint.read("w", &Part::Rows(vec![7..900, 0..5])).unwrap(), expected);
 }
 
 fn open_one_kept(bytes: Vec<u8>) -> (TempDir, Checkpoint) {
@@ -118,10 +101,7 @@ fn parts_outside_a_tensor_are_errors() {
         let error = checkpoint.read(name, &part).unwrap_err().to_string();
         assert!(error.starts_with(&format!("tensor {name}: ")), "{error}");
     }
-    let error = checkpoint
-        .read_into("b", &Part::All, &mut [0; 7])
-        .unwrap_err()
-        .to_string();
+    let error = checkpoint.read_into("b", &Part::All, &mut [0; 7]).unwrap_err().to_string();
     assert!(error.contains("8 bytes, the buffer 7"), "{error}");
     assert_eq!(checkpoint.bytes_read(), 0);
 }
@@ -144,61 +124,25 @@ fn every_kind_of_damage_is_refused_by_name() {
     let nested = [&(nested.len() as u64).to_le_bytes()[..], &nested].concat();
     for (bytes, reason) in [
         (vec![1, 2, 3], "truncated: 3 bytes"),
-        (
-            huge_length,
-            "not a safetensors file: header of 18446744073709551615",
-        ),
+        (huge_length, "not a safetensors file: header of 18446744073709551615"),
         (long_header, "truncated: the header has 10000 bytes"),
-        (
-            file(&sound_header(), 103),
-            "truncated: tensor b ends at byte 104",
-        ),
+        (file(&sound_header(), 103), "truncated: tensor b ends at byte 104"),
         (file(&sound_header(), 105), "1 bytes after the last tensor"),
         (twice, "tensor a comes twice"),
         (nested, "malformed safetensors header"),
         (file(&json!({"a": 1}), 0), "malformed safetensors header"),
-        (
-            with("a", "dtype", json!("F8_E8M0")),
-            "tensor a has the unsupported type \"F8_E8M0\"",
-        ),
-        (
-            with("a", "shape", json!([4, 7])),
-            "tensor a of type F32 and shape [4, 7] has 96",
-        ),
-        (
-            with("a", "shape", json!([u64::MAX, 2, 2])),
-            "tensor a of type F32",
-        ),
-        (
-            with("a", "shape", json!([1, 1, 1, 1, 1, 1, 1, 1, 24])),
-            "tensor a has 9 axes",
-        ),
-        (
-            with("a", "shape", json!([-4, 6])),
-            "malformed safetensors header",
-        ),
-        (
-            with("a", "data_offsets", json!([96, 0])),
-            "tensor a ends at 0, before its begin",
-        ),
-        (
-            with("b", "data_offsets", json!([95, 103])),
-            "tensor b overlaps",
-        ),
-        (
-            with("b", "data_offsets", json!([8, 16])),
-            "tensor b overlaps",
-        ),
-        (
-            with("a", "data_offsets", json!([4, 100])),
-            "4 unused bytes lie before tensor a",
-        ),
+        (with("a", "dtype", json!("F8_E8M0")), "tensor a has the unsupported type \"F8_E8M0\""),
+        (with("a", "shape", json!([4, 7])), "tensor a of type F32 and shape [4, 7] has 96"),
+        (with("a", "shape", json!([u64::MAX, 2, 2])), "tensor a of type F32"),
+        (with("a", "shape", json!([1, 1, 1, 1, 1, 1, 1, 1, 24])), "tensor a has 9 axes"),
+        (with("a", "shape", json!([-4, 6])), "malformed safetensors header"),
+        (with("a", "data_offsets", json!([96, 0])), "tensor a ends at 0, before its begin"),
+        (with("b", "data_offsets", json!([95, 103])), "tensor b overlaps"),
+        (with("b", "data_offsets", json!([8, 16])), "tensor b overlaps"),
+        (with("a", "data_offsets", json!([4, 100])), "4 unused bytes lie before tensor a"),
     ] {
         let error = refusal(bytes);
-        assert!(
-            error.contains("model.safetensors: ") && error.contains(reason),
-            "{error}"
-        );
+        assert!(error.contains("model.safetensors: ") && error.contains(reason), "{error}");
     }
 }
 
@@ -210,9 +154,7 @@ fn flipped_bytes_never_panic_nor_read_outside_the_file() {
     let path = dir.path().join("model.safetensors");
     let mut state = 0x5EED_u64;
     let mut random = |below: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
         (state >> 33) as usize % below
     };
     let mut opened = 0;
@@ -238,10 +180,7 @@ fn flipped_bytes_never_panic_nor_read_outside_the_file() {
 fn shards() -> [(&'static str, Vec<u8>); 2] {
     let one = json!({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}});
     let two = json!({"b": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}});
-    [
-        ("m-1.safetensors", file(&one, 2)),
-        ("m-2.safetensors", file(&two, 3)),
-    ]
+    [("m-1.safetensors", file(&one, 2)), ("m-2.safetensors", file(&two, 3))]
 }
 
 fn with_index(map: &Value) -> TempDir {
@@ -269,31 +208,13 @@ fn an_index_that_lies_is_refused() {
     let (one, two) = ("m-1.safetensors", "m-2.safetensors");
     for (map, reason) in [
         (json!({"a": one}), None),
-        (
-            json!({"a": one, "b": one}),
-            Some("tensor b is in m-1.safetensors, it is not there"),
-        ),
-        (
-            json!({"a": two, "b": two, "x": one}),
-            Some("says tensor a is in m-2.safetensors"),
-        ),
-        (
-            json!({"a": one, "b": two, "c": two}),
-            Some("says tensor c is in m-2.safetensors"),
-        ),
+        (json!({"a": one, "b": one}), Some("tensor b is in m-1.safetensors, it is not there")),
+        (json!({"a": two, "b": two, "x": one}), Some("says tensor a is in m-2.safetensors")),
+        (json!({"a": one, "b": two, "c": two}), Some("says tensor c is in m-2.safetensors")),
         (json!({"a": one, "x": two}), Some("does not list tensor b")),
-        (
-            json!({"a": "../m.safetensors"}),
-            Some("must be a .safetensors file in the same"),
-        ),
-        (
-            json!({"a": "/etc/m.safetensors"}),
-            Some("must be a .safetensors file"),
-        ),
-        (
-            json!({"a": "config.json"}),
-            Some("must be a .safetensors file"),
-        ),
+        (json!({"a": "../m.safetensors"}), Some("must be a .safetensors file in the same")),
+        (json!({"a": "/etc/m.safetensors"}), Some("must be a .safetensors file")),
+        (json!({"a": "config.json"}), Some("must be a .safetensors file")),
         (json!({"a": 3}), Some("is not a file name")),
         (json!({}), Some("lists no tensors")),
         (json!([1]), Some("has no object \"weight_map\"")),
@@ -333,18 +254,12 @@ fn folders_that_are_no_models_are_refused_with_a_hint() {
 #[test]
 fn a_file_exchanged_after_opening_is_not_read() {
     let [one, two] = shards();
-    let dir = folder(&[
-        ("model-1.safetensors", one.1),
-        ("model-2.safetensors", two.1),
-    ]);
+    let dir = folder(&[("model-1.safetensors", one.1), ("model-2.safetensors", two.1)]);
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
     let swap = |name: &str| dir.path().join(name);
     fs::remove_file(swap("model-2.safetensors")).unwrap();
     fs::copy(swap("model-1.safetensors"), swap("model-2.safetensors")).unwrap();
     assert_eq!(checkpoint.read("a", &Part::All).unwrap(), [0, 1]);
     let error = checkpoint.read("b", &Part::All).unwrap_err().to_string();
-    assert!(
-        error.contains("model-2.safetensors: was changed"),
-        "{error}"
-    );
+    assert!(error.contains("model-2.safetensors: was changed"), "{error}");
 }

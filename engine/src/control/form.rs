@@ -54,9 +54,7 @@ pub struct Peer {
 
 impl std::fmt::Debug for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peer")
-            .field("rank", &self.rank)
-            .finish_non_exhaustive()
+        f.debug_struct("Peer").field("rank", &self.rank).finish_non_exhaustive()
     }
 }
 
@@ -75,11 +73,7 @@ impl Patience {
     /// Starts now.
     pub fn new(timeout_ms: u64, cancelled: Arc<AtomicBool>) -> Self {
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
-        Self {
-            timeout_ms,
-            deadline,
-            cancelled,
-        }
+        Self { timeout_ms, deadline, cancelled }
     }
 
     fn is_over(&self) -> bool {
@@ -175,10 +169,8 @@ impl Gathering<'_> {
         let mut peers: Vec<Peer> = self.joined.iter_mut().filter_map(Option::take).collect();
         for peer in &mut peers {
             let welcome = peer.sealer.write(&mut &peer.stream, &Verdict::Welcome);
-            welcome.map_err(|e| EngineError::PeerLost {
-                rank: peer.rank,
-                reason: e.to_string(),
-            })?;
+            welcome
+                .map_err(|e| EngineError::PeerLost { rank: peer.rank, reason: e.to_string() })?;
         }
         Ok(Some(peers))
     }
@@ -215,9 +207,7 @@ impl Gathering<'_> {
         };
         let id = self.next_id;
         self.next_id += 1;
-        let handle = stream
-            .try_clone()
-            .map_err(os("a socket can't be duplicated"))?;
+        let handle = stream.try_clone().map_err(os("a socket can't be duplicated"))?;
         self.unproved.push((id, Instant::now(), handle));
         let (key, terms, sender) = (self.key.clone(), self.terms.clone(), self.sender.clone());
         let cancelled = Arc::clone(&self.cancelled);
@@ -226,9 +216,7 @@ impl Gathering<'_> {
             // Nobody listens any more once the gang is formed; the connection ends with this.
             let _ = sender.send((id, outcome));
         };
-        let spawned = std::thread::Builder::new()
-            .name("handshake".into())
-            .spawn(handshake);
+        let spawned = std::thread::Builder::new().name("handshake".into()).spawn(handshake);
         spawned.map(drop).map_err(os("a thread can't be started"))
     }
 
@@ -255,26 +243,18 @@ impl Gathering<'_> {
     /// Tells the ranks that did join why there will be no gang, so that they don't wait for it.
     fn refuse_all(&mut self, error: &EngineError) {
         for peer in self.joined.iter_mut().flatten() {
-            let refused = Verdict::Refused {
-                code: error.exit_code(),
-                reason: error.to_string(),
-            };
+            let refused = Verdict::Refused { code: error.exit_code(), reason: error.to_string() };
             // One that is gone needs no telling.
             let _ = peer.sealer.write(&mut &peer.stream, &refused);
         }
     }
 
     fn timed_out(&self, timeout_ms: u64) -> EngineError {
-        let missing: Vec<u32> = (1..)
-            .zip(&self.joined)
-            .filter(|(_, p)| p.is_none())
-            .map(|(rank, _)| rank)
-            .collect();
+        let missing: Vec<u32> =
+            (1..).zip(&self.joined).filter(|(_, p)| p.is_none()).map(|(rank, _)| rank).collect();
         let seen = self.last_rejection.as_ref();
         let seen = seen.map_or(String::new(), |r| format!("; last refused connection: {r}"));
-        EngineError::Group(format!(
-            "ranks {missing:?} did not join in {timeout_ms} ms{seen}"
-        ))
+        EngineError::Group(format!("ranks {missing:?} did not join in {timeout_ms} ms{seen}"))
     }
 }
 

@@ -107,10 +107,7 @@ impl Read for Bounded<'_> {
 
 /// Whether a read or write ended by its time-out; which kind depends on the platform.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// What both sides' proofs and keys are bound to: the whole opening and rank 0's nonce.
@@ -130,17 +127,11 @@ pub(super) fn admit(
 ) -> Result<Peer, Rejection> {
     prepare(&stream)?;
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-    let mut reader = Bounded {
-        stream: &stream,
-        deadline,
-        cancelled,
-    };
+    let mut reader = Bounded { stream: &stream, deadline, cancelled };
     let opening_bytes = read_body(&mut reader, PLAIN_BYTES_MAX)?;
     let opening: Opening = tandem_wire::decode(&opening_bytes[4..])?;
     if let Some(reason) = refuse_opening(&opening, terms) {
-        let refused = Challenge::Refused {
-            reason: reason.clone(),
-        };
+        let refused = Challenge::Refused { reason: reason.clone() };
         tandem_wire::write_frame(&mut &stream, &refused)?;
         return Err(Rejection::Retry(reason));
     }
@@ -151,45 +142,26 @@ pub(super) fn admit(
     let proof = read_body(&mut reader, PLAIN_BYTES_MAX)?;
     let proof: String = tandem_wire::decode(&proof[4..])?;
     if !key.verify(&[FOLLOWER, &transcript], &proof) {
-        return Err(Rejection::Retry(
-            "it does not hold this epoch's key".to_owned(),
-        ));
+        return Err(Rejection::Retry("it does not hold this epoch's key".to_owned()));
     }
     let (mut sealer, mut opener) = key.session(&transcript, true);
     let theirs: Terms = opener.read(&mut reader, TERMS_BYTES_MAX)?;
     if let Err(error) = terms.compare(&theirs, opening.rank) {
-        let refused = Verdict::Refused {
-            code: error.exit_code(),
-            reason: error.to_string(),
-        };
+        let refused = Verdict::Refused { code: error.exit_code(), reason: error.to_string() };
         sealer.write(&mut &stream, &refused)?;
         return Err(Rejection::Fatal(error));
     }
-    Ok(Peer {
-        rank: opening.rank,
-        stream,
-        sealer,
-        opener,
-    })
+    Ok(Peer { rank: opening.rank, stream, sealer, opener })
 }
 
 fn refuse_opening(opening: &Opening, terms: &Terms) -> Option<String> {
     if opening.magic != MAGIC || opening.version != CONTROL_VERSION {
         let version = opening.version;
-        Some(format!(
-            "it speaks {:.32} version {version}, not {CONTROL_VERSION}",
-            opening.magic
-        ))
+        Some(format!("it speaks {:.32} version {version}, not {CONTROL_VERSION}", opening.magic))
     } else if opening.epoch != terms.epoch {
-        Some(format!(
-            "it is of epoch {}; rank 0 is of epoch {}",
-            opening.epoch, terms.epoch
-        ))
+        Some(format!("it is of epoch {}; rank 0 is of epoch {}", opening.epoch, terms.epoch))
     } else if opening.rank == 0 || opening.rank >= terms.world {
-        Some(format!(
-            "it says it is rank {} of {}",
-            opening.rank, terms.world
-        ))
+        Some(format!("it says it is rank {} of {}", opening.rank, terms.world))
     } else {
         None
     }
@@ -206,11 +178,7 @@ pub(super) fn join(
 ) -> Result<Peer, Rejection> {
     prepare(&stream)?;
     let soon = deadline.min(Instant::now() + HANDSHAKE_TIMEOUT);
-    let mut reader = Bounded {
-        stream: &stream,
-        deadline: soon,
-        cancelled,
-    };
+    let mut reader = Bounded { stream: &stream, deadline: soon, cancelled };
     let opening = tandem_wire::encode(&Opening {
         magic: MAGIC.to_owned(),
         version: CONTROL_VERSION,
@@ -226,9 +194,7 @@ pub(super) fn join(
     };
     let transcript = transcript(&opening, &nonce);
     if !key.verify(&[LEADER, &transcript], &proof) {
-        return Err(Rejection::Retry(
-            "rank 0 does not hold this epoch's key".to_owned(),
-        ));
+        return Err(Rejection::Retry("rank 0 does not hold this epoch's key".to_owned()));
     }
     let proof = seal::encode_hex(&key.mac(&[FOLLOWER, &transcript]));
     tandem_wire::write_frame(&mut &stream, &proof)?;
@@ -236,12 +202,7 @@ pub(super) fn join(
     sealer.write(&mut &stream, terms)?;
     reader.deadline = deadline;
     match opener.read(&mut reader, TERMS_BYTES_MAX)? {
-        Verdict::Welcome => Ok(Peer {
-            rank: 0,
-            stream,
-            sealer,
-            opener,
-        }),
+        Verdict::Welcome => Ok(Peer { rank: 0, stream, sealer, opener }),
         Verdict::Refused { code, reason } => Err(Rejection::Fatal(parity::refusal(code, reason))),
     }
 }

@@ -33,10 +33,7 @@ impl Digest {
             hash.update(sample.token.to_le_bytes());
         }
         self.0.copy_from_slice(&hash.finalize()[..16]);
-        Progress {
-            seq,
-            digest: encode_hex(&self.0),
-        }
+        Progress { seq, digest: encode_hex(&self.0) }
     }
 }
 
@@ -54,13 +51,7 @@ pub struct Comparison {
 impl Comparison {
     /// Compares with `rank`, from the first step on.
     pub fn new(rank: u32) -> Self {
-        Self {
-            rank,
-            ours: VecDeque::new(),
-            theirs: VecDeque::new(),
-            ours_last: 0,
-            theirs_last: 0,
-        }
+        Self { rank, ours: VecDeque::new(), theirs: VecDeque::new(), ours_last: 0, theirs_last: 0 }
     }
 
     /// The last step that the other rank reported.
@@ -141,16 +132,8 @@ mod tests {
 
     fn steps(tokens: &[u32]) -> Vec<Progress> {
         let mut digest = Digest::start();
-        let sampled = |token| Sampled {
-            slot: 3,
-            token,
-            logprob: None,
-            top: Vec::new(),
-        };
-        (1..)
-            .zip(tokens)
-            .map(|(seq, token)| digest.extend(seq, &[sampled(*token)]))
-            .collect()
+        let sampled = |token| Sampled { slot: 3, token, logprob: None, top: Vec::new() };
+        (1..).zip(tokens).map(|(seq, token)| digest.extend(seq, &[sampled(*token)])).collect()
     }
 
     #[test]

@@ -36,9 +36,7 @@ struct Writer {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer")
-            .field("broken", &self.broken)
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("broken", &self.broken).finish_non_exhaustive()
     }
 }
 
@@ -63,12 +61,7 @@ impl Link {
         on_message: impl FnMut(M) -> Result<(), EngineError> + Send + 'static,
         on_end: impl FnOnce(EngineError) + Send + 'static,
     ) -> Result<Arc<Self>, EngineError> {
-        let Peer {
-            rank,
-            stream,
-            sealer,
-            opener,
-        } = peer;
+        let Peer { rank, stream, sealer, opener } = peer;
         let os = |source| EngineError::Os {
             what: format!("the control channel to rank {rank} can't be set up"),
             source,
@@ -77,15 +70,8 @@ impl Link {
         stream.set_write_timeout(Some(silence)).map_err(os)?;
         let ear = stream.try_clone().map_err(os)?;
         let hear = move || on_end(hear(rank, ear, opener, silence, on_message));
-        std::thread::Builder::new()
-            .name(format!("hear-{rank}"))
-            .spawn(hear)
-            .map_err(os)?;
-        let writer = Mutex::new(Writer {
-            stream,
-            sealer,
-            broken: false,
-        });
+        std::thread::Builder::new().name(format!("hear-{rank}")).spawn(hear).map_err(os)?;
+        let writer = Mutex::new(Writer { stream, sealer, broken: false });
         Ok(Arc::new(Self { rank, writer }))
     }
 
@@ -150,10 +136,7 @@ pub fn heartbeat<M: Serialize + Send + 'static>(
     std::thread::Builder::new()
         .name("heartbeat".into())
         .spawn(beat)
-        .map_err(|source| EngineError::Os {
-            what: "a thread can't be started".into(),
-            source,
-        })?;
+        .map_err(|source| EngineError::Os { what: "a thread can't be started".into(), source })?;
     Ok(alive)
 }
 
@@ -165,11 +148,7 @@ fn hear<M: DeserializeOwned>(
     silence: Duration,
     mut on_message: impl FnMut(M) -> Result<(), EngineError>,
 ) -> EngineError {
-    let attentive = Attentive {
-        stream,
-        silence,
-        heard: Instant::now(),
-    };
+    let attentive = Attentive { stream, silence, heard: Instant::now() };
     let mut reader = BufReader::new(attentive);
     loop {
         match opener.read(&mut reader, FRAME_BYTES_MAX) {
@@ -211,8 +190,7 @@ impl Read for Attentive {
             // When this process itself was stopped for a while, what the other said meanwhile is
             // waiting: so one more look, even after the time is over.
             let last_look = left.is_zero();
-            self.stream
-                .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
             match self.stream.read(buffer) {
                 Err(e) if is_timeout(&e) && !last_look => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

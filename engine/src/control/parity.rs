@@ -48,15 +48,9 @@ impl Parity {
             digest: encode_hex(&Sha256::digest(content)),
             of_model,
         };
-        let config = config
-            .iter()
-            .map(|(name, value)| component(name, value.as_bytes(), false));
-        let model = model
-            .iter()
-            .map(|(name, content)| component(name, content, true));
-        Self {
-            components: config.chain(model).collect(),
-        }
+        let config = config.iter().map(|(name, value)| component(name, value.as_bytes(), false));
+        let model = model.iter().map(|(name, content)| component(name, content, true));
+        Self { components: config.chain(model).collect() }
     }
 
     /// An error naming all that differs between this rank and another, if anything does.

@@ -86,9 +86,7 @@ impl Sealer {
     /// The bytes to send for `message`.
     pub(super) fn seal(&mut self, message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
         let mut frame = tandem_wire::encode(message)?;
-        let tag = frame_mac(&self.key, self.next, &frame)
-            .finalize()
-            .into_bytes();
+        let tag = frame_mac(&self.key, self.next, &frame).finalize().into_bytes();
         self.next += 1;
         frame.extend_from_slice(&tag[..TAG_BYTES]);
         Ok(frame)
@@ -99,9 +97,7 @@ impl Sealer {
         stream: &mut impl Write,
         message: &impl Serialize,
     ) -> Result<(), FrameError> {
-        stream
-            .write_all(&self.seal(message)?)
-            .map_err(FrameError::Io)
+        stream.write_all(&self.seal(message)?).map_err(FrameError::Io)
     }
 }
 
@@ -151,10 +147,7 @@ pub(super) fn read_body(stream: &mut impl Read, bytes_max: usize) -> Result<Vec<
     if length > bytes_max.min(FRAME_BYTES_MAX) {
         return Err(FrameError::TooLarge(length));
     }
-    let read = stream
-        .take(length as u64)
-        .read_to_end(&mut frame)
-        .map_err(FrameError::Io)?;
+    let read = stream.take(length as u64).read_to_end(&mut frame).map_err(FrameError::Io)?;
     if read < length {
         return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));
     }
@@ -166,10 +159,7 @@ pub(super) fn nonce() -> Result<String, EngineError> {
     let mut bytes = [0; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|source| EngineError::Os {
-            what: "/dev/urandom can't be read".into(),
-            source,
-        })?;
+        .map_err(|source| EngineError::Os { what: "/dev/urandom can't be read".into(), source })?;
     Ok(encode_hex(&bytes))
 }
 
@@ -179,17 +169,10 @@ pub(super) fn encode_hex(bytes: &[u8]) -> String {
 }
 
 fn decode_hex(hex: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = hex
-        .chars()
-        .map(|c| c.to_digit(16).map(|digit| digit as u8))
-        .collect();
+    let digits: Option<Vec<u8>> =
+        hex.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
-    Some(
-        digits
-            .chunks(2)
-            .map(|pair| pair[0] << 4 | pair[1])
-            .collect(),
-    )
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 #[cfg(test)]
@@ -226,26 +209,14 @@ mod tests {
         let (mut sealer, mut opener) = pair();
         let first = sealer.seal(&"first").unwrap();
         let second = sealer.seal(&"second").unwrap();
-        assert!(matches!(
-            open(&mut opener, &second),
-            Err(OpenError::Forged(0))
-        ));
+        assert!(matches!(open(&mut opener, &second), Err(OpenError::Forged(0))));
         open(&mut opener, &first).unwrap();
-        assert!(matches!(
-            open(&mut opener, &first),
-            Err(OpenError::Forged(1))
-        ));
+        assert!(matches!(open(&mut opener, &first), Err(OpenError::Forged(1))));
         let key = ControlKey::from_hex(&"07".repeat(32)).unwrap();
         let (mut up, _) = key.session(b"t", false);
-        assert!(
-            open(&mut pair().1, &up.seal(&"x").unwrap()).is_err(),
-            "own direction only"
-        );
+        assert!(open(&mut pair().1, &up.seal(&"x").unwrap()).is_err(), "own direction only");
         let (mut other, _) = key.session(b"u", true);
-        assert!(
-            open(&mut pair().1, &other.seal(&"x").unwrap()).is_err(),
-            "own connection only"
-        );
+        assert!(open(&mut pair().1, &other.seal(&"x").unwrap()).is_err(), "own connection only");
     }
 
     #[test]
@@ -253,10 +224,7 @@ mod tests {
         let (mut sealer, mut opener) = pair();
         let frame = sealer.seal(&"x".repeat(2000)).unwrap();
         let error = open(&mut opener, &frame).unwrap_err();
-        assert!(
-            matches!(error, OpenError::Frame(FrameError::TooLarge(2002))),
-            "{error}"
-        );
+        assert!(matches!(error, OpenError::Frame(FrameError::TooLarge(2002))), "{error}");
     }
 
     #[test]

@@ -27,13 +27,10 @@ fn executor() -> MlxExecutor {
     });
     let rope = Rc::new(Rope::new(&ModelConfig::parse(&config).unwrap()).unwrap());
     let seed = &mut 0;
-    let matrix = |rows, columns, seed: &mut u64| {
-        Matrix::dense(random(&[rows, columns], seed)).unwrap()
-    };
-    let linear = |rows, columns, seed: &mut u64| Linear {
-        matrix: matrix(rows, columns, seed),
-        bias: None,
-    };
+    let matrix =
+        |rows, columns, seed: &mut u64| Matrix::dense(random(&[rows, columns], seed)).unwrap();
+    let linear =
+        |rows, columns, seed: &mut u64| Linear { matrix: matrix(rows, columns, seed), bias: None };
     let norm = || Norm { weight: ops::ones::<f32>(&[HIDDEN]).unwrap(), eps: 1e-5 };
     let block = |seed: &mut u64| Block {
         attention_norm: norm(),
@@ -68,8 +65,7 @@ fn executor() -> MlxExecutor {
         head: embedding,
         rope,
     };
-    let card =
-        ModelCard { architecture: "llama".into(), vocab_size: 515, context_tokens: 512 };
+    let card = ModelCard { architecture: "llama".into(), vocab_size: 515, context_tokens: 512 };
     let loaded = Loaded { card, bytes_read: 0, weights_bytes: decoder.weights_bytes() };
     MlxExecutor::new(decoder, Vocabulary::new(vec![(0, VOCAB)], 0).unwrap(), loaded)
 }

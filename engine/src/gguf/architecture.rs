@@ -35,11 +35,8 @@ pub(super) struct Plan {
 }
 
 /// Tensors outside the blocks, and those of block N after `blk.N.`; an MLX name follows each.
-const OUTSIDE: [(&str, &str); 3] = [
-    ("token_embd", "model.embed_tokens"),
-    ("output_norm", "model.norm"),
-    ("output", "lm_head"),
-];
+const OUTSIDE: [(&str, &str); 3] =
+    [("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
 const IN_BLOCK: [(&str, &str); 11] = [
     ("attn_norm", "input_layernorm"),
     ("ffn_norm", "post_attention_layernorm"),
@@ -95,11 +92,7 @@ pub(super) fn plan(header: &Header, rope_factors: Option<&[f32]>) -> Result<Plan
     }
     check_shapes(&typed, &outputs)?;
     let float = float(embedding(&outputs)?.tensor.kind);
-    Ok(Plan {
-        config,
-        outputs,
-        float,
-    })
+    Ok(Plan { config, outputs, float })
 }
 
 fn refuse_unsupported(meta: &Metadata, arch: &str) -> Result<(), String> {
@@ -114,9 +107,7 @@ fn refuse_unsupported(meta: &Metadata, arch: &str) -> Result<(), String> {
         return Err("is an encoder (attention.causal is false), not a text generator".to_owned());
     }
     if meta.size_or("split.count", 1)? > 1 {
-        return Err(
-            "is one of several parts; join them with `llama-gguf-split --merge`".to_owned(),
-        );
+        return Err("is one of several parts; join them with `llama-gguf-split --merge`".to_owned());
     }
     Ok(())
 }
@@ -129,20 +120,11 @@ fn output(tensor: &Tensor) -> Result<Output, String> {
         )
     };
     let (base, kind) = tensor.name.rsplit_once('.').ok_or_else(unknown)?;
-    let kind = ["weight", "bias"]
-        .into_iter()
-        .find(|k| *k == kind)
-        .ok_or_else(unknown)?;
+    let kind = ["weight", "bias"].into_iter().find(|k| *k == kind).ok_or_else(unknown)?;
     let named = |table: &[(&str, &'static str)], name: &str| {
-        table
-            .iter()
-            .find(|(gguf, _)| *gguf == name)
-            .map(|(_, mlx)| *mlx)
+        table.iter().find(|(gguf, _)| *gguf == name).map(|(_, mlx)| *mlx)
     };
-    let module = match base
-        .strip_prefix("blk.")
-        .and_then(|rest| rest.split_once('.'))
-    {
+    let module = match base.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
         Some((layer, name)) => {
             // Parsed and printed anew, so `blk.007` can't pass for layer 7 twice.
             let layer: u32 = layer.parse().map_err(|_| unknown())?;
@@ -157,17 +139,9 @@ fn output(tensor: &Tensor) -> Result<Output, String> {
         return Err(format!("tensor {} must have {axes} axes", tensor.name));
     }
     if !matrix && tensor.kind.group().is_some() {
-        return Err(format!(
-            "tensor {} is quantised; a vector can't be",
-            tensor.name
-        ));
+        return Err(format!("tensor {} is quantised; a vector can't be", tensor.name));
     }
-    Ok(Output {
-        tensor: tensor.clone(),
-        module,
-        kind,
-        unpermute: None,
-    })
+    Ok(Output { tensor: tensor.clone(), module, kind, unpermute: None })
 }
 
 fn config(
@@ -177,11 +151,8 @@ fn config(
     rope_factors: Option<&[f32]>,
 ) -> Result<Value, String> {
     let key = |name: &str| format!("{arch}.{name}");
-    let find = |module: &str, kind: &str| {
-        outputs
-            .iter()
-            .find(|o| o.module == module && o.kind == kind)
-    };
+    let find =
+        |module: &str, kind: &str| outputs.iter().find(|o| o.module == module && o.kind == kind);
     let embedding = embedding(outputs)?;
     let heads = meta.size(&key("attention.head_count"))?;
     let hidden = meta.size(&key("embedding_length"))?;
@@ -266,10 +237,7 @@ fn quantization(outputs: &[Output]) -> Option<Value> {
     let (&bits, _) = counts.iter().max_by_key(|(_, count)| **count)?;
     let object = |g: Group| json!({"group_size": g.group_size, "bits": g.bits, "mode": "affine"});
     let mut all = Map::new();
-    if let Value::Object(default) = object(Group {
-        group_size: 32,
-        bits,
-    }) {
+    if let Value::Object(default) = object(Group { group_size: 32, bits }) {
         all.extend(default);
     }
     for output in matrices() {
@@ -308,21 +276,13 @@ fn check_shapes(config: &ModelConfig, outputs: &[Output]) -> Result<(), String> 
         if matrix.bias {
             shapes.insert(format!("{}.bias", matrix.module), (1, matrix.rows));
         }
-        shapes.insert(
-            format!("{}.weight", matrix.module),
-            (matrix.rows, matrix.columns),
-        );
+        shapes.insert(format!("{}.weight", matrix.module), (matrix.rows, matrix.columns));
     }
     for (norm, len) in config.norms() {
         shapes.insert(format!("{norm}.weight"), (1, len));
     }
     for output in outputs {
-        let Tensor {
-            name,
-            rows,
-            columns,
-            ..
-        } = &output.tensor;
+        let Tensor { name, rows, columns, .. } = &output.tensor;
         match shapes.remove(&format!("{}.{}", output.module, output.kind)) {
             Some(shape) if shape == (*rows, *columns) => {}
             Some((r, c)) => {

@@ -85,10 +85,7 @@ impl TensorType {
             Self::Q4_0 | Self::Q4_1 => 4,
             Self::Q8_0 => 8,
         };
-        Some(Group {
-            group_size: BLOCK,
-            bits,
-        })
+        Some(Group { group_size: BLOCK, bits })
     }
 }
 
@@ -197,10 +194,7 @@ mod tests {
             let (mut packed, mut affine) = (Vec::new(), Affine::default());
             repack(kind, &blocks, &mut packed, &mut affine).unwrap();
             assert!(affine.fits_f16());
-            assert_eq!(
-                mlx_values(kind.group().unwrap(), &packed, &affine),
-                expected
-            );
+            assert_eq!(mlx_values(kind.group().unwrap(), &packed, &affine), expected);
         }
     }
 
@@ -228,14 +222,7 @@ mod tests {
     #[test]
     fn a_type_that_would_lose_is_refused_with_the_way_out() {
         let error = TensorType::from_ggml(12).unwrap_err();
-        assert!(
-            error.contains("Q4_K") && error.contains("llama-quantize"),
-            "{error}"
-        );
-        assert!(
-            TensorType::from_ggml(99)
-                .unwrap_err()
-                .contains("unknown ggml type 99")
-        );
+        assert!(error.contains("Q4_K") && error.contains("llama-quantize"), "{error}");
+        assert!(TensorType::from_ggml(99).unwrap_err().contains("unknown ggml type 99"));
     }
 }

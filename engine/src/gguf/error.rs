@@ -54,29 +54,20 @@ pub enum ImportError {
 
 impl ImportError {
     pub(super) fn read(path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            what: "can't read",
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { what: "can't read", path: path.to_owned(), source }
     }
 
     pub(super) fn write(path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            what: "can't write",
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { what: "can't write", path: path.to_owned(), source }
     }
 }
 
 impl From<ImportError> for EngineError {
     fn from(error: ImportError) -> Self {
         match error {
-            ImportError::Io { what, path, source } => EngineError::Os {
-                what: format!("{what} {}", path.display()),
-                source,
-            },
+            ImportError::Io { what, path, source } => {
+                EngineError::Os { what: format!("{what} {}", path.display()), source }
+            }
             ImportError::Name { .. } => EngineError::Usage(error.to_string()),
             _ => EngineError::Model(error.to_string()),
         }
@@ -95,10 +86,7 @@ pub(super) enum Fault {
 impl Fault {
     pub(super) fn at(self, path: &Path) -> ImportError {
         match self {
-            Fault::Bad(reason) => ImportError::Refused {
-                path: path.to_owned(),
-                reason,
-            },
+            Fault::Bad(reason) => ImportError::Refused { path: path.to_owned(), reason },
             Fault::Io(source) => ImportError::read(path, source),
         }
     }

@@ -43,13 +43,8 @@ impl Staging {
                 Err(e) => return Err(ImportError::write(&path, e)),
             }
             let lock = File::open(&path).map_err(|e| ImportError::write(&path, e))?;
-            lock.try_lock()
-                .map_err(|e| ImportError::write(&path, e.into()))?;
-            return Ok(Self {
-                path,
-                _lock: lock,
-                published: false,
-            });
+            lock.try_lock().map_err(|e| ImportError::write(&path, e.into()))?;
+            return Ok(Self { path, _lock: lock, published: false });
         }
         let busy = io::Error::from(io::ErrorKind::AlreadyExists);
         Err(ImportError::write(&models.join(PREFIX), busy))
@@ -73,17 +68,13 @@ impl Staging {
     /// Gives the folder its name, unless a model has it: then it is refused, or dropped if equal.
     pub(super) fn publish(mut self, target: &Path) -> Result<Published, ImportError> {
         let sync = |dir: &Path| {
-            File::open(dir)
-                .and_then(|d| d.sync_all())
-                .map_err(|e| ImportError::write(dir, e))
+            File::open(dir).and_then(|d| d.sync_all()).map_err(|e| ImportError::write(dir, e))
         };
         if fs::symlink_metadata(target).is_ok() {
             return if same_folder(&self.path, target)? {
                 Ok(Published::Same)
             } else {
-                Err(ImportError::Exists {
-                    dir: target.to_owned(),
-                })
+                Err(ImportError::Exists { dir: target.to_owned() })
             };
         }
         sync(&self.path)?;

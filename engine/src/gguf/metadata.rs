@@ -27,8 +27,7 @@ impl Metadata {
     }
 
     fn require(&self, key: &str) -> Result<&Value, String> {
-        self.get(key)
-            .ok_or_else(|| format!("metadata key {key} is missing"))
+        self.get(key).ok_or_else(|| format!("metadata key {key} is missing"))
     }
 
     pub(super) fn text(&self, key: &str) -> Result<&str, String> {
@@ -39,11 +38,7 @@ impl Metadata {
     }
 
     pub(super) fn text_opt(&self, key: &str) -> Result<Option<&str>, String> {
-        if self.get(key).is_none() {
-            Ok(None)
-        } else {
-            self.text(key).map(Some)
-        }
+        if self.get(key).is_none() { Ok(None) } else { self.text(key).map(Some) }
     }
 
     /// A whole number above zero.
@@ -55,20 +50,14 @@ impl Metadata {
                 [first, rest @ ..] if *first > 0 && rest.iter().all(|n| n == first) => {
                     Ok(*first as usize)
                 }
-                _ => Err(format!(
-                    "metadata key {key} differs by layer; that is not supported"
-                )),
+                _ => Err(format!("metadata key {key} differs by layer; that is not supported")),
             },
             other => Err(format!("metadata key {key} is {other:?}, not a size")),
         }
     }
 
     pub(super) fn size_or(&self, key: &str, default: usize) -> Result<usize, String> {
-        if self.get(key).is_none() {
-            Ok(default)
-        } else {
-            self.size(key)
-        }
+        if self.get(key).is_none() { Ok(default) } else { self.size(key) }
     }
 
     /// A finite number.
@@ -81,11 +70,7 @@ impl Metadata {
     }
 
     pub(super) fn float_or(&self, key: &str, default: f32) -> Result<f32, String> {
-        if self.get(key).is_none() {
-            Ok(default)
-        } else {
-            self.float(key)
-        }
+        if self.get(key).is_none() { Ok(default) } else { self.float(key) }
     }
 
     pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool, String> {

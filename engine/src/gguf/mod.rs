@@ -57,10 +57,7 @@ pub struct Imported {
 /// under the name then, and temporary files are removed now or, after a kill, by the next import.
 pub fn import(file: &Path, models_dir: &Path, name: Option<&str>) -> Result<Imported, ImportError> {
     let target = models_dir.join(check_name(file, name)?);
-    if !fs::metadata(file)
-        .map_err(|e| ImportError::read(file, e))?
-        .is_file()
-    {
+    if !fs::metadata(file).map_err(|e| ImportError::read(file, e))?.is_file() {
         return Err(Fault::Bad("is not a file".to_owned()).at(file));
     }
     let source = File::open(file).map_err(|e| ImportError::read(file, e))?;
@@ -77,12 +74,7 @@ pub fn import(file: &Path, models_dir: &Path, name: Option<&str>) -> Result<Impo
     let text = tokenizer::convert(&header.metadata, rows).map_err(refuse)?;
 
     let staging = Staging::create(models_dir)?;
-    let entries = weights::write(
-        &source,
-        file,
-        &plan,
-        &staging.path().join("model.safetensors"),
-    )?;
+    let entries = weights::write(&source, file, &plan, &staging.path().join("model.safetensors"))?;
     let index = index(&entries);
     for (name, value, pretty) in [
         ("model.safetensors.index.json", &index, true),
@@ -93,25 +85,14 @@ pub fn import(file: &Path, models_dir: &Path, name: Option<&str>) -> Result<Impo
         // One token a line would make it three times as long.
         ("tokenizer.json", &text.tokenizer, false),
     ] {
-        let text = if pretty {
-            format!("{value:#}\n")
-        } else {
-            value.to_string()
-        };
+        let text = if pretty { format!("{value:#}\n") } else { value.to_string() };
         staging.write(name, text.as_bytes())?;
     }
-    check_loads(staging.path()).map_err(|source| ImportError::Unloadable {
-        path: file.to_owned(),
-        source,
-    })?;
+    check_loads(staging.path())
+        .map_err(|source| ImportError::Unloadable { path: file.to_owned(), source })?;
     let already_there = staging.publish(&target)? == Published::Same;
     let bytes = entries.iter().map(|e| e.bytes).sum();
-    Ok(Imported {
-        dir: target,
-        tensors: entries.len(),
-        bytes,
-        already_there,
-    })
+    Ok(Imported { dir: target, tensors: entries.len(), bytes, already_there })
 }
 
 /// Opens the new folder as a rank will: what was written must be what loading accepts.
@@ -121,10 +102,7 @@ fn check_loads(dir: &Path) -> Result<(), crate::model_config::ConfigError> {
 
 fn index(entries: &[weights::Entry]) -> Value {
     let file = Value::from("model.safetensors");
-    let map: Map<_, _> = entries
-        .iter()
-        .map(|e| (e.name.clone(), file.clone()))
-        .collect();
+    let map: Map<_, _> = entries.iter().map(|e| (e.name.clone(), file.clone())).collect();
     let bytes: u64 = entries.iter().map(|e| e.bytes).sum();
     json!({"metadata": {"total_size": bytes}, "weight_map": map})
 }
@@ -132,18 +110,13 @@ fn index(entries: &[weights::Entry]) -> Value {
 fn check_name<'a>(file: &'a Path, name: Option<&'a str>) -> Result<&'a str, ImportError> {
     let stem = || file.file_stem().and_then(|s| s.to_str()).unwrap_or("");
     let name = name.unwrap_or_else(stem);
-    let bad = |reason| ImportError::Name {
-        name: name.to_owned(),
-        reason,
-    };
+    let bad = |reason| ImportError::Name { name: name.to_owned(), reason };
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
         return Err(bad("must have 1 to 128 characters; give one with --name"));
     }
     if !name.chars().all(allowed) {
-        return Err(bad(
-            "may hold only letters, digits, '.', '_' and '-'; give one with --name",
-        ));
+        return Err(bad("may hold only letters, digits, '.', '_' and '-'; give one with --name"));
     }
     if name.starts_with(['.', '-']) {
         return Err(bad("must not begin with '.' or '-'; give one with --name"));

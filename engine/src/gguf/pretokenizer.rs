@@ -51,13 +51,9 @@ pub(super) fn find(name: &str) -> Result<Pretokenizer, String> {
             plain(vec![digits, bytes(true)])
         }
         "gpt-2" => plain(vec![bytes(true)]),
-        "default" => plain(
-            DEFAULT
-                .iter()
-                .map(|pattern| split(pattern))
-                .chain([bytes(false)])
-                .collect(),
-        ),
+        "default" => {
+            plain(DEFAULT.iter().map(|pattern| split(pattern)).chain([bytes(false)]).collect())
+        }
         "llama-bpe" | "llama3" | "llama-v3" => Pretokenizer {
             ignore_merges: true,
             adds_bos: true,

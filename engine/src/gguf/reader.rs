@@ -62,16 +62,12 @@ pub(super) fn read(file: &File) -> Result<Header, Fault> {
         file_bytes,
     };
     if cursor.array::<4>("the magic number")? != *b"GGUF" {
-        return Err("is not a GGUF file (it does not begin with GGUF)"
-            .to_owned()
-            .into());
+        return Err("is not a GGUF file (it does not begin with GGUF)".to_owned().into());
     }
     match cursor.u32("the version")? {
         2 | 3 => {}
         version if version.swap_bytes() <= 3 => {
-            return Err("is big-endian; only little-endian GGUF is supported"
-                .to_owned()
-                .into());
+            return Err("is big-endian; only little-endian GGUF is supported".to_owned().into());
         }
         version => {
             return Err(format!("is GGUF version {version}; 2 and 3 are supported").into());
@@ -97,9 +93,7 @@ fn alignment(metadata: &Metadata) -> Result<u64, String> {
     let alignment = metadata.size_or("general.alignment", 32)? as u64;
     // ggml asks for a power of two; 1 MiB is far above any page or block size in use.
     if !alignment.is_power_of_two() || alignment > 1 << 20 {
-        return Err(format!(
-            "general.alignment is {alignment}, not a power of two up to 1048576"
-        ));
+        return Err(format!("general.alignment is {alignment}, not a power of two up to 1048576"));
     }
     Ok(alignment)
 }
@@ -223,9 +217,7 @@ impl<R: Read> Cursor<R> {
             6 => {
                 let bytes = self.bytes(key, len * 4)?;
                 let (floats, _) = bytes.as_chunks::<4>();
-                Ok(Value::Floats(
-                    floats.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-                ))
+                Ok(Value::Floats(floats.iter().map(|b| f32::from_le_bytes(*b)).collect()))
             }
             _ => {
                 let mut ints = Vec::new();
@@ -304,13 +296,6 @@ impl<R: Read> Cursor<R> {
             )
             .into());
         }
-        Ok(Tensor {
-            name,
-            kind,
-            columns,
-            rows,
-            vector: axes == 1,
-            offset,
-        })
+        Ok(Tensor { name, kind, columns, rows, vector: axes == 1, offset })
     }
 }

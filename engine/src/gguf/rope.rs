@@ -31,9 +31,7 @@ pub(super) fn scaling(
             if meta.float_or(&key("scaling.attn_factor"), 1.0)? != 1.0
                 || meta.get(&key("scaling.yarn_log_multiplier")).is_some()
             {
-                return Err(format!(
-                    "{arch}.rope.scaling: this form of YaRN is not supported"
-                ));
+                return Err(format!("{arch}.rope.scaling: this form of YaRN is not supported"));
             }
             json!({
                 "rope_type": "yarn",
@@ -75,10 +73,7 @@ fn llama3(theta: f32, head_dim: usize, factors: &[f32]) -> Option<Value> {
     let original = ORIGINAL_CONTEXTS.into_iter().find(|&original| {
         let expected = llama3_factors(theta, head_dim, factor, original as f32);
         // f32 arithmetic of another library: a few units in the last place, amplified by the ramp.
-        expected
-            .iter()
-            .zip(factors)
-            .all(|(e, f)| (e - f).abs() <= 1e-4 * e)
+        expected.iter().zip(factors).all(|(e, f)| (e - f).abs() <= 1e-4 * e)
     })?;
     Some(json!({
         "rope_type": "llama3",
@@ -116,11 +111,9 @@ mod tests {
 
     #[test]
     fn llama_3_parameters_are_found_again_from_their_divisors() {
-        for (theta, head_dim, factor, original) in [
-            (500_000.0, 128, 8.0, 8192),
-            (500_000.0, 64, 32.0, 8192),
-            (10_000.0, 64, 4.0, 4096),
-        ] {
+        for (theta, head_dim, factor, original) in
+            [(500_000.0, 128, 8.0, 8192), (500_000.0, 64, 32.0, 8192), (10_000.0, 64, 4.0, 4096)]
+        {
             let factors = llama3_factors(theta, head_dim, factor, original as f32);
             let found = llama3(theta, head_dim, &factors).unwrap();
             assert_eq!(found["factor"], json!(f64::from(factor)));

@@ -24,10 +24,7 @@ pub(super) fn convert(
     if scores.len() != vocabulary.tokens.len() || scores.iter().any(|s| s.is_nan()) {
         return Err("tokenizer.ggml.scores has not one number for every token".to_owned());
     }
-    let unknown = vocabulary
-        .used()
-        .find(|(_, _, kind)| *kind == UNKNOWN)
-        .map(|(_, t, _)| t);
+    let unknown = vocabulary.used().find(|(_, _, kind)| *kind == UNKNOWN).map(|(_, t, _)| t);
     let bytes = vocabulary.used().any(|(_, _, kind)| kind == BYTE);
     let prefix = meta.flag_or("tokenizer.ggml.add_space_prefix", true)?;
     let mut normalizers = vec![json!({
@@ -63,10 +60,7 @@ fn merges_from_scores(vocabulary: &Vocabulary<'_>, scores: &[f32]) -> Vec<[Strin
         .map(|(id, token, _)| (token, id))
         .collect();
     let mut merges = Vec::new();
-    for (id, token, _) in vocabulary
-        .used()
-        .filter(|(_, token, _)| ids.contains_key(token))
-    {
+    for (id, token, _) in vocabulary.used().filter(|(_, token, _)| ids.contains_key(token)) {
         let mut ways: Vec<(&str, &str, f32)> = token
             .char_indices()
             .skip(1)
@@ -83,8 +77,5 @@ fn merges_from_scores(vocabulary: &Vocabulary<'_>, scores: &[f32]) -> Vec<[Strin
         let by_score = b.2.total_cmp(&a.2);
         by_score.then_with(|| (chars(b.0), chars(b.1)).cmp(&(chars(a.0), chars(a.1))))
     });
-    merges
-        .into_iter()
-        .map(|(left, right, _)| [left.to_owned(), right.to_owned()])
-        .collect()
+    merges.into_iter().map(|(left, right, _)| [left.to_owned(), right.to_owned()]).collect()
 }

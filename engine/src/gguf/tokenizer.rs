@@ -43,12 +43,7 @@ pub(super) fn convert(meta: &Metadata, rows: usize) -> Result<Files, String> {
             let pre = pretokenizer::find(meta.text("tokenizer.ggml.pre").map_err(|reason| {
                 format!("{reason}; convert the original model again with a current llama.cpp")
             })?)?;
-            byte_level(
-                meta,
-                &vocabulary,
-                &ends.with_defaults(meta, pre.adds_bos)?,
-                &pre,
-            )?
+            byte_level(meta, &vocabulary, &ends.with_defaults(meta, pre.adds_bos)?, &pre)?
         }
         "llama" => sentence_piece::convert(meta, &vocabulary, &ends.with_defaults(meta, true)?)?,
         other => {
@@ -77,28 +72,17 @@ impl<'a> Vocabulary<'a> {
         let tokens = meta.texts("tokenizer.ggml.tokens")?;
         let types = meta.ints("tokenizer.ggml.token_type")?;
         if tokens.is_empty() || tokens.len() > rows {
-            return Err(format!(
-                "has {} tokens and an embedding of {rows} rows",
-                tokens.len()
-            ));
+            return Err(format!("has {} tokens and an embedding of {rows} rows", tokens.len()));
         }
         if types.len() != tokens.len() {
-            return Err(format!(
-                "has {} tokens and {} token types",
-                tokens.len(),
-                types.len()
-            ));
+            return Err(format!("has {} tokens and {} token types", tokens.len(), types.len()));
         }
         if let Some(other) = types.iter().find(|t| !(NORMAL..=BYTE).contains(*t)) {
-            return Err(format!(
-                "tokenizer.ggml.token_type has the unknown type {other}"
-            ));
+            return Err(format!("tokenizer.ggml.token_type has the unknown type {other}"));
         }
         let mut seen = HashSet::with_capacity(tokens.len());
         if let Some(twice) = tokens.iter().find(|t| !seen.insert(t.as_str())) {
-            return Err(format!(
-                "token {twice:?} comes twice in tokenizer.ggml.tokens"
-            ));
+            return Err(format!("token {twice:?} comes twice in tokenizer.ggml.tokens"));
         }
         Ok(Self { tokens, types })
     }
@@ -150,9 +134,9 @@ struct Ends {
 impl Ends {
     fn read(meta: &Metadata, vocabulary: &Vocabulary<'_>) -> Result<Self, String> {
         let id = |name: &str| match token_id(meta, name)? {
-            Some(id) if id as usize >= vocabulary.tokens.len() => Err(format!(
-                "tokenizer.ggml.{name}_token_id is {id}, beyond the vocabulary"
-            )),
+            Some(id) if id as usize >= vocabulary.tokens.len() => {
+                Err(format!("tokenizer.ggml.{name}_token_id is {id}, beyond the vocabulary"))
+            }
             id => Ok(id),
         };
         Ok(Self {
@@ -173,9 +157,7 @@ impl Ends {
             ("pad_token", self.padding),
         ];
         let named = roles.into_iter().filter_map(|(role, id)| Some((role, id?)));
-        named
-            .map(|(role, id)| (role.to_owned(), json!(vocabulary.text(id))))
-            .collect()
+        named.map(|(role, id)| (role.to_owned(), json!(vocabulary.text(id)))).collect()
     }
 
     /// Which of bos and eos go around every text; absent keys mean what llama.cpp takes them for.
@@ -185,10 +167,7 @@ impl Ends {
         if (add_bos && self.bos.is_none()) || (add_eos && self.eos.is_none()) {
             return Err("asks for a bos or eos token around texts without naming it".to_owned());
         }
-        Ok(Around {
-            before: self.bos.filter(|_| add_bos),
-            after: self.eos.filter(|_| add_eos),
-        })
+        Ok(Around { before: self.bos.filter(|_| add_bos), after: self.eos.filter(|_| add_eos) })
     }
 }
 
@@ -209,17 +188,12 @@ impl Around {
         };
         let around = |kind: u8, name: &str| {
             let text = Some(json!({"Sequence": {"id": name, "type_id": kind}}));
-            [token(self.before, kind), text, token(self.after, kind)]
-                .into_iter()
-                .flatten()
+            [token(self.before, kind), text, token(self.after, kind)].into_iter().flatten()
         };
         let mut special = Map::new();
         for id in [self.before, self.after].into_iter().flatten() {
             let text = vocabulary.text(id);
-            special.insert(
-                text.to_owned(),
-                json!({"id": text, "ids": [id], "tokens": [text]}),
-            );
+            special.insert(text.to_owned(), json!({"id": text, "ids": [id], "tokens": [text]}));
         }
         Some(json!({
             "type": "TemplateProcessing",
@@ -246,9 +220,7 @@ fn byte_level(
                 && known.contains(format!("{left}{right}").as_str())
         });
         if !sound {
-            return Err(format!(
-                "merge {merge:?} does not join two tokens into a third"
-            ));
+            return Err(format!("merge {merge:?} does not join two tokens into a third"));
         }
     }
     let mut tokenizer = frame(vocabulary);

@@ -41,18 +41,10 @@ pub(super) fn write(
     let room = longest_header(&plan.outputs);
     let file = File::create_new(path).map_err(to)?;
     let mut writer = BufWriter::with_capacity(1 << 20, &file);
-    io::copy(
-        &mut io::Read::take(io::repeat(b' '), 8 + room as u64),
-        &mut writer,
-    )
-    .map_err(to)?;
+    io::copy(&mut io::Read::take(io::repeat(b' '), 8 + room as u64), &mut writer).map_err(to)?;
     let mut entries = Vec::new();
     for output in &plan.outputs {
-        let mut sink = Sink {
-            out: &mut writer,
-            written: 0,
-            failed: None,
-        };
+        let mut sink = Sink { out: &mut writer, written: 0, failed: None };
         let result = convert(source, output, plan.float, &mut sink, &mut entries);
         if let Some(error) = sink.failed {
             return Err(to(error));
@@ -68,8 +60,7 @@ pub(super) fn write(
     drop(writer);
     let header = header(&entries);
     debug_assert!(header.len() <= room);
-    file.write_all_at(&(room as u64).to_le_bytes(), 0)
-        .map_err(to)?;
+    file.write_all_at(&(room as u64).to_le_bytes(), 0).map_err(to)?;
     file.write_all_at(header.as_bytes(), 8).map_err(to)?;
     file.sync_all().map_err(to)?;
     Ok(entries)
@@ -78,10 +69,7 @@ pub(super) fn write(
 /// Reads a small tensor of floats whole, e.g. RoPE factors.
 pub(super) fn read_floats(source: &File, tensor: &Tensor) -> Result<Vec<f32>, Fault> {
     if tensor.kind != TensorType::F32 || tensor.rows != 1 {
-        return Err(Fault::Bad(format!(
-            "tensor {} is not a vector of F32",
-            tensor.name
-        )));
+        return Err(Fault::Bad(format!("tensor {} is not a vector of F32", tensor.name)));
     }
     let mut bytes = vec![0; tensor.row_bytes()];
     source.read_exact_at(&mut bytes, tensor.offset)?;
@@ -106,12 +94,7 @@ impl<W: Write> Sink<'_, W> {
     }
 
     fn entry(&mut self, name: String, dtype: Dtype, shape: Vec<usize>) -> Entry {
-        Entry {
-            name,
-            dtype,
-            shape,
-            bytes: std::mem::take(&mut self.written),
-        }
+        Entry { name, dtype, shape, bytes: std::mem::take(&mut self.written) }
     }
 }
 
@@ -122,19 +105,10 @@ fn convert<W: Write>(
     sink: &mut Sink<'_, W>,
     entries: &mut Vec<Entry>,
 ) -> Result<(), Fault> {
-    let Output {
-        tensor,
-        module,
-        kind,
-        ..
-    } = output;
+    let Output { tensor, module, kind, .. } = output;
     let name = format!("{module}.{kind}");
     let shape = |columns: usize| {
-        if tensor.vector {
-            vec![columns]
-        } else {
-            vec![tensor.rows, columns]
-        }
+        if tensor.vector { vec![columns] } else { vec![tensor.rows, columns] }
     };
     let Some(group) = tensor.kind.group() else {
         let dtype = copy_floats(source, output, float, sink)?;
@@ -216,11 +190,7 @@ fn copy_floats<W: Write>(
             TensorType::BF16 => narrow.iter().all(|b| bf16::from_le_bytes(*b).is_finite()),
             _ => wide.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
         };
-        if finite {
-            sink.put(bytes)
-        } else {
-            Err(not_a_number())
-        }
+        if finite { sink.put(bytes) } else { Err(not_a_number()) }
     })?;
     Ok(match tensor.kind {
         TensorType::F16 => Dtype::F16,
@@ -279,13 +249,7 @@ fn for_chunks(
 fn header(entries: &[Entry]) -> String {
     let mut text = String::from(r#"{"__metadata__":{"format":"mlx"}"#);
     let mut at = 0;
-    for Entry {
-        name,
-        dtype,
-        shape,
-        bytes,
-    } in entries
-    {
+    for Entry { name, dtype, shape, bytes } in entries {
         let end = at + bytes;
         // Names are ours: letters, digits, dots and underscores. Writing to a String can't fail.
         let _ = write!(

@@ -8,14 +8,7 @@ use super::failure::last_message;
 use crate::EngineError;
 
 fn check(status: i32, what: &'static str) -> Result<(), EngineError> {
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(EngineError::Mlx {
-            what,
-            message: last_message(),
-        })
-    }
+    if status == 0 { Ok(()) } else { Err(EngineError::Mlx { what, message: last_message() }) }
 }
 
 /// `array[start..stop]` on every axis, with stride 1. A view: nothing is copied.
@@ -88,9 +81,7 @@ fn axes_of(array: &Array, start: &[i32], stop: &[i32]) -> Result<usize, EngineEr
 /// Copies bytes into a new array. `bytes` holds exactly the elements of `shape` in row-major order
 /// and native byte order.
 pub fn upload(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Result<Array, EngineError> {
-    let count = shape
-        .iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
     let width = match dtype {
         Dtype::Float32 | Dtype::Uint32 | Dtype::Int32 => 4,
         Dtype::Float16 | Dtype::Bfloat16 => 2,
@@ -135,10 +126,7 @@ pub fn adopt(values: Vec<f32>, shape: &[i32]) -> Result<Array, EngineError> {
             Some(release),
         );
         if array.ctx.is_null() {
-            return Err(EngineError::Mlx {
-                what: "adopt",
-                message: last_message(),
-            });
+            return Err(EngineError::Mlx { what: "adopt", message: last_message() });
         }
         Ok(Array::from_ptr(array))
     }
@@ -154,13 +142,8 @@ mod tests {
         let column = slice(&a, &[0, 1], &[2, 2]).unwrap();
         let column = column.contiguous().unwrap();
         assert_eq!(column.to_vec_cast::<i32>().unwrap(), [1, 4]);
-        let b = slice_update(
-            &a,
-            &Array::from_slice(&[9i32, 9], &[2, 1]),
-            &[0, 1],
-            &[2, 2],
-        )
-        .unwrap();
+        let b =
+            slice_update(&a, &Array::from_slice(&[9i32, 9], &[2, 1]), &[0, 1], &[2, 2]).unwrap();
         assert_eq!(b.to_vec_cast::<i32>().unwrap(), [0, 9, 2, 3, 9, 5]);
         assert!(slice(&a, &[0], &[1]).is_err());
     }

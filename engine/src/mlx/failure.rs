@@ -23,9 +23,7 @@ static INSTALL: Once = Once::new();
 
 extern "C" fn keep_message(message: *const c_char, _data: *mut c_void) {
     // SAFETY: mlx-c passes a NUL-terminated string that lives until the handler returns.
-    let message = unsafe { CStr::from_ptr(message) }
-        .to_string_lossy()
-        .into_owned();
+    let message = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
     LAST.set(Some(message));
 }
 
@@ -42,8 +40,7 @@ pub fn install_error_handler() {
 
 /// MLX's message for the call on this thread that just failed.
 pub(super) fn last_message() -> String {
-    LAST.take()
-        .unwrap_or_else(|| "MLX gave no reason".to_owned())
+    LAST.take().unwrap_or_else(|| "MLX gave no reason".to_owned())
 }
 
 /// Adds what was being computed to a failed MLX call.
@@ -54,10 +51,7 @@ pub trait During<T> {
 
 impl<T> During<T> for Result<T, Exception> {
     fn during(self, what: &'static str) -> Result<T, EngineError> {
-        self.map_err(|exception| EngineError::Mlx {
-            what,
-            message: explain(&exception),
-        })
+        self.map_err(|exception| EngineError::Mlx { what, message: explain(&exception) })
     }
 }
 
@@ -81,10 +75,7 @@ fn explain(exception: &Exception) -> String {
 /// [`During`].
 impl From<Exception> for EngineError {
     fn from(exception: Exception) -> Self {
-        Self::Mlx {
-            what: "compute",
-            message: explain(&exception),
-        }
+        Self::Mlx { what: "compute", message: explain(&exception) }
     }
 }
 

@@ -203,22 +203,7 @@ pub unsafe extern "C" fn cblas_sgemm(
     c: *mut f32,
     ldc: c_int,
 ) {
-    let call = Sgemm {
-        order,
-        trans_a,
-        trans_b,
-        m,
-        n,
-        k,
-        alpha,
-        a,
-        lda,
-        b,
-        ldb,
-        beta,
-        c,
-        ldc,
-    };
+    let call = Sgemm { order, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc };
     let kernel = *KERNEL.get_or_init(Kernel::detect);
     if let (Some(kernel), Some(product)) = (kernel, call.few_rows()) {
         KERNEL_PRODUCTS.fetch_add(1, Ordering::Relaxed);

@@ -46,21 +46,12 @@ impl Group {
         // SAFETY: `name` outlives the call, which fills in the handle that `drop` frees.
         let (status, handle) = unsafe {
             let mut handle = mlx_sys::mlx_distributed_group_new();
-            (
-                mlx_sys::mlx_distributed_init(&mut handle, strict, name.as_ptr()),
-                handle,
-            )
+            (mlx_sys::mlx_distributed_init(&mut handle, strict, name.as_ptr()), handle)
         };
         if status != 0 {
             return Err(EngineError::Group(last_message()));
         }
-        let mut group = Self {
-            handle,
-            backend,
-            rank: 0,
-            size: 0,
-            stream: Stream::cpu(),
-        };
+        let mut group = Self { handle, backend, rank: 0, size: 0, stream: Stream::cpu() };
         // SAFETY: the handle is a live group.
         let (formed_rank, formed_size) = unsafe {
             (
@@ -196,10 +187,7 @@ impl Group {
         if status == 0 {
             Ok(result)
         } else {
-            Err(EngineError::Mlx {
-                what,
-                message: last_message(),
-            })
+            Err(EngineError::Mlx { what, message: last_message() })
         }
     }
 }

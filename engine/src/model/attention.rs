@@ -69,9 +69,7 @@ impl Attention {
             }
         };
         let width = self.query_heads * self.head_dim;
-        let joined = mixed
-            .transpose_axes(&[0, 2, 1, 3])?
-            .reshape(&[batch, positions, width])?;
+        let joined = mixed.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, positions, width])?;
         self.output.forward(&joined)
     }
 
@@ -88,9 +86,7 @@ impl Attention {
             return cpu::attention(q, &keys, &values, scale);
         }
         let mask = (q.dim(2) > 1).then_some(Mask::Causal);
-        Ok(fast::scaled_dot_product_attention(
-            q, keys, values, scale, mask, None,
-        )?)
+        Ok(fast::scaled_dot_product_attention(q, keys, values, scale, mask, None)?)
     }
 }
 

@@ -60,10 +60,7 @@ fn capacity(positions: i32) -> i32 {
 }
 
 fn blank(like: &Array, positions: i32) -> Result<Array, EngineError> {
-    Ok(ops::zeros_dtype(
-        &[1, like.dim(1), positions, like.dim(3)],
-        like.dtype(),
-    )?)
+    Ok(ops::zeros_dtype(&[1, like.dim(1), positions, like.dim(3)], like.dtype())?)
 }
 
 fn grown(old: Array, like: &Array, end: i32) -> Result<Array, EngineError> {
@@ -72,11 +69,7 @@ fn grown(old: Array, like: &Array, end: i32) -> Result<Array, EngineError> {
 }
 
 fn front(store: &Array, positions: i32) -> Result<Array, EngineError> {
-    slice(
-        store,
-        &[0, 0, 0, 0],
-        &[1, store.dim(1), positions, store.dim(3)],
-    )
+    slice(store, &[0, 0, 0, 0], &[1, store.dim(1), positions, store.dim(3)])
 }
 
 #[cfg(test)]

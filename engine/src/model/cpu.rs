@@ -64,10 +64,8 @@ fn mix(q: &Array, pieces: &[(Array, Array, bool)], len: i32) -> Result<Array, En
         let mut scores = q.matmul(keys.swap_axes(-1, -2)?)?;
         if *causal {
             let shape = scores.shape().to_vec();
-            scores = scores
-                .reshape(&[shape[1], -1, len, len])?
-                .add(hidden(len)?)?
-                .reshape(&shape)?;
+            scores =
+                scores.reshape(&[shape[1], -1, len, len])?.add(hidden(len)?)?.reshape(&shape)?;
         }
         let top = scores.max_axis(-1, true)?;
         peak = Some(match peak {
@@ -94,14 +92,8 @@ fn mix(q: &Array, pieces: &[(Array, Array, bool)], len: i32) -> Result<Array, En
 /// `[len, len]`: minus infinity where the key comes after the query, else 0.
 fn hidden(len: i32) -> Result<Array, EngineError> {
     let positions = ops::arange::<i32, i32>(0, len, 1)?;
-    let after = positions
-        .reshape(&[1, len])?
-        .gt(positions.reshape(&[len, 1])?)?;
-    Ok(ops::select(
-        &after,
-        Array::from_f32(f32::NEG_INFINITY),
-        Array::from_f32(0.0),
-    )?)
+    let after = positions.reshape(&[1, len])?.gt(positions.reshape(&[len, 1])?)?;
+    Ok(ops::select(&after, Array::from_f32(f32::NEG_INFINITY), Array::from_f32(0.0))?)
 }
 
 /// `exp(x)` for `x <= 0`, to an absolute error of one rounding of 1.
@@ -128,13 +120,7 @@ mod tests {
 
     fn assert_near(ours: &Array, theirs: &Array) {
         assert_eq!(ours.shape(), theirs.shape());
-        let gap = ours
-            .subtract(theirs)
-            .unwrap()
-            .abs()
-            .unwrap()
-            .max(None)
-            .unwrap();
+        let gap = ours.subtract(theirs).unwrap().abs().unwrap().max(None).unwrap();
         assert!(gap.item_exact::<f32>() < 2e-6, "{gap:?}");
     }
 
@@ -163,12 +149,7 @@ mod tests {
     fn swiglu_is_silu_times_up_far_into_both_tails() {
         let gate = Array::from_slice(&[-200.0f32, -20.0, -1.0, 0.0, 1.0, 20.0, 200.0], &[7]);
         let up = Array::from_slice(&[2.0f32, -1.0, 3.0, 5.0, 0.5, -0.25, 0.125], &[7]);
-        let theirs = ops::sigmoid(&gate)
-            .unwrap()
-            .multiply(&gate)
-            .unwrap()
-            .multiply(&up)
-            .unwrap();
+        let theirs = ops::sigmoid(&gate).unwrap().multiply(&gate).unwrap().multiply(&up).unwrap();
         assert_near(&swiglu(&gate, &up).unwrap(), &theirs);
     }
 }

@@ -68,10 +68,8 @@ impl Decoder {
         ids: &Array,
         caches: &mut [&mut SequenceCache],
     ) -> Result<Array, EngineError> {
-        let firsts: Vec<i32> = caches
-            .iter()
-            .map(|c| c.first().map_or(0, LayerCache::len))
-            .collect();
+        let firsts: Vec<i32> =
+            caches.iter().map(|c| c.first().map_or(0, LayerCache::len)).collect();
         let rotation = self.rope.rotation(&firsts, ids.dim(1))?;
         let mut h = self.embed(ids)?;
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -93,18 +91,9 @@ impl Decoder {
 
     /// Bytes of weights held, a matrix that is used twice counted once.
     pub fn weights_bytes(&self) -> u64 {
-        let head = if Rc::ptr_eq(&self.head, &self.embedding) {
-            0
-        } else {
-            self.head.bytes()
-        };
+        let head = if Rc::ptr_eq(&self.head, &self.embedding) { 0 } else { self.head.bytes() };
         let blocks = self.blocks.iter().map(|block| {
-            let Block {
-                attention,
-                mlp,
-                attention_norm,
-                mlp_norm,
-            } = block;
+            let Block { attention, mlp, attention_norm, mlp_norm } = block;
             let linears = [
                 &attention.query,
                 &attention.key,
@@ -126,15 +115,12 @@ impl Decoder {
             return self.embedding.rows(ids);
         }
         // Ids of other ranks' rows read row 0 and count as nothing; the sum puts them together.
-        let local = ids
-            .as_dtype(mlx_rs::Dtype::Int32)?
-            .subtract(Array::from_int(self.vocab_start))?;
+        let local =
+            ids.as_dtype(mlx_rs::Dtype::Int32)?.subtract(Array::from_int(self.vocab_start))?;
         let mine = local
             .ge(Array::from_int(0))?
             .logical_and(local.lt(Array::from_int(self.vocab_len))?)?;
-        let rows = self
-            .embedding
-            .rows(&ops::select(&mine, &local, Array::from_int(0))?)?;
+        let rows = self.embedding.rows(&ops::select(&mine, &local, Array::from_int(0))?)?;
         let none = Array::from_f32(0.0).as_dtype(rows.dtype())?;
         self.sum(ops::select(mine.expand_dims(-1)?, &rows, &none)?)
     }

@@ -42,13 +42,9 @@ impl Matrix {
     pub fn product(&self, x: &Array) -> Result<Array, EngineError> {
         Ok(match self {
             Self::Dense { transposed, .. } => x.matmul(transposed)?,
-            Self::Quantized {
-                weight,
-                scales,
-                biases,
-                group_size,
-                bits,
-            } => ops::quantized_matmul(x, weight, scales, biases, true, *group_size, *bits)?,
+            Self::Quantized { weight, scales, biases, group_size, bits } => {
+                ops::quantized_matmul(x, weight, scales, biases, true, *group_size, *bits)?
+            }
         })
     }
 
@@ -57,13 +53,7 @@ impl Matrix {
     pub fn rows(&self, index: &Array) -> Result<Array, EngineError> {
         Ok(match self {
             Self::Dense { weight, .. } => weight.take_axis(index, 0)?,
-            Self::Quantized {
-                weight,
-                scales,
-                biases,
-                group_size,
-                bits,
-            } => ops::dequantize(
+            Self::Quantized { weight, scales, biases, group_size, bits } => ops::dequantize(
                 weight.take_axis(index, 0)?,
                 scales.take_axis(index, 0)?,
                 &biases.take_axis(index, 0)?,
@@ -77,12 +67,9 @@ impl Matrix {
     pub fn bytes(&self) -> u64 {
         let bytes = match self {
             Self::Dense { weight, .. } => weight.nbytes(),
-            Self::Quantized {
-                weight,
-                scales,
-                biases,
-                ..
-            } => weight.nbytes() + scales.nbytes() + biases.nbytes(),
+            Self::Quantized { weight, scales, biases, .. } => {
+                weight.nbytes() + scales.nbytes() + biases.nbytes()
+            }
         };
         bytes as u64
     }

@@ -88,23 +88,13 @@ impl Rope {
         match firsts {
             _ if positions == 1 && !on_metal() => self.matrix(firsts).map(Rotation::Matrix),
             [first] => Ok(Rotation::From(*first)),
-            _ => Ok(Rotation::At(Array::from_slice(
-                firsts,
-                &[firsts.len() as i32],
-            ))),
+            _ => Ok(Rotation::At(Array::from_slice(firsts, &[firsts.len() as i32]))),
         }
     }
 
     /// `x`: `[batch, positions, heads, head_dim]` to `[batch, heads, positions, head_dim]`, turned.
     pub fn forward(&self, x: &Array, rotation: &Rotation) -> Result<Array, EngineError> {
-        let Self {
-            dims,
-            traditional,
-            base,
-            scale,
-            periods,
-            ..
-        } = self;
+        let Self { dims, traditional, base, scale, periods, .. } = self;
         let (dims, traditional, base, periods) = (*dims, *traditional, *base, periods.as_ref());
         if let Rotation::Matrix(matrix) = rotation {
             let turned = x.matmul(matrix)?;
@@ -135,15 +125,11 @@ impl Rope {
             (Some(periods), _) => periods.reciprocal()?,
             (None, base) => {
                 let step = base.unwrap_or(1.0).ln() / half as f32;
-                ops::arange::<i32, f32>(0, -half, -1)?
-                    .multiply(Array::from_f32(step))?
-                    .exp()?
+                ops::arange::<i32, f32>(0, -half, -1)?.multiply(Array::from_f32(step))?.exp()?
             }
         };
         let positions = Array::from_slice(firsts, &[batch, 1, 1, 1]).as_dtype(Dtype::Float32)?;
-        let angles = positions
-            .multiply(Array::from_f32(self.scale))?
-            .multiply(&frequencies)?;
+        let angles = positions.multiply(Array::from_f32(self.scale))?.multiply(&frequencies)?;
         let amplitude = Array::from_f32(self.amplitude);
         let [cos, sin] = [angles.cos()?, angles.sin()?].map(|x| x.multiply(&amplitude));
         let (cos, sin) = (self.both(cos?)?, self.both(sin?)?);
@@ -166,11 +152,7 @@ impl Rope {
 fn quarter_turn(dims: usize, traditional: bool) -> Array {
     let mut matrix = vec![0.0f32; dims * dims];
     for pair in 0..dims / 2 {
-        let (a, b) = if traditional {
-            (2 * pair, 2 * pair + 1)
-        } else {
-            (pair, pair + dims / 2)
-        };
+        let (a, b) = if traditional { (2 * pair, 2 * pair + 1) } else { (pair, pair + dims / 2) };
         matrix[b * dims + a] = -1.0;
         matrix[a * dims + b] = 1.0;
     }
@@ -179,9 +161,7 @@ fn quarter_turn(dims: usize, traditional: bool) -> Array {
 
 /// `base^(2i/dims)`: the period over 2π of pair `i` (Su et al., RoFormer, equation 15).
 fn plain_periods(dims: usize, base: f64) -> Vec<f64> {
-    (0..dims / 2)
-        .map(|i| base.powf(2.0 * i as f64 / dims as f64))
-        .collect()
+    (0..dims / 2).map(|i| base.powf(2.0 * i as f64 / dims as f64)).collect()
 }
 
 /// Llama 3.1's scaling: long periods stretched by `factor`, short ones kept, a ramp between
@@ -228,9 +208,5 @@ fn yarn_periods(
         // A weighted harmonic mean: frequencies, not periods, are what is mixed.
         (factor * period * period) / (factor * period * keep + period * (1.0 - keep))
     };
-    plain_periods(dims, base)
-        .iter()
-        .enumerate()
-        .map(interpolate)
-        .collect()
+    plain_periods(dims, base).iter().enumerate().map(interpolate).collect()
 }

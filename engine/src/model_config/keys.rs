@@ -13,15 +13,12 @@ impl<'a> Keys<'a> {
     }
 
     pub(super) fn require(&self, key: &str) -> Result<&'a Value, ConfigError> {
-        self.get(key)
-            .ok_or_else(|| ConfigError::key(key, "is missing"))
+        self.get(key).ok_or_else(|| ConfigError::key(key, "is missing"))
     }
 
     pub(super) fn text(&self, key: &str) -> Result<&'a str, ConfigError> {
         let value = self.require(key)?;
-        value
-            .as_str()
-            .ok_or_else(|| ConfigError::key(key, format!("{value} is not a text")))
+        value.as_str().ok_or_else(|| ConfigError::key(key, format!("{value} is not a text")))
     }
 
     /// A whole number in `1..=max`.
@@ -29,10 +26,7 @@ impl<'a> Keys<'a> {
         let value = self.require(key)?;
         match value.as_u64() {
             Some(n @ 1..) if n <= max => Ok(n as usize),
-            _ => Err(ConfigError::key(
-                key,
-                format!("{value} is not a whole number in 1..={max}"),
-            )),
+            _ => Err(ConfigError::key(key, format!("{value} is not a whole number in 1..={max}"))),
         }
     }
 
@@ -42,20 +36,14 @@ impl<'a> Keys<'a> {
         default: usize,
         max: u64,
     ) -> Result<usize, ConfigError> {
-        if self.get(key).is_none() {
-            Ok(default)
-        } else {
-            self.size(key, max)
-        }
+        if self.get(key).is_none() { Ok(default) } else { self.size(key, max) }
     }
 
     pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
         let Some(value) = self.get(key) else {
             return Ok(default);
         };
-        value
-            .as_bool()
-            .ok_or_else(|| ConfigError::key(key, format!("{value} is not a boolean")))
+        value.as_bool().ok_or_else(|| ConfigError::key(key, format!("{value} is not a boolean")))
     }
 
     /// A finite number above zero that fits `f32`.
@@ -63,18 +51,11 @@ impl<'a> Keys<'a> {
         let value = self.require(key)?;
         match value.as_f64().map(|n| n as f32) {
             Some(n) if n.is_finite() && n > 0.0 => Ok(n),
-            _ => Err(ConfigError::key(
-                key,
-                format!("{value} is not a positive number"),
-            )),
+            _ => Err(ConfigError::key(key, format!("{value} is not a positive number"))),
         }
     }
 
     pub(super) fn positive_or(&self, key: &str, default: f32) -> Result<f32, ConfigError> {
-        if self.get(key).is_none() {
-            Ok(default)
-        } else {
-            self.positive(key)
-        }
+        if self.get(key).is_none() { Ok(default) } else { self.positive(key) }
     }
 }

@@ -21,10 +21,7 @@ impl Group {
     /// The group, if MLX's affine kernels have it.
     pub fn new(group_size: u64, bits: u64) -> Option<Self> {
         let known = [32, 64, 128].contains(&group_size) && [2, 3, 4, 6, 8].contains(&bits);
-        known.then_some(Self {
-            group_size: group_size as usize,
-            bits: bits as usize,
-        })
+        known.then_some(Self { group_size: group_size as usize, bits: bits as usize })
     }
 
     /// `u32` words that `values` values take. MLX packs without gaps, so 3-bit values come as 32 in
@@ -46,10 +43,7 @@ pub struct Quantization {
 impl Quantization {
     /// How module `name` is quantised, if it is.
     pub fn group(&self, name: &str) -> Option<Group> {
-        self.overrides
-            .get(name)
-            .copied()
-            .unwrap_or(Some(self.default))
+        self.overrides.get(name).copied().unwrap_or(Some(self.default))
     }
 
     pub(super) fn parse(keys: &Keys<'_>) -> Result<Option<Self>, ConfigError> {

@@ -78,18 +78,13 @@ fn scaling(name: &str, keys: &Keys<'_>) -> Result<RopeScaling, ConfigError> {
         && factor.as_f64() != Some(1.0)
     {
         let reason = format!("{factor} is not supported; heads are rotated whole");
-        return Err(ConfigError::key(
-            &format!("{name}.partial_rotary_factor"),
-            reason,
-        ));
+        return Err(ConfigError::key(&format!("{name}.partial_rotary_factor"), reason));
     }
     let kind = keys.get("rope_type").or_else(|| keys.get("type"));
     let original = || keys.size("original_max_position_embeddings", MAX_CONTEXT);
     let scaling = match kind.map(|k| k.as_str().unwrap_or("")) {
         None | Some("default") => Ok(RopeScaling::Default),
-        Some("linear") => keys
-            .positive("factor")
-            .map(|factor| RopeScaling::Linear { factor }),
+        Some("linear") => keys.positive("factor").map(|factor| RopeScaling::Linear { factor }),
         Some("llama3") => llama3(keys, original),
         Some("yarn") => yarn(keys, original),
         Some(other) => Err(ConfigError::key(
@@ -131,11 +126,7 @@ fn yarn(
     }
     let factor = keys.positive("factor")?;
     let mscale = |weight: f32| {
-        if factor <= 1.0 {
-            1.0
-        } else {
-            0.1 * weight * factor.ln() + 1.0
-        }
+        if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 }
     };
     let attention_factor = if keys.get("attention_factor").is_some() {
         keys.positive("attention_factor")?
@@ -148,10 +139,7 @@ fn yarn(
         }
     };
     if !(attention_factor.is_finite() && attention_factor > 0.0) {
-        return Err(ConfigError::key(
-            "mscale",
-            format!("gives the factor {attention_factor}"),
-        ));
+        return Err(ConfigError::key("mscale", format!("gives the factor {attention_factor}")));
     }
     Ok(RopeScaling::Yarn {
         factor,

@@ -22,12 +22,7 @@ impl ModelConfig {
         let (hidden, ffn) = (self.hidden_size, self.intermediate_size);
         let q = self.num_attention_heads * self.head_dim;
         let kv = self.num_key_value_heads * self.head_dim;
-        let matrix = |module: String, rows, columns, bias| Matrix {
-            module,
-            rows,
-            columns,
-            bias,
-        };
+        let matrix = |module: String, rows, columns, bias| Matrix { module, rows, columns, bias };
         let mut all = vec![matrix(EMBEDDING.to_owned(), self.vocab_size, hidden, false)];
         if !self.tie_word_embeddings {
             all.push(matrix(HEAD.to_owned(), self.vocab_size, hidden, false));
@@ -42,12 +37,7 @@ impl ModelConfig {
                 ("mlp.up_proj", ffn, hidden, self.mlp_bias),
                 ("mlp.down_proj", hidden, ffn, self.mlp_bias),
             ] {
-                all.push(matrix(
-                    format!("model.layers.{layer}.{name}"),
-                    rows,
-                    columns,
-                    bias,
-                ));
+                all.push(matrix(format!("model.layers.{layer}.{name}"), rows, columns, bias));
             }
         }
         all
@@ -83,15 +73,8 @@ pub(super) fn settle_quantization(
         return Ok(());
     };
     for matrix in matrices {
-        let stored = checkpoint
-            .tensor(&format!("{}.scales", matrix.module))
-            .is_some();
-        if stored
-            || quantization
-                .overrides
-                .get(&matrix.module)
-                .is_some_and(Option::is_some)
-        {
+        let stored = checkpoint.tensor(&format!("{}.scales", matrix.module)).is_some();
+        if stored || quantization.overrides.get(&matrix.module).is_some_and(Option::is_some) {
             continue;
         }
         quantization.overrides.insert(matrix.module, None);
@@ -101,10 +84,7 @@ pub(super) fn settle_quantization(
 
 /// Checks names, shapes and types of all tensors.
 pub(super) fn check(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-    let mut check = Check {
-        checkpoint,
-        known: BTreeSet::new(),
-    };
+    let mut check = Check { checkpoint, known: BTreeSet::new() };
     for matrix in config.matrices() {
         check.matrix(&matrix, config.group(&matrix.module))?;
     }
@@ -121,12 +101,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn matrix(&mut self, matrix: &Matrix, group: Option<Group>) -> Result<(), CheckpointError> {
-        let Matrix {
-            module,
-            rows,
-            columns,
-            bias,
-        } = matrix;
+        let Matrix { module, rows, columns, bias } = matrix;
         let weight = format!("{module}.weight");
         match group {
             None => {
@@ -177,10 +152,7 @@ impl Check<'_> {
             return Err(CheckpointError::tensor(&name, reason));
         };
         if info.shape != shape {
-            let reason = format!(
-                "has the shape {:?}, config.json makes it {shape:?}",
-                info.shape
-            );
+            let reason = format!("has the shape {:?}, config.json makes it {shape:?}", info.shape);
             return Err(CheckpointError::tensor(&name, reason));
         }
         self.known.insert(name);
@@ -194,11 +166,7 @@ impl Check<'_> {
             name.ends_with(".rotary_emb.inv_freq")
                 || (config.tie_word_embeddings && name.starts_with("lm_head."))
         };
-        match self
-            .checkpoint
-            .names()
-            .find(|n| !self.known.contains(*n) && !leftover(n))
-        {
+        match self.checkpoint.names().find(|n| !self.known.contains(*n) && !leftover(n)) {
             None => Ok(()),
             Some(name) => {
                 let reason = format!(

@@ -32,15 +32,7 @@ impl<E: Execute> Follow<E> {
         inbox: Receiver<Command>,
     ) -> Self {
         let in_flight = VecDeque::new();
-        Self {
-            executor,
-            in_flight,
-            last_seq: 0,
-            digest: Digest::start(),
-            gang,
-            shared,
-            inbox,
-        }
+        Self { executor, in_flight, last_seq: 0, digest: Digest::start(), gang, shared, inbox }
     }
 
     /// From loaded to the log's end.

@@ -56,13 +56,10 @@ impl Gang {
         let address = SocketAddr::new(setup.ranks[0].address, setup.settings.control_port);
         if setup.rank == 0 {
             let peers = form::lead(address, &key, &terms, patience)?;
-            peers
-                .map(|peers| Leader::open(peers, silence, shared))
-                .transpose()
+            peers.map(|peers| Leader::open(peers, silence, shared)).transpose()
         } else {
             let peer = form::follow(address, &key, &terms, patience)?;
-            peer.map(|peer| Follower::open(peer, silence, shared, server))
-                .transpose()
+            peer.map(|peer| Follower::open(peer, silence, shared, server)).transpose()
         }
     }
 
@@ -91,10 +88,7 @@ fn aborted(rank: u32, abort: Abort) -> EngineError {
         return EngineError::Integrity(format!("rank {rank} found: {}", abort.reason));
     }
     let meaning = exit::meaning(abort.code);
-    EngineError::PeerLost {
-        rank,
-        reason: format!("it ended itself: {} ({meaning})", abort.reason),
-    }
+    EngineError::PeerLost { rank, reason: format!("it ended itself: {} ({meaning})", abort.reason) }
 }
 
 /// Rank 0's links to all others.
@@ -126,11 +120,7 @@ impl Leader {
     ) -> Result<Gang, EngineError> {
         let others = |peer: &Peer| {
             let comparison = Comparison::new(peer.rank);
-            Other {
-                rank: peer.rank,
-                card: None,
-                comparison,
-            }
+            Other { rank: peer.rank, card: None, comparison }
         };
         let others = Arc::new(Others {
             shared: Arc::clone(shared),
@@ -147,20 +137,14 @@ impl Leader {
         let heartbeat = (!links.is_empty())
             .then(|| link::heartbeat(links.clone(), silence, Down::Heartbeat))
             .transpose()?;
-        Ok(Gang::Leader(Arc::new(Self {
-            links,
-            others,
-            _heartbeat: heartbeat,
-        })))
+        Ok(Gang::Leader(Arc::new(Self { links, others, _heartbeat: heartbeat })))
     }
 
     /// Appends a step to every other rank's log, with this rank's own progress. Waits while one of
     /// them is too far behind; false if this rank is to stop instead.
     pub(super) fn publish(&self, step: &Step, progress: Option<&Progress>) -> bool {
         let caught_up = |others: &[Other]| {
-            others
-                .iter()
-                .all(|o| o.comparison.their_seq() + LAG_STEPS_MAX >= step.seq)
+            others.iter().all(|o| o.comparison.their_seq() + LAG_STEPS_MAX >= step.seq)
         };
         if self.links.is_empty() {
             return true;
@@ -168,10 +152,7 @@ impl Leader {
         if !self.others.wait(caught_up, None) {
             return false;
         }
-        let message = Down::Step {
-            step: Box::new(step.clone()),
-            progress: progress.cloned(),
-        };
+        let message = Down::Step { step: Box::new(step.clone()), progress: progress.cloned() };
         self.tell_all(&message);
         true
     }
@@ -179,9 +160,7 @@ impl Leader {
     /// This rank finished a step.
     pub(super) fn report(&self, progress: &Progress) -> Result<(), EngineError> {
         let mut others = lock(&self.others.state);
-        others
-            .iter_mut()
-            .try_for_each(|other| other.comparison.ours(progress.clone()))
+        others.iter_mut().try_for_each(|other| other.comparison.ours(progress.clone()))
     }
 
     /// Waits until all others have loaded and checks that they loaded the same; false if this rank
@@ -195,14 +174,9 @@ impl Leader {
             return Ok(false);
         }
         let others = lock(&self.others.state);
-        match others
-            .iter()
-            .find(|other| other.card.as_ref() != Some(card))
-        {
+        match others.iter().find(|other| other.card.as_ref() != Some(card)) {
             None => Ok(true),
-            Some(Other {
-                rank, card: theirs, ..
-            }) => Err(EngineError::Model(format!(
+            Some(Other { rank, card: theirs, .. }) => Err(EngineError::Model(format!(
                 "rank {rank} loaded another model: {theirs:?}, this rank {card:?}"
             ))),
         }
@@ -217,8 +191,7 @@ impl Leader {
     pub(super) fn end_log(&self, last_seq: u64) {
         let caught_up =
             |others: &[Other]| others.iter().all(|o| o.comparison.their_seq() >= last_seq);
-        self.others
-            .wait(caught_up, Some(Instant::now() + CATCH_UP_TIMEOUT));
+        self.others.wait(caught_up, Some(Instant::now() + CATCH_UP_TIMEOUT));
         self.others.shared.close();
         self.tell_all(&Down::Unload);
     }
@@ -271,10 +244,7 @@ impl Others {
                 return true;
             }
             let Some(deadline) = deadline else {
-                others = self
-                    .changed
-                    .wait(others)
-                    .unwrap_or_else(PoisonError::into_inner);
+                others = self.changed.wait(others).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = deadline.saturating_duration_since(Instant::now());
@@ -309,15 +279,9 @@ impl Follower {
         };
         let ender = Arc::clone(shared);
         let on_message = move |message| hearer.hear(message);
-        let link = Link::open(peer, silence, on_message, move |error| {
-            ender.link_ended(error)
-        })?;
+        let link = Link::open(peer, silence, on_message, move |error| ender.link_ended(error))?;
         let heartbeat = link::heartbeat(vec![Arc::clone(&link)], silence, Up::Heartbeat)?;
-        Ok(Gang::Follower(Arc::new(Self {
-            link,
-            comparison,
-            _heartbeat: heartbeat,
-        })))
+        Ok(Gang::Follower(Arc::new(Self { link, comparison, _heartbeat: heartbeat })))
     }
 
     /// This rank finished a step.

@@ -114,14 +114,9 @@ impl<E: Execute> Lead<E> {
         self.answer();
         while self.is_serving() && self.turn()? {}
         match &self.warm_up_end {
-            Some(FromRank::Done {
-                reason: FinishReason::Length,
-                ..
-            }) => Ok(()),
+            Some(FromRank::Done { reason: FinishReason::Length, .. }) => Ok(()),
             _ if !self.is_serving() => Ok(()),
-            other => Err(EngineError::Software(format!(
-                "the warm-up ended with {other:?}"
-            ))),
+            other => Err(EngineError::Software(format!("the warm-up ended with {other:?}"))),
         }
     }
 
@@ -218,14 +213,8 @@ impl<E: Execute> Lead<E> {
     }
 
     fn count(&self) {
-        self.shared
-            .board
-            .active
-            .store(self.scheduler.active(), Relaxed);
-        self.shared
-            .board
-            .queued
-            .store(self.scheduler.queued(), Relaxed);
+        self.shared.board.active.store(self.scheduler.active(), Relaxed);
+        self.shared.board.queued.store(self.scheduler.queued(), Relaxed);
     }
 
     /// Brings the steps under way home, ends the log, and tells the gateway to come again.

@@ -102,14 +102,7 @@ where
         server.close();
         return Err(error);
     }
-    let main = Main {
-        incidents,
-        gang,
-        server,
-        shared,
-        patience,
-        step_timeout_ms,
-    };
+    let main = Main { incidents, gang, server, shared, patience, step_timeout_ms };
     main.watch()
 }
 
@@ -148,20 +141,13 @@ where
             }
         });
         let result = catch_unwind(life).unwrap_or_else(|_| {
-            Err(EngineError::Software(
-                "the engine thread panicked; see the log".to_owned(),
-            ))
+            Err(EngineError::Software("the engine thread panicked; see the log".to_owned()))
         });
         teller.tell(Incident::EngineEnded(result));
     };
-    let spawned = std::thread::Builder::new()
-        .name("engine".into())
-        .spawn(engine);
+    let spawned = std::thread::Builder::new().name("engine".into()).spawn(engine);
     let what = || "the engine thread can't be started".to_owned();
-    spawned.map(drop).map_err(|source| EngineError::Os {
-        what: what(),
-        source,
-    })
+    spawned.map(drop).map_err(|source| EngineError::Os { what: what(), source })
 }
 
 /// The main thread while the engine thread lives.
@@ -213,10 +199,7 @@ impl Main {
             return Some(EngineError::Group(message));
         }
         let timeout_ms = self.step_timeout_ms;
-        let seq = self
-            .shared
-            .board
-            .overdue(Duration::from_millis(timeout_ms))?;
+        let seq = self.shared.board.overdue(Duration::from_millis(timeout_ms))?;
         Some(EngineError::Stalled { seq, timeout_ms })
     }
 
@@ -247,10 +230,7 @@ impl Main {
         if let Gang::Leader(leader) = &self.gang {
             leader.wake();
         }
-        self.gang.abort(Abort {
-            code: error.exit_code(),
-            reason: error.to_string(),
-        });
+        self.gang.abort(Abort { code: error.exit_code(), reason: error.to_string() });
         let engine_ended = engine_ended || self.wait_engine();
         if !engine_ended {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -267,9 +247,8 @@ impl Main {
             return error;
         }
         let give_up = Instant::now() + EVIDENCE_GRACE;
-        while let Ok(incident) = self
-            .incidents
-            .recv_timeout(give_up.saturating_duration_since(Instant::now()))
+        while let Ok(incident) =
+            self.incidents.recv_timeout(give_up.saturating_duration_since(Instant::now()))
         {
             if let Incident::Fault(better) = incident {
                 tracing::warn!(%error, "followed from a fault of the control channel");
@@ -281,9 +260,8 @@ impl Main {
 
     fn wait_engine(&self) -> bool {
         let give_up = Instant::now() + ENGINE_GRACE;
-        while let Ok(incident) = self
-            .incidents
-            .recv_timeout(give_up.saturating_duration_since(Instant::now()))
+        while let Ok(incident) =
+            self.incidents.recv_timeout(give_up.saturating_duration_since(Instant::now()))
         {
             if matches!(incident, Incident::EngineEnded(_)) {
                 return true;
@@ -295,10 +273,7 @@ impl Main {
     /// Ends the process although the engine thread runs: without destructors, for those of MLX
     /// would wait for the very thread that can't be ended.
     fn end_without_engine(&self, code: i32) -> ! {
-        tracing::error!(
-            code,
-            "the engine thread is stuck; the process ends without it"
-        );
+        tracing::error!(code, "the engine thread is stuck; the process ends without it");
         self.server.close();
         exit_at_once(code)
     }

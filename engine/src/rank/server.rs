@@ -87,10 +87,7 @@ impl Server {
         });
         let taker = Arc::clone(&server);
         let take = move || taker.take_connections(&listener);
-        std::thread::Builder::new()
-            .name("socket".into())
-            .spawn(take)
-            .map_err(os)?;
+        std::thread::Builder::new().name("socket".into()).spawn(take).map_err(os)?;
         Ok(server)
     }
 
@@ -197,9 +194,7 @@ impl Server {
                 let _writing = writing;
                 write(&mut writer, &frames);
             })?;
-            state
-                .connections
-                .insert(connection, Connection { stream, outgoing });
+            state.connections.insert(connection, Connection { stream, outgoing });
             state.send(connection, &FromRank::Hello(self.hello.clone()));
             let phase = state.phase_message();
             state.send(connection, &phase);
@@ -250,14 +245,7 @@ impl Server {
                     return;
                 };
                 let code = FailureCode::NotReady;
-                self.send(
-                    connection,
-                    &FromRank::Failed {
-                        id,
-                        code,
-                        message: refusal,
-                    },
-                );
+                self.send(connection, &FromRank::Failed { id, code, message: refusal });
             }
             ToRank::Cancel { id } => {
                 self.pass(Command::Cancel { connection, id });
@@ -286,10 +274,7 @@ impl Server {
 impl State {
     fn phase_message(&self) -> FromRank {
         let model = self.card.clone().filter(|_| self.phase >= Phase::Ready);
-        FromRank::Phase {
-            phase: self.phase,
-            model,
-        }
+        FromRank::Phase { phase: self.phase, model }
     }
 
     fn send(&mut self, connection: u64, message: &FromRank) {
@@ -328,10 +313,7 @@ fn write(stream: &mut UnixStream, frames: &Receiver<Vec<u8>>) {
 /// Removes a socket that nobody answers at; one that answers belongs to a living rank.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(
-            ErrorKind::AddrInUse,
-            "another rank answers there",
-        )),
+        Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another rank answers there")),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         Err(e) => Err(e),

@@ -26,10 +26,7 @@ pub(super) enum Incident {
 #[derive(Debug)]
 pub(super) enum Command {
     /// A gateway's request (rank 0).
-    Submit {
-        connection: u64,
-        submit: Box<Submit>,
-    },
+    Submit { connection: u64, submit: Box<Submit> },
     /// A gateway's change of mind (rank 0).
     Cancel { connection: u64, id: u64 },
     /// A connection is gone, with all it asked for (rank 0).
@@ -192,9 +189,7 @@ impl Board {
     /// The step that has been going on for longer than `limit`, if any.
     pub(super) fn overdue(&self, limit: Duration) -> Option<u64> {
         let watch = lock(&self.watch);
-        watch
-            .filter(|(_, since)| since.elapsed() > limit)
-            .map(|(seq, _)| seq)
+        watch.filter(|(_, since)| since.elapsed() > limit).map(|(seq, _)| seq)
     }
 
     pub(super) fn loaded(&self, executor: &impl Execute) {

@@ -19,24 +19,14 @@ impl Drop for Listening {
 
 /// Starts listening, on a thread of its own.
 pub(super) fn listen(shared: Arc<Shared>) -> Result<Listening, EngineError> {
-    let os = |source| EngineError::Os {
-        what: "signals can't be listened for".into(),
-        source,
-    };
+    let os = |source| EngineError::Os { what: "signals can't be listened for".into(), source };
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(os)?;
     let handle = signals.handle();
     let wait = move || {
         for signal in signals.forever() {
-            shared.ask_unload(if signal == SIGTERM {
-                "SIGTERM"
-            } else {
-                "SIGINT"
-            });
+            shared.ask_unload(if signal == SIGTERM { "SIGTERM" } else { "SIGINT" });
         }
     };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(wait)
-        .map_err(os)?;
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(os)?;
     Ok(Listening(handle))
 }

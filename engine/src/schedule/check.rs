@@ -26,21 +26,11 @@ pub(super) fn check(submit: &Submit, limits: &Limits) -> Result<(), String> {
         return Err("max_tokens is 0; it must be at least 1".to_owned());
     }
     let known = |id: &u32| *id < limits.vocab_size;
-    if let Some(id) = submit
-        .prompt
-        .iter()
-        .chain(&submit.generated)
-        .find(|id| !known(id))
-    {
-        return Err(format!(
-            "token id {id} is beyond the vocabulary of {}",
-            limits.vocab_size
-        ));
+    if let Some(id) = submit.prompt.iter().chain(&submit.generated).find(|id| !known(id)) {
+        return Err(format!("token id {id} is beyond the vocabulary of {}", limits.vocab_size));
     }
     if let Some(n) = submit.logprobs.filter(|n| *n > LOGPROBS_MAX) {
-        return Err(format!(
-            "logprobs is {n}; at most {LOGPROBS_MAX} can be had"
-        ));
+        return Err(format!("logprobs is {n}; at most {LOGPROBS_MAX} can be had"));
     }
     check_sampling(&submit.sampling, limits)
 }
@@ -51,33 +41,16 @@ fn check_sampling(sampling: &Sampling, limits: &Limits) -> Result<(), String> {
         if (low..=high).contains(&value) {
             Ok(())
         } else {
-            Err(format!(
-                "{name} is {value}; it must be from {low} to {high}"
-            ))
+            Err(format!("{name} is {value}; it must be from {low} to {high}"))
         }
     };
     // Beyond these the logits of f16 models overflow; the API's own ranges are narrower.
     within("temperature", sampling.temperature, 0.0, 100.0)?;
     within("top_p", sampling.top_p, f32::MIN_POSITIVE, 1.0)?;
     within("min_p", sampling.min_p, 0.0, 1.0)?;
-    within(
-        "repetition_penalty",
-        sampling.repetition_penalty,
-        0.001,
-        1000.0,
-    )?;
-    within(
-        "presence_penalty",
-        sampling.presence_penalty,
-        -1000.0,
-        1000.0,
-    )?;
-    within(
-        "frequency_penalty",
-        sampling.frequency_penalty,
-        -1000.0,
-        1000.0,
-    )?;
+    within("repetition_penalty", sampling.repetition_penalty, 0.001, 1000.0)?;
+    within("presence_penalty", sampling.presence_penalty, -1000.0, 1000.0)?;
+    within("frequency_penalty", sampling.frequency_penalty, -1000.0, 1000.0)?;
     if sampling.logit_bias.len() > LOGIT_BIAS_MAX {
         return Err(format!(
             "logit_bias has {} entries; at most {LOGIT_BIAS_MAX} are taken",
@@ -98,9 +71,7 @@ fn check_sampling(sampling: &Sampling, limits: &Limits) -> Result<(), String> {
 
 /// Completion tokens at which a checked request ends.
 pub(super) fn completion_max(submit: &Submit, limits: &Limits) -> u32 {
-    submit
-        .max_tokens
-        .min(limits.context_tokens - submit.prompt.len() as u32)
+    submit.max_tokens.min(limits.context_tokens - submit.prompt.len() as u32)
 }
 
 /// Why a checked request needs no more tokens: an earlier epoch generated the last one but died

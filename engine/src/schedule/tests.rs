@@ -64,43 +64,27 @@ impl Fake {
         assert_eq!(step.seq, self.last_seq + 1, "steps are consecutive");
         self.last_seq = step.seq;
         for slot in &step.release {
-            assert!(
-                self.slots.remove(slot).is_some(),
-                "slot {slot} was released twice"
-            );
+            assert!(self.slots.remove(slot).is_some(), "slot {slot} was released twice");
         }
         for admit in &step.admit {
             assert!(admit.slot < LIMITS.max_active);
             let given = admit.tokens.len();
-            let slot = FakeSlot {
-                tokens: admit.tokens.clone(),
-                given,
-                computed: 0,
-            };
+            let slot = FakeSlot { tokens: admit.tokens.clone(), given, computed: 0 };
             let taken = self.slots.insert(admit.slot, slot).is_some();
             assert!(!taken, "slot {} was used before its release", admit.slot);
         }
         let mut sampled = Vec::new();
         for slot in &step.decode {
             let s = self.slots.get_mut(slot).expect("decode of a free slot");
-            assert!(
-                s.computed >= s.given,
-                "decode before the prompt was computed"
-            );
+            assert!(s.computed >= s.given, "decode before the prompt was computed");
             s.computed += 1;
             assert_eq!(s.computed + 1, s.tokens.len() + 1, "one position at a time");
             sampled.push(*slot);
         }
         if let Some(prefill) = step.prefill {
-            assert!(
-                !step.decode.contains(&prefill.slot),
-                "one slot, two uses in a step"
-            );
+            assert!(!step.decode.contains(&prefill.slot), "one slot, two uses in a step");
             assert!((1..=LIMITS.prefill_step_tokens).contains(&prefill.len));
-            let s = self
-                .slots
-                .get_mut(&prefill.slot)
-                .expect("prefill of a free slot");
+            let s = self.slots.get_mut(&prefill.slot).expect("prefill of a free slot");
             assert_eq!(prefill.start as usize, s.computed, "a gap in the prompt");
             s.computed += prefill.len as usize;
             assert!(s.computed <= s.given);
@@ -112,16 +96,8 @@ impl Fake {
             let s: &mut FakeSlot = self.slots.get_mut(&slot).unwrap();
             let token = next_token(&s.tokens);
             s.tokens.push(token);
-            assert!(
-                s.tokens.len() <= LIMITS.context_tokens as usize,
-                "past the context"
-            );
-            Sampled {
-                slot,
-                token,
-                logprob: None,
-                top: Vec::new(),
-            }
+            assert!(s.tokens.len() <= LIMITS.context_tokens as usize, "past the context");
+            Sampled { slot, token, logprob: None, top: Vec::new() }
         };
         sampled.into_iter().map(&mut sample).collect()
     }
@@ -199,10 +175,7 @@ impl Day {
                 other => panic!("not a scheduler's message: {other:?}"),
             };
             let key = RequestKey { connection, id };
-            assert!(
-                !self.ends.contains_key(&key),
-                "{message:?} after the end of {key:?}"
-            );
+            assert!(!self.ends.contains_key(&key), "{message:?} after the end of {key:?}");
             if let FromRank::Token(token) = message {
                 self.tokens.entry(key).or_default().push(token);
             } else {
@@ -236,35 +209,19 @@ fn a_prompt_is_computed_in_chunks_while_another_request_decodes() {
     let mut day = Day::new();
     day.submit(1, request(7, &[1, 2], 12));
     let first = day.dispatch().unwrap();
-    assert_eq!(
-        first.prefill,
-        Some(Prefill {
-            slot: 0,
-            start: 0,
-            len: 2
-        })
-    );
+    assert_eq!(first.prefill, Some(Prefill { slot: 0, start: 0, len: 2 }));
     day.submit(1, request(8, &[3; 10], 2));
     let steps = day.finish();
     let prefills: Vec<_> = steps
         .iter()
         .filter_map(|s| Some((s.prefill?.slot, s.prefill?.len, s.decode.clone())))
         .collect();
-    assert_eq!(
-        prefills,
-        [(1, 4, vec![0]), (1, 4, vec![0]), (1, 2, vec![0])]
-    );
-    assert!(
-        steps.iter().any(|s| s.decode == [0, 1]),
-        "both decode together"
-    );
+    assert_eq!(prefills, [(1, 4, vec![0]), (1, 4, vec![0]), (1, 2, vec![0])]);
+    assert!(steps.iter().any(|s| s.decode == [0, 1]), "both decode together");
     assert_eq!(day.text(1, 7), undisturbed(&request(7, &[1, 2], 12)).0);
     assert_eq!(day.text(1, 8), undisturbed(&request(8, &[3; 10], 2)).0);
     assert_eq!(day.reason(1, 8), Some(FinishReason::Length));
-    assert!(
-        day.fake.slots.is_empty(),
-        "all caches are dropped at the end"
-    );
+    assert!(day.fake.slots.is_empty(), "all caches are dropped at the end");
 }
 
 #[test]
@@ -278,16 +235,7 @@ fn a_stop_token_ends_the_request_and_the_token_under_way_is_thrown_away() {
     day.submit(1, request(2, &[9], 3));
     day.finish();
     assert_eq!(day.text(1, 1), expected);
-    assert_eq!(
-        day.tokens[&RequestKey {
-            connection: 1,
-            id: 1
-        }]
-            .last()
-            .unwrap()
-            .index,
-        2
-    );
+    assert_eq!(day.tokens[&RequestKey { connection: 1, id: 1 }].last().unwrap().index, 2);
     assert_eq!(day.reason(1, 1), Some(FinishReason::Stop));
     assert_eq!(day.text(1, 2).len(), 3);
 }
@@ -303,24 +251,14 @@ fn a_resumed_request_goes_on_where_it_stopped() {
         day.finish();
         assert_eq!(day.text(1, cut), whole[cut as usize..]);
         assert_eq!(day.reason(1, cut), Some(FinishReason::Length));
-        let first = day
-            .tokens
-            .get(&RequestKey {
-                connection: 1,
-                id: cut,
-            })
-            .map(|t| t[0].index);
+        let first = day.tokens.get(&RequestKey { connection: 1, id: cut }).map(|t| t[0].index);
         assert_eq!(first, (cut < 9).then_some(cut as u32));
     }
     let mut stopped = request(20, &[4, 4, 4], 9);
     stopped.generated = whole[..2].to_vec();
     stopped.stop_tokens = vec![whole[1]];
     day.submit(1, stopped);
-    assert_eq!(
-        day.reason(1, 20),
-        Some(FinishReason::Stop),
-        "at once, without a step"
-    );
+    assert_eq!(day.reason(1, 20), Some(FinishReason::Stop), "at once, without a step");
 }
 
 #[test]
@@ -333,10 +271,7 @@ fn the_context_ends_a_completion_and_refuses_a_prompt_that_fills_it() {
     assert_eq!(day.reason(1, 1), Some(FinishReason::Length));
     let (code, message) = day.failure(1, 2).unwrap();
     assert_eq!(code, FailureCode::Invalid);
-    assert!(
-        message.contains("32 tokens") && message.contains("31 fit"),
-        "{message}"
-    );
+    assert!(message.contains("32 tokens") && message.contains("31 fit"), "{message}");
 }
 
 #[test]
@@ -351,15 +286,9 @@ fn a_request_that_cannot_be_served_is_refused_with_what_is_wrong() {
         ("temperature is NaN", |s| s.sampling.temperature = f32::NAN),
         ("top_p is 0", |s| s.sampling.top_p = 0.0),
         ("min_p is 2", |s| s.sampling.min_p = 2.0),
-        ("repetition_penalty is 0", |s| {
-            s.sampling.repetition_penalty = 0.0
-        }),
-        ("logit_bias names token id 50", |s| {
-            s.sampling.logit_bias.push((50, 1.0))
-        }),
-        ("logit_bias is inf", |s| {
-            s.sampling.logit_bias.push((0, f32::INFINITY))
-        }),
+        ("repetition_penalty is 0", |s| s.sampling.repetition_penalty = 0.0),
+        ("logit_bias names token id 50", |s| s.sampling.logit_bias.push((50, 1.0))),
+        ("logit_bias is inf", |s| s.sampling.logit_bias.push((0, f32::INFINITY))),
     ];
     let mut day = Day::new();
     for (id, (expected, spoil)) in (1..).zip(cases) {
@@ -368,10 +297,7 @@ fn a_request_that_cannot_be_served_is_refused_with_what_is_wrong() {
         day.submit(1, submit);
         let (code, message) = day.failure(1, id).expect(expected);
         assert_eq!(code, FailureCode::Invalid);
-        assert!(
-            message.contains(expected),
-            "{message:?} does not say {expected:?}"
-        );
+        assert!(message.contains(expected), "{message:?} does not say {expected:?}");
     }
     assert!(day.dispatch().is_none(), "nothing was admitted");
 }
@@ -381,11 +307,7 @@ fn the_queue_is_bounded_and_an_id_in_use_ends_both_requests() {
     let mut day = Day::new();
     for id in 1..=7 {
         day.submit(1, request(id, &[1], 2));
-        assert_eq!(
-            day.failure(1, id),
-            None,
-            "3 slots and 4 places in the queue"
-        );
+        assert_eq!(day.failure(1, id), None, "3 slots and 4 places in the queue");
     }
     day.submit(1, request(8, &[1], 2));
     assert_eq!(day.failure(1, 8).unwrap().0, FailureCode::Full);
@@ -408,14 +330,8 @@ fn a_cancelled_request_frees_its_slot_and_says_nothing_more() {
     day.submit(2, request(1, &[1], 5));
     day.dispatch().unwrap();
     day.dispatch().unwrap();
-    day.scheduler.cancel(RequestKey {
-        connection: 1,
-        id: 1,
-    });
-    day.scheduler.cancel(RequestKey {
-        connection: 1,
-        id: 99,
-    });
+    day.scheduler.cancel(RequestKey { connection: 1, id: 1 });
+    day.scheduler.cancel(RequestKey { connection: 1, id: 99 });
     day.collect();
     let next = day.dispatch().unwrap();
     assert_eq!(next.release, [0]);
@@ -425,10 +341,7 @@ fn a_cancelled_request_frees_its_slot_and_says_nothing_more() {
     day.submit(2, request(2, &[1], 5));
     day.scheduler.fail_all("unloading");
     day.read();
-    assert_eq!(
-        day.failure(2, 2).unwrap(),
-        (FailureCode::NotReady, "unloading".to_owned())
-    );
+    assert_eq!(day.failure(2, 2).unwrap(), (FailureCode::NotReady, "unloading".to_owned()));
 }
 
 #[test]
@@ -436,12 +349,7 @@ fn an_executor_that_answers_for_other_slots_is_found_out() {
     let mut scheduler = Scheduler::new(LIMITS);
     scheduler.submit(1, request(1, &[1], 3));
     let step = scheduler.next_step().unwrap();
-    let wrong = Sampled {
-        slot: 2,
-        token: 1,
-        logprob: None,
-        top: Vec::new(),
-    };
+    let wrong = Sampled { slot: 2, token: 1, logprob: None, top: Vec::new() };
     let error = scheduler.collected(step.seq, vec![wrong]).unwrap_err();
     assert!(matches!(error, EngineError::Software(_)), "{error}");
 }

@@ -13,24 +13,16 @@ fn config(change: impl FnOnce(&mut Value)) -> ModelConfig {
 }
 
 fn plans(config: &ModelConfig, weights: &[u32]) -> Vec<ShardPlan> {
-    (0..weights.len())
-        .map(|rank| ShardPlan::new(config, weights, rank).unwrap())
-        .collect()
+    (0..weights.len()).map(|rank| ShardPlan::new(config, weights, rank).unwrap()).collect()
 }
 
 #[test]
 fn three_kv_heads_run_on_two_ranks() {
     let config = config(|_| {});
     let even = plans(&config, &[1, 1]);
-    assert_eq!(
-        (even[0].kv_heads.clone(), even[1].kv_heads.clone()),
-        (0..2, 2..3)
-    );
+    assert_eq!((even[0].kv_heads.clone(), even[1].kv_heads.clone()), (0..2, 2..3));
     assert_eq!((even[0].heads.clone(), even[1].heads.clone()), (0..6, 6..9));
-    assert_eq!(
-        (even[0].ffn.clone(), even[1].ffn.clone()),
-        (0..768, 768..1536)
-    );
+    assert_eq!((even[0].ffn.clone(), even[1].ffn.clone()), (0..768, 768..1536));
     assert_eq!(even[1].vocab, 24_576..49_152);
     let uneven = plans(&config, &[2, 1]);
     assert_eq!(uneven[0].ffn, 0..1024);
@@ -42,15 +34,10 @@ fn three_kv_heads_run_on_two_ranks() {
 fn what_cant_be_split_is_refused_with_the_numbers() {
     let one_head = config(|c| c["num_key_value_heads"] = json!(1));
     assert_eq!(
-        ShardPlan::new(&one_head, &[1, 1], 0)
-            .unwrap_err()
-            .to_string(),
+        ShardPlan::new(&one_head, &[1, 1], 0).unwrap_err().to_string(),
         "model.layers.*.self_attn can't be split over 2 ranks: it has 1 KV head"
     );
-    assert!(
-        ShardPlan::new(&one_head, &[7], 0).is_ok(),
-        "one rank takes all of any model"
-    );
+    assert!(ShardPlan::new(&one_head, &[7], 0).is_ok(), "one rank takes all of any model");
     // 48 columns of o_proj a KV head, groups of 128: only 8 heads together end on a group.
     let torn = config(|c| {
         c["hidden_size"] = json!(768);
@@ -59,13 +46,8 @@ fn what_cant_be_split_is_refused_with_the_numbers() {
         c["quantization"] = json!({"group_size": 128, "bits": 4});
     });
     assert_eq!(plans(&torn, &[1, 1])[1].kv_heads, 8..16);
-    let error = ShardPlan::new(&torn, &[1, 1, 1], 0)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("parted only by 8") && error.contains("groups of 128"),
-        "{error}"
-    );
+    let error = ShardPlan::new(&torn, &[1, 1, 1], 0).unwrap_err().to_string();
+    assert!(error.contains("parted only by 8") && error.contains("groups of 128"), "{error}");
     let narrow = config(|c| {
         c["intermediate_size"] = json!(128);
         c["quantization"] = json!({"group_size": 128, "bits": 4,
@@ -77,25 +59,14 @@ fn what_cant_be_split_is_refused_with_the_numbers() {
     );
     let few = config(|c| c["vocab_size"] = json!(1));
     let error = ShardPlan::new(&few, &[1, 1], 1).unwrap_err().to_string();
-    assert!(
-        error.contains("the vocabulary") && error.contains("1 token"),
-        "{error}"
-    );
+    assert!(error.contains("the vocabulary") && error.contains("1 token"), "{error}");
 }
 
 #[test]
 fn unusable_weights_are_refused() {
     let config = config(|_| {});
-    for (weights, rank) in [
-        (vec![], 0),
-        (vec![1, 0], 0),
-        (vec![1, 1], 2),
-        (vec![1; 65], 0),
-    ] {
-        assert!(matches!(
-            ShardPlan::new(&config, &weights, rank),
-            Err(ShardError::Weights { .. })
-        ));
+    for (weights, rank) in [(vec![], 0), (vec![1, 0], 0), (vec![1, 1], 2), (vec![1; 65], 0)] {
+        assert!(matches!(ShardPlan::new(&config, &weights, rank), Err(ShardError::Weights { .. })));
     }
 }
 
@@ -104,10 +75,7 @@ struct Cases(u64);
 
 impl Cases {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
         (self.0 >> 33) as usize % bound
     }
 }
@@ -161,10 +129,7 @@ fn ranges_of_all_ranks_tile_every_axis_in_whole_groups() {
             assert!((plan.heads.start * head_dim).is_multiple_of(group));
         }
     }
-    assert!(
-        split > 1000 && refused > 50,
-        "{split} split, {refused} refused"
-    );
+    assert!(split > 1000 && refused > 50, "{split} split, {refused} refused");
 }
 
 #[test]
@@ -180,19 +145,12 @@ fn no_rank_is_a_piece_or_more_off_its_exact_share() {
             let exact = pieces as f64 * f64::from(*weight) / f64::from(sum);
             // A share below one piece is raised to one; others then give.
             let slack = if exact < 1.0 { 1.0 } else { ranks as f64 };
-            assert!(
-                (range.len() as f64 - exact).abs() < slack,
-                "{weights:?} {pieces} {ranges:?}"
-            );
+            assert!((range.len() as f64 - exact).abs() < slack, "{weights:?} {pieces} {ranges:?}");
         }
     }
     // Extreme weights still leave everyone a piece.
     let lens = |total, weights: &[u32]| -> Vec<usize> {
-        share(total, 1, weights)
-            .unwrap()
-            .into_iter()
-            .map(|r| r.len())
-            .collect()
+        share(total, 1, weights).unwrap().into_iter().map(|r| r.len()).collect()
     };
     assert_eq!(lens(4, &[u32::MAX, 1, 1]), [2, 1, 1]);
     assert_eq!(lens(3, &[1, u32::MAX, 1]), [1, 1, 1]);
@@ -219,26 +177,11 @@ fn packed_columns_and_scales_follow_the_dense_columns() {
         let plan = ShardPlan::new(&config, &[1, 1], 1).unwrap();
         let part = |name: &str| tensor_part(&plan, &config, name).unwrap();
         assert_eq!(plan.ffn, 64..128);
-        assert_eq!(
-            part("model.layers.0.mlp.down_proj.weight"),
-            Part::Columns(words)
-        );
-        assert_eq!(
-            part("model.layers.0.mlp.down_proj.scales"),
-            Part::Columns(2..4)
-        );
-        assert_eq!(
-            part("model.layers.0.mlp.down_proj.biases"),
-            Part::Columns(2..4)
-        );
-        assert_eq!(
-            part("model.layers.1.mlp.down_proj.weight"),
-            Part::Columns(64..128)
-        );
-        assert_eq!(
-            part("model.layers.0.self_attn.o_proj.scales"),
-            Part::Columns(4..8)
-        );
+        assert_eq!(part("model.layers.0.mlp.down_proj.weight"), Part::Columns(words));
+        assert_eq!(part("model.layers.0.mlp.down_proj.scales"), Part::Columns(2..4));
+        assert_eq!(part("model.layers.0.mlp.down_proj.biases"), Part::Columns(2..4));
+        assert_eq!(part("model.layers.1.mlp.down_proj.weight"), Part::Columns(64..128));
+        assert_eq!(part("model.layers.0.self_attn.o_proj.scales"), Part::Columns(4..8));
         assert_eq!(part("model.layers.0.self_attn.o_proj.bias"), Part::All);
         for kind in ["weight", "scales", "biases", "bias"] {
             let q = part(&format!("model.layers.0.self_attn.q_proj.{kind}"));

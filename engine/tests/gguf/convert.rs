@@ -17,15 +17,11 @@ fn unpermuted(rows: usize, columns: usize, kind: u32) -> Vec<u8> {
         let (half, i) = (within / (HEAD_DIM / 2), within % (HEAD_DIM / 2));
         head * HEAD_DIM + 2 * i + half
     };
-    (0..rows)
-        .flat_map(|row| row_data(source(row), columns, kind))
-        .collect()
+    (0..rows).flat_map(|row| row_data(source(row), columns, kind)).collect()
 }
 
 fn in_order(rows: usize, columns: usize, kind: u32) -> Vec<u8> {
-    (0..rows)
-        .flat_map(|row| row_data(row, columns, kind))
-        .collect()
+    (0..rows).flat_map(|row| row_data(row, columns, kind)).collect()
 }
 
 #[test]
@@ -33,42 +29,19 @@ fn dense_weights_keep_their_bytes_and_llama_its_rotation() {
     for (kind, dtype) in [(F32, Dtype::F32), (F16, Dtype::F16), (BF16, Dtype::BF16)] {
         let (_sandbox, model) = imported(&Gguf::tiny("llama", kind));
         let layer = |name: &str| read(&model, &format!("model.layers.1.{name}.weight"));
-        assert_eq!(
-            layer("self_attn.q_proj"),
-            unpermuted(HEADS * HEAD_DIM, HIDDEN, kind)
-        );
-        assert_eq!(
-            layer("self_attn.k_proj"),
-            unpermuted(KV_HEADS * HEAD_DIM, HIDDEN, kind)
-        );
-        assert_eq!(
-            layer("self_attn.v_proj"),
-            in_order(KV_HEADS * HEAD_DIM, HIDDEN, kind)
-        );
-        assert_eq!(
-            layer("self_attn.o_proj"),
-            in_order(HIDDEN, HEADS * HEAD_DIM, kind)
-        );
+        assert_eq!(layer("self_attn.q_proj"), unpermuted(HEADS * HEAD_DIM, HIDDEN, kind));
+        assert_eq!(layer("self_attn.k_proj"), unpermuted(KV_HEADS * HEAD_DIM, HIDDEN, kind));
+        assert_eq!(layer("self_attn.v_proj"), in_order(KV_HEADS * HEAD_DIM, HIDDEN, kind));
+        assert_eq!(layer("self_attn.o_proj"), in_order(HIDDEN, HEADS * HEAD_DIM, kind));
         assert_eq!(layer("mlp.down_proj"), in_order(HIDDEN, FFN, kind));
-        assert_eq!(
-            read(&model, "model.embed_tokens.weight"),
-            in_order(TOKENS.len(), HIDDEN, kind)
-        );
-        let info = model
-            .tensor("model.layers.0.self_attn.q_proj.weight")
-            .unwrap();
-        assert_eq!(
-            (info.dtype, info.shape.as_slice()),
-            (dtype, &[64, HIDDEN][..])
-        );
+        assert_eq!(read(&model, "model.embed_tokens.weight"), in_order(TOKENS.len(), HIDDEN, kind));
+        let info = model.tensor("model.layers.0.self_attn.q_proj.weight").unwrap();
+        assert_eq!((info.dtype, info.shape.as_slice()), (dtype, &[64, HIDDEN][..]));
         // llama.cpp widened the norms; they go back to the model's type, as that loses nothing.
         assert_eq!(model.tensor("model.norm.weight").unwrap().dtype, dtype);
         let config = ModelConfig::load(&model).unwrap();
         assert!(config.tie_word_embeddings && config.quantization.is_none());
-        assert_eq!(
-            (config.rms_norm_eps, config.head_dim, config.vocab_size),
-            (1e-5, 16, 8)
-        );
+        assert_eq!((config.rms_norm_eps, config.head_dim, config.vocab_size), (1e-5, 16, 8));
         assert_eq!(config.eos_token_ids, [1]);
     }
 }
@@ -77,11 +50,7 @@ fn dense_weights_keep_their_bytes_and_llama_its_rotation() {
 fn qwen_keeps_its_row_order_and_brings_its_biases_and_norms() {
     let mut file = Gguf::tiny("qwen2", F16);
     for layer in 0..2 {
-        for (name, heads) in [
-            ("attn_q", HEADS),
-            ("attn_k", KV_HEADS),
-            ("attn_v", KV_HEADS),
-        ] {
+        for (name, heads) in [("attn_q", HEADS), ("attn_k", KV_HEADS), ("attn_v", KV_HEADS)] {
             file.vector(&format!("blk.{layer}.{name}.bias"), heads * HEAD_DIM);
         }
     }
@@ -123,20 +92,10 @@ fn a_llama_with_biases_has_them_rotated_too() {
     assert!(ModelConfig::load(&model).unwrap().attention_output_bias);
     let floats = |name: &str| -> Vec<f32> {
         let bytes = read(&model, &format!("model.layers.0.self_attn.{name}.bias"));
-        bytes
-            .chunks(4)
-            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-            .collect()
+        bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     };
-    assert_eq!(
-        floats("q_proj")[..3],
-        [0.5, 0.5 + 2.0 / 64.0, 0.5 + 4.0 / 64.0]
-    );
-    assert_eq!(
-        floats("q_proj")[8],
-        0.5 + 1.0 / 64.0,
-        "the second half of the first head"
-    );
+    assert_eq!(floats("q_proj")[..3], [0.5, 0.5 + 2.0 / 64.0, 0.5 + 4.0 / 64.0]);
+    assert_eq!(floats("q_proj")[8], 0.5 + 1.0 / 64.0, "the second half of the first head");
     assert_eq!(floats("v_proj")[..2], [0.5, 0.5 + 1.0 / 64.0]);
 }
 
@@ -146,14 +105,10 @@ fn widened(model: &tandem_engine::checkpoint::Checkpoint, module: &str, bits: us
         let name = format!("{module}.{name}");
         let bytes = read(model, &name);
         match model.tensor(&name).unwrap().dtype {
-            Dtype::F32 => bytes
-                .chunks(4)
-                .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-                .collect(),
-            _ => bytes
-                .chunks(2)
-                .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
-                .collect(),
+            Dtype::F32 => {
+                bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+            }
+            _ => bytes.chunks(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         }
     };
     let (scales, biases) = (float("scales"), float("biases"));
@@ -177,13 +132,7 @@ fn ggml(rows: usize, columns: usize, kind: u32) -> Vec<f32> {
     for block in in_order(rows, columns, kind).chunks(size) {
         let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
         let body = &block[size - if kind == Q8_0 { 32 } else { 16 }..];
-        let nibble = |i: usize| {
-            f32::from(if i < 16 {
-                body[i] & 15
-            } else {
-                body[i - 16] >> 4
-            })
-        };
+        let nibble = |i: usize| f32::from(if i < 16 { body[i] & 15 } else { body[i - 16] >> 4 });
         values.extend((0..32).map(|i| match kind {
             Q4_0 => (nibble(i) - 8.0) * half(0),
             Q4_1 => nibble(i) * half(0) + half(2),
@@ -199,18 +148,9 @@ fn quantised_blocks_keep_every_value() {
         let (_sandbox, model) = imported(&Gguf::tiny("llama", kind));
         let down = widened(&model, "model.layers.0.mlp.down_proj", bits);
         assert_eq!(down, ggml(HIDDEN, FFN, kind));
-        let group = ModelConfig::load(&model)
-            .unwrap()
-            .group("model.embed_tokens")
-            .unwrap();
+        let group = ModelConfig::load(&model).unwrap().group("model.embed_tokens").unwrap();
         assert_eq!((group.group_size, group.bits), (32, bits));
-        assert_eq!(
-            model
-                .tensor("model.layers.0.mlp.up_proj.scales")
-                .unwrap()
-                .dtype,
-            Dtype::F16
-        );
+        assert_eq!(model.tensor("model.layers.0.mlp.up_proj.scales").unwrap().dtype, Dtype::F16);
         // Rows move with their scales.
         let q = widened(&model, "model.layers.0.self_attn.q_proj", bits);
         let source = ggml(HEADS * HEAD_DIM, HIDDEN, kind);
@@ -229,14 +169,8 @@ fn mixed_types_become_overrides() {
     assert_eq!(bits("model.embed_tokens"), Some(8));
     assert_eq!(bits("model.layers.0.mlp.down_proj"), Some(4));
     assert_eq!(bits("model.layers.1.mlp.down_proj"), None);
-    assert_eq!(
-        model.config()["quantization"]["model.layers.1.mlp.down_proj"],
-        Value::Bool(false)
-    );
-    assert_eq!(
-        model.config()["quantization"],
-        model.config()["quantization_config"]
-    );
+    assert_eq!(model.config()["quantization"]["model.layers.1.mlp.down_proj"], Value::Bool(false));
+    assert_eq!(model.config()["quantization"], model.config()["quantization_config"]);
 }
 
 #[test]
@@ -250,10 +184,7 @@ fn what_f16_cant_hold_is_kept_in_f32() {
     let (_sandbox, model) = imported(&file);
     let kind = |name: &str| model.tensor(name).unwrap().dtype;
     assert_eq!(kind("model.layers.0.mlp.up_proj.scales"), Dtype::F32);
-    assert_eq!(
-        read(&model, "model.layers.0.mlp.up_proj.biases")[..4],
-        expected.to_le_bytes()
-    );
+    assert_eq!(read(&model, "model.layers.0.mlp.up_proj.biases")[..4], expected.to_le_bytes());
     assert_eq!(kind("model.layers.1.mlp.up_proj.scales"), Dtype::F16);
     assert_eq!(kind("model.norm.weight"), Dtype::F32);
     assert_eq!(read(&model, "model.norm.weight")[..4], 0.1f32.to_le_bytes());
@@ -281,11 +212,7 @@ fn rotary_stretching_and_windows_survive() {
     });
     assert!(matches!(
         yarn.rope_scaling,
-        RopeScaling::Yarn {
-            factor: 4.0,
-            original_max_position_embeddings: 128,
-            ..
-        }
+        RopeScaling::Yarn { factor: 4.0, original_max_position_embeddings: 128, .. }
     ));
     // Divisors as llama.cpp writes them for theta 500 000, factor 8, context 8192, head of 16.
     let llama3 = scaling(&|file| {
@@ -306,10 +233,7 @@ fn rotary_stretching_and_windows_survive() {
     let window = scaling(&|file| {
         file.set("llama.attention.sliding_window", Val::U32(256));
     });
-    assert_eq!(
-        (window.model_type, window.context_limit()),
-        (ModelType::Mistral, 256)
-    );
+    assert_eq!((window.model_type, window.context_limit()), (ModelType::Mistral, 256));
 }
 
 #[test]
@@ -317,9 +241,6 @@ fn the_index_and_metadata_name_what_is_there() {
     let (sandbox, model) = imported(&Gguf::tiny("llama", Q4_0));
     let index = crate::file::json(model.dir(), "model.safetensors.index.json");
     assert_eq!(index["metadata"]["total_size"], json!(model.total_bytes()));
-    assert_eq!(
-        index["weight_map"].as_object().unwrap().len(),
-        model.names().count()
-    );
+    assert_eq!(index["weight_map"].as_object().unwrap().len(), model.names().count());
     assert_eq!(sandbox.left(), ["tiny"]);
 }

@@ -126,27 +126,13 @@ impl Gguf {
             ("tokenizer.ggml.model".to_owned(), Val::text("gpt2")),
             ("tokenizer.ggml.pre".to_owned(), Val::text("smollm")),
             ("tokenizer.ggml.tokens".to_owned(), Val::texts(&TOKENS)),
-            (
-                "tokenizer.ggml.token_type".to_owned(),
-                Val::I32s(vec![3, 3, 1, 1, 1, 1, 1, 4]),
-            ),
-            (
-                "tokenizer.ggml.merges".to_owned(),
-                Val::texts(&["a b", "ab c"]),
-            ),
+            ("tokenizer.ggml.token_type".to_owned(), Val::I32s(vec![3, 3, 1, 1, 1, 1, 1, 4])),
+            ("tokenizer.ggml.merges".to_owned(), Val::texts(&["a b", "ab c"])),
             ("tokenizer.ggml.bos_token_id".to_owned(), Val::U32(0)),
             ("tokenizer.ggml.eos_token_id".to_owned(), Val::U32(1)),
-            (
-                "tokenizer.chat_template".to_owned(),
-                Val::text("{{ messages }} ü"),
-            ),
+            ("tokenizer.chat_template".to_owned(), Val::text("{{ messages }} ü")),
         ];
-        let mut file = Self {
-            version: 3,
-            keys,
-            tensors: Vec::new(),
-            alignment: 32,
-        };
+        let mut file = Self { version: 3, keys, tensors: Vec::new(), alignment: 32 };
         file.matrix("token_embd.weight", TOKENS.len(), HIDDEN, kind);
         file.vector("output_norm.weight", HIDDEN);
         for layer in 0..2 {
@@ -183,28 +169,18 @@ impl Gguf {
 
     /// Adds or replaces a matrix; its values count rows and columns.
     pub(crate) fn matrix(&mut self, name: &str, rows: usize, columns: usize, kind: u32) {
-        let data = (0..rows)
-            .flat_map(|row| row_data(row, columns, kind))
-            .collect();
+        let data = (0..rows).flat_map(|row| row_data(row, columns, kind)).collect();
         self.put(name, vec![columns as u64, rows as u64], kind, data);
     }
 
     /// Adds or replaces a vector of values exact in f16 and bf16.
     pub(crate) fn vector(&mut self, name: &str, len: usize) {
-        let data = (0..len)
-            .flat_map(|i| (i as f32 / 64.0 + 0.5).to_le_bytes())
-            .collect();
+        let data = (0..len).flat_map(|i| (i as f32 / 64.0 + 0.5).to_le_bytes()).collect();
         self.put(name, vec![len as u64], F32, data);
     }
 
     pub(crate) fn put(&mut self, name: &str, axes: Vec<u64>, kind: u32, data: Vec<u8>) {
-        let tensor = Tensor {
-            name: name.to_owned(),
-            axes,
-            kind,
-            data,
-            shift: 0,
-        };
+        let tensor = Tensor { name: name.to_owned(), axes, kind, data, shift: 0 };
         match self.tensors.iter_mut().find(|t| t.name == name) {
             Some(old) => *old = tensor,
             None => self.tensors.push(tensor),
@@ -249,12 +225,8 @@ pub(crate) fn row_data(row: usize, columns: usize, kind: u32) -> Vec<u8> {
     let scale = f16::from_f32(row as f32 / 16.0 + 0.5).to_le_bytes();
     match kind {
         F32 => (0..columns).flat_map(|c| value(c).to_le_bytes()).collect(),
-        F16 => (0..columns)
-            .flat_map(|c| f16::from_f32(value(c)).to_le_bytes())
-            .collect(),
-        BF16 => (0..columns)
-            .flat_map(|c| half::bf16::from_f32(value(c)).to_le_bytes())
-            .collect(),
+        F16 => (0..columns).flat_map(|c| f16::from_f32(value(c)).to_le_bytes()).collect(),
+        BF16 => (0..columns).flat_map(|c| half::bf16::from_f32(value(c)).to_le_bytes()).collect(),
         _ => (0..columns / 32)
             .flat_map(|block| {
                 let mut bytes = scale.to_vec();
@@ -292,9 +264,8 @@ impl Sandbox {
         let Ok(entries) = fs::read_dir(self.models()) else {
             return Vec::new();
         };
-        let mut names: Vec<String> = entries
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }

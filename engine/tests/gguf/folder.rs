@@ -14,13 +14,8 @@ fn the_same_model_again_is_fine_and_another_one_is_refused() {
     let again = sandbox.import(&Gguf::tiny("llama", F16).bytes()).unwrap();
     assert!(again.already_there && again.dir == first.dir);
     let config = fs::read(first.dir.join("config.json")).unwrap();
-    let error = sandbox
-        .import(&Gguf::tiny("llama", Q8_0).bytes())
-        .unwrap_err();
-    assert!(
-        matches!(&error, ImportError::Exists { dir } if *dir == first.dir),
-        "{error}"
-    );
+    let error = sandbox.import(&Gguf::tiny("llama", Q8_0).bytes()).unwrap_err();
+    assert!(matches!(&error, ImportError::Exists { dir } if *dir == first.dir), "{error}");
     assert!(error.to_string().contains("--name"));
     assert_eq!(fs::read(first.dir.join("config.json")).unwrap(), config);
     assert_eq!(sandbox.left(), ["tiny"]);
@@ -68,19 +63,11 @@ fn names_are_checked_before_anything_is_done() {
     fs::write(&file, Gguf::tiny("llama", F16).bytes()).unwrap();
     let import = |name: Option<&str>| gguf::import(&file, &sandbox.models(), name);
     let long = "x".repeat(129);
-    for name in [
-        "", ".", "..", ".hidden", "-rf", "a/b", "a\\b", "ü", "a b", &long,
-    ] {
-        assert!(
-            matches!(import(Some(name)), Err(ImportError::Name { .. })),
-            "{name:?}"
-        );
+    for name in ["", ".", "..", ".hidden", "-rf", "a/b", "a\\b", "ü", "a b", &long] {
+        assert!(matches!(import(Some(name)), Err(ImportError::Name { .. })), "{name:?}");
     }
     let error = import(None).unwrap_err().to_string();
-    assert!(
-        error.contains("\"my model\"") && error.contains("--name"),
-        "{error}"
-    );
+    assert!(error.contains("\"my model\"") && error.contains("--name"), "{error}");
     assert_eq!(sandbox.left(), [""; 0]);
     let imported = import(Some("My_model-1.5")).unwrap();
     assert!(imported.dir.ends_with("My_model-1.5"));
@@ -94,8 +81,6 @@ fn what_cant_be_read_or_written_is_said() {
     let folder = gguf::import(sandbox.0.path(), &sandbox.models(), Some("x"));
     assert!(folder.unwrap_err().to_string().contains("is not a file"));
     fs::write(sandbox.models(), "not a folder").unwrap();
-    let error = sandbox
-        .import(&Gguf::tiny("llama", F16).bytes())
-        .unwrap_err();
+    let error = sandbox.import(&Gguf::tiny("llama", F16).bytes()).unwrap_err();
     assert!(error.to_string().contains("can't write"), "{error}");
 }

@@ -7,11 +7,7 @@ use crate::file::{F16, Gguf, HIDDEN, Val, imported, json as read_json};
 fn files(file: &Gguf) -> (Value, Value, Value) {
     let (_sandbox, model) = imported(file);
     let read = |name: &str| read_json(model.dir(), name);
-    (
-        read("tokenizer.json"),
-        read("tokenizer_config.json"),
-        read("generation_config.json"),
-    )
+    (read("tokenizer.json"), read("tokenizer_config.json"), read("generation_config.json"))
 }
 
 #[test]
@@ -20,24 +16,10 @@ fn a_byte_level_vocabulary_keeps_tokens_merges_and_template() {
     let model = &tokenizer["model"];
     assert_eq!(model["vocab"]["abc"], json!(6));
     assert_eq!(model["merges"], json!(["a b", "ab c"]));
-    assert_eq!(
-        tokenizer["pre_tokenizer"]["pretokenizers"][0]["type"],
-        json!("Digits")
-    );
-    assert_eq!(
-        tokenizer["post_processor"],
-        Value::Null,
-        "smollm puts no token before a text"
-    );
-    let added: Vec<_> = tokenizer["added_tokens"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .collect();
-    let added: Vec<_> = added
-        .iter()
-        .map(|t| (&t["id"], &t["content"], &t["special"]))
-        .collect();
+    assert_eq!(tokenizer["pre_tokenizer"]["pretokenizers"][0]["type"], json!("Digits"));
+    assert_eq!(tokenizer["post_processor"], Value::Null, "smollm puts no token before a text");
+    let added: Vec<_> = tokenizer["added_tokens"].as_array().unwrap().iter().collect();
+    let added: Vec<_> = added.iter().map(|t| (&t["id"], &t["content"], &t["special"])).collect();
     assert_eq!(
         added,
         [
@@ -51,10 +33,7 @@ fn a_byte_level_vocabulary_keeps_tokens_merges_and_template() {
         (&config["bos_token"], &config["eos_token"]),
         (&json!("<|start|>"), &json!("<|end|>"))
     );
-    assert_eq!(
-        generation,
-        json!({"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": null})
-    );
+    assert_eq!(generation, json!({"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": null}));
 }
 
 #[test]
@@ -83,52 +62,28 @@ fn each_pre_tokeniser_brings_its_models_habits() {
         file.set("tokenizer.ggml.eot_token_id", Val::U32(0));
     });
     assert_eq!(qwen["normalizer"], json!({"type": "NFC"}));
-    assert_eq!(
-        (&qwen["post_processor"], &config["add_bos_token"]),
-        (&Value::Null, &json!(false))
-    );
-    assert_eq!(
-        generation["eos_token_id"],
-        json!([1, 0]),
-        "end of text and end of turn"
-    );
+    assert_eq!((&qwen["post_processor"], &config["add_bos_token"]), (&Value::Null, &json!(false)));
+    assert_eq!(generation["eos_token_id"], json!([1, 0]), "end of text and end of turn");
 
     let (gpt2, ..) = with("gpt-2", &|file| {
         file.set("tokenizer.ggml.add_bos_token", Val::Bool(true));
         file.set("tokenizer.ggml.add_eos_token", Val::Bool(true));
     });
     assert_eq!(gpt2["pre_tokenizer"]["type"], json!("ByteLevel"));
-    assert_eq!(
-        gpt2["post_processor"]["single"].as_array().unwrap().len(),
-        3
-    );
-    assert_eq!(
-        gpt2["post_processor"]["special_tokens"]["<|end|>"]["ids"],
-        json!([1])
-    );
+    assert_eq!(gpt2["post_processor"]["single"].as_array().unwrap().len(), 3);
+    assert_eq!(gpt2["post_processor"]["special_tokens"]["<|end|>"]["ids"], json!([1]));
     let (default, ..) = with("default", &|_| {});
-    assert_eq!(
-        default["pre_tokenizer"]["pretokenizers"]
-            .as_array()
-            .unwrap()
-            .len(),
-        5
-    );
+    assert_eq!(default["pre_tokenizer"]["pretokenizers"].as_array().unwrap().len(), 5);
 }
 
 #[test]
 fn sentence_piece_merges_follow_from_scores() {
-    let tokens = [
-        "<unk>", "<s>", "</s>", "<0x41>", "▁", "a", "b", "▁a", "ab", "▁ab",
-    ];
+    let tokens = ["<unk>", "<s>", "</s>", "<0x41>", "▁", "a", "b", "▁a", "ab", "▁ab"];
     let mut file = Gguf::tiny("llama", F16);
     file.matrix("token_embd.weight", tokens.len(), HIDDEN, F16);
     file.set("tokenizer.ggml.model", Val::text("llama"));
     file.set("tokenizer.ggml.tokens", Val::texts(&tokens));
-    file.set(
-        "tokenizer.ggml.token_type",
-        Val::I32s(vec![2, 3, 3, 6, 1, 1, 1, 1, 1, 1]),
-    );
+    file.set("tokenizer.ggml.token_type", Val::I32s(vec![2, 3, 3, 6, 1, 1, 1, 1, 1, 1]));
     file.set(
         "tokenizer.ggml.scores",
         Val::F32s(vec![0.0, 0.0, 0.0, 0.0, -5.0, -6.0, -7.0, -1.0, -2.0, -0.5]),
@@ -139,31 +94,16 @@ fn sentence_piece_merges_follow_from_scores() {
     let (tokenizer, config, _) = files(&file);
     let model = &tokenizer["model"];
     // As transformers' generate_merges orders them.
-    assert_eq!(
-        model["merges"],
-        json!([["▁a", "b"], ["▁", "ab"], ["▁", "a"], ["a", "b"]])
-    );
+    assert_eq!(model["merges"], json!([["▁a", "b"], ["▁", "ab"], ["▁", "a"], ["a", "b"]]));
     assert_eq!(model["unk_token"], json!("<unk>"));
-    assert_eq!(
-        (&model["byte_fallback"], &model["fuse_unk"]),
-        (&json!(true), &json!(true))
-    );
-    assert_eq!(
-        tokenizer["normalizer"]["normalizers"][0]["prepend"],
-        json!("▁")
-    );
-    assert_eq!(
-        tokenizer["post_processor"]["single"][0]["SpecialToken"]["id"],
-        json!("<s>")
-    );
+    assert_eq!((&model["byte_fallback"], &model["fuse_unk"]), (&json!(true), &json!(true)));
+    assert_eq!(tokenizer["normalizer"]["normalizers"][0]["prepend"], json!("▁"));
+    assert_eq!(tokenizer["post_processor"]["single"][0]["SpecialToken"]["id"], json!("<s>"));
     assert_eq!(config["unk_token"], json!("<unk>"));
 
     file.set("tokenizer.ggml.add_space_prefix", Val::Bool(false));
     let (bare, ..) = files(&file);
-    assert_eq!(
-        bare["normalizer"]["normalizers"].as_array().unwrap().len(),
-        1
-    );
+    assert_eq!(bare["normalizer"]["normalizers"].as_array().unwrap().len(), 1);
     assert_eq!(bare["decoder"]["decoders"].as_array().unwrap().len(), 3);
 }
 
@@ -175,10 +115,7 @@ fn fillers_of_the_embedding_are_no_tokens() {
             file.vector(&format!("blk.{layer}.{name}.bias"), len);
         }
     }
-    file.set(
-        "tokenizer.ggml.token_type",
-        Val::I32s(vec![3, 3, 1, 1, 1, 1, 1, 5]),
-    );
+    file.set("tokenizer.ggml.token_type", Val::I32s(vec![3, 3, 1, 1, 1, 1, 1, 5]));
     let (tokenizer, ..) = files(&file);
     assert_eq!(tokenizer["model"]["vocab"].as_object().unwrap().len(), 7);
 }

@@ -58,34 +58,17 @@ fn hang() -> ! {
 
 impl Fake {
     fn new(play: Play) -> Self {
-        let card = ModelCard {
-            architecture: "fake".into(),
-            vocab_size: VOCAB,
-            context_tokens: 4096,
-        };
-        let loaded = Loaded {
-            card,
-            bytes_read: 11,
-            weights_bytes: 22,
-        };
-        Self {
-            play,
-            loaded,
-            slots: vec![None; 16],
-            pending: VecDeque::new(),
-        }
+        let card =
+            ModelCard { architecture: "fake".into(), vocab_size: VOCAB, context_tokens: 4096 };
+        let loaded = Loaded { card, bytes_read: 11, weights_bytes: 22 };
+        Self { play, loaded, slots: vec![None; 16], pending: VecDeque::new() }
     }
 
     fn sample(&mut self, slot: u32) -> Sampled {
         let (tokens, _) = self.slots[slot as usize].as_mut().unwrap();
         let token = next_token(tokens);
         tokens.push(token);
-        Sampled {
-            slot,
-            token,
-            logprob: None,
-            top: Vec::new(),
-        }
+        Sampled { slot, token, logprob: None, top: Vec::new() }
     }
 }
 
@@ -108,28 +91,19 @@ impl Execute for Fake {
             }
         }
         if self.play.lie_at == Some(step.seq) {
-            sampled
-                .iter_mut()
-                .for_each(|s| s.token = (s.token + 1) % VOCAB);
+            sampled.iter_mut().for_each(|s| s.token = (s.token + 1) % VOCAB);
         }
         self.pending.push_back(step.seq);
         Ok((step.seq, sampled))
     }
 
     fn collect(&mut self, (seq, sampled): Self::Pending) -> Result<Vec<Sampled>, EngineError> {
-        assert_eq!(
-            self.pending.pop_front(),
-            Some(seq),
-            "collected in the order of dispatch"
-        );
+        assert_eq!(self.pending.pop_front(), Some(seq), "collected in the order of dispatch");
         if self.play.hang_at == Some(seq) {
             hang();
         }
         if self.play.fail_at == Some(seq) {
-            return Err(EngineError::Mlx {
-                what: "a step",
-                message: "out of memory".into(),
-            });
+            return Err(EngineError::Mlx { what: "a step", message: "out of memory".into() });
         }
         std::thread::sleep(Duration::from_millis(self.play.step_ms));
         Ok(sampled)
@@ -147,10 +121,7 @@ impl Execute for Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         // For the tests of orderly unload: only a dropped executor leaves this behind.
-        let path = self
-            .play
-            .run_dir
-            .join(format!("dropped-{}", self.play.rank));
+        let path = self.play.run_dir.join(format!("dropped-{}", self.play.rank));
         std::fs::write(path, b"").unwrap();
     }
 }
@@ -163,10 +134,7 @@ fn child() {
         return;
     };
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let place = RankPlace {
-        address: local,
-        weight: 1,
-    };
+    let place = RankPlace { address: local, weight: 1 };
     let setup = RankSetup {
         rank: play.rank,
         ranks: vec![place; play.world as usize],

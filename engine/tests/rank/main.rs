@@ -1,10 +1,7 @@
 //! Ranks as real processes on loopback, with an executor of arithmetic instead of MLX: what a
 //! gateway sees, and how each rank ends when another dies, hangs, lies or is told to go.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "clippy sees tests only in what is marked as one"
-)]
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in what is marked as one")]
 
 mod fake;
 mod troupe;
@@ -40,39 +37,16 @@ fn two_ranks_stream_requests_and_idle_without_spinning() {
     wire.submit(1, &long_prompt(), 40);
     let (tokens, end) = wire.finish(1);
     assert_eq!(tokens, expected(&long_prompt(), 40));
-    assert!(
-        matches!(
-            end,
-            FromRank::Done {
-                id: 1,
-                reason: FinishReason::Length
-            }
-        ),
-        "{end:?}"
-    );
+    assert!(matches!(end, FromRank::Done { id: 1, reason: FinishReason::Length }), "{end:?}");
 
     let mut other = Wire::connect(&troupe.socket(1));
     assert_eq!(other.wait_phase(Phase::Ready).unwrap().vocab_size, VOCAB);
     other.submit(1, &[1], 1);
     let (_, end) = other.finish(1);
-    assert!(
-        matches!(
-            end,
-            FromRank::Failed {
-                code: FailureCode::NotReady,
-                ..
-            }
-        ),
-        "{end:?}"
-    );
+    assert!(matches!(end, FromRank::Failed { code: FailureCode::NotReady, .. }), "{end:?}");
     other.send(&ToRank::Vitals);
-    let FromRank::Vitals(vitals) = other.read() else {
-        panic!("no vitals")
-    };
-    assert_eq!(
-        (vitals.rank, vitals.epoch, vitals.phase),
-        (1, 3, Phase::Ready)
-    );
+    let FromRank::Vitals(vitals) = other.read() else { panic!("no vitals") };
+    assert_eq!((vitals.rank, vitals.epoch, vitals.phase), (1, 3, Phase::Ready));
     // Three chunks of the prompt, the last of which gives the first of 40 tokens.
     assert!(vitals.steps >= 42, "{vitals:?}");
     assert_eq!((vitals.weights_bytes, vitals.memory_peak_bytes), (22, 44));
@@ -83,10 +57,7 @@ fn two_ranks_stream_requests_and_idle_without_spinning() {
     for (id, before) in ids.into_iter().zip(before) {
         // A tick is 10 ms. One spinning thread would take 200; heartbeats take one or two.
         let ticks = cpu_ticks(id) - before;
-        assert!(
-            ticks <= 20,
-            "process {id} used {ticks} ticks of CPU time in 2 s of idling"
-        );
+        assert!(ticks <= 20, "process {id} used {ticks} ticks of CPU time in 2 s of idling");
     }
 }
 
@@ -115,9 +86,7 @@ fn a_rank_alone_serves_many_connections_and_forgets_those_that_leave() {
     let started = Instant::now();
     loop {
         asker.send(&ToRank::Vitals);
-        let FromRank::Vitals(vitals) = asker.read() else {
-            panic!("no vitals")
-        };
+        let FromRank::Vitals(vitals) = asker.read() else { panic!("no vitals") };
         if vitals.active == 0 {
             break;
         }
@@ -172,10 +141,7 @@ fn a_failed_step_has_its_own_code_and_is_a_lost_peer_to_the_others() {
     wire.submit(1, &[1, 2, 3], 4000);
     assert_eq!(troupe.code(1), exit::ENGINE);
     assert_eq!(troupe.code(0), exit::PEER_LOST);
-    assert!(
-        troupe.dir.path().join("dropped-0").exists(),
-        "its arrays were dropped first"
-    );
+    assert!(troupe.dir.path().join("dropped-0").exists(), "its arrays were dropped first");
 }
 
 #[test]
@@ -219,16 +185,7 @@ fn unload_asked_of_any_rank_unloads_all_in_mid_request() {
         wire.run_long();
         Wire::connect(&troupe.socket(asked)).send(&ToRank::Unload);
         let (_, end) = wire.finish(77);
-        assert!(
-            matches!(
-                end,
-                FromRank::Failed {
-                    code: FailureCode::NotReady,
-                    ..
-                }
-            ),
-            "{end:?}"
-        );
+        assert!(matches!(end, FromRank::Failed { code: FailureCode::NotReady, .. }), "{end:?}");
         troupe.assert_unloaded();
     }
 }
@@ -250,12 +207,7 @@ fn a_group_that_never_forms_ends_in_time_and_sigterm_ends_it_sooner() {
     // Whichever is first tells the other.
     let codes = [troupe.code(0), troupe.code(1)];
     assert!(codes.contains(&exit::GROUP), "{codes:?}");
-    assert!(
-        codes
-            .iter()
-            .all(|c| matches!(*c, exit::GROUP | exit::PEER_LOST)),
-        "{codes:?}"
-    );
+    assert!(codes.iter().all(|c| matches!(*c, exit::GROUP | exit::PEER_LOST)), "{codes:?}");
 
     let mut troupe = Troupe::start(1, |play| play.group_hangs = true);
     Wire::connect(&troupe.socket(0));
@@ -280,22 +232,13 @@ fn a_missing_rank_is_given_up_and_a_living_rank_keeps_its_socket() {
         play.form_timeout_ms = 1500;
     });
     let mut twin = Wire::connect(&alone.socket(0));
-    assert!(matches!(
-        twin.read(),
-        FromRank::Phase {
-            phase: Phase::Forming,
-            model: None
-        }
-    ));
+    assert!(matches!(twin.read(), FromRank::Phase { phase: Phase::Forming, model: None }));
     let play = Play {
         rank: 0,
         world: 1,
         port: 1,
         run_dir: alone.dir.path().to_owned(),
-        session: Session {
-            epoch: 3,
-            control_key: String::new(),
-        },
+        session: Session { epoch: 3, control_key: String::new() },
         parity: String::new(),
         step_ms: 0,
         lie_at: None,

@@ -25,21 +25,14 @@ impl Troupe {
     /// Starts `world` ranks, each after `direct` changed its part.
     pub(crate) fn start(world: u32, direct: impl Fn(&mut Play)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let ranks = (0..world).map(|rank| {
             let mut play = Play {
                 rank,
                 world,
                 port,
                 run_dir: dir.path().to_owned(),
-                session: Session {
-                    epoch: 3,
-                    control_key: "5a".repeat(32),
-                },
+                session: Session { epoch: 3, control_key: "5a".repeat(32) },
                 parity: "{}".to_owned(),
                 step_ms: 1,
                 lie_at: None,
@@ -82,10 +75,7 @@ impl Troupe {
             if let Some(status) = self.ranks[rank].try_wait().unwrap() {
                 return status.code().unwrap_or(-1);
             }
-            assert!(
-                started.elapsed() < limit,
-                "rank {rank} still runs after {limit:?}"
-            );
+            assert!(started.elapsed() < limit, "rank {rank} still runs after {limit:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -97,14 +87,8 @@ impl Troupe {
     pub(crate) fn assert_unloaded(&mut self) {
         for rank in 0..self.ranks.len() {
             assert_eq!(self.code(rank), exit::OK, "rank {rank}");
-            assert!(
-                !self.socket(rank as u32).exists(),
-                "rank {rank} left its socket"
-            );
-            assert!(
-                self.dir.path().join(format!("dropped-{rank}")).exists(),
-                "rank {rank}"
-            );
+            assert!(!self.socket(rank as u32).exists(), "rank {rank} left its socket");
+            assert!(self.dir.path().join(format!("dropped-{rank}")).exists(), "rank {rank}");
         }
     }
 }
@@ -145,11 +129,7 @@ impl Wire {
                 assert!(matches!(wire.read(), FromRank::Hello(hello) if hello.epoch == 3));
                 return wire;
             }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "nobody answers at {}",
-                path.display()
-            );
+            assert!(started.elapsed() < PATIENCE, "nobody answers at {}", path.display());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

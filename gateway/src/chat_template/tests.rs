@@ -66,18 +66,10 @@ fn what_published_templates_use_works() {
         {"role": "assistant", "content": "<think>x</think>\n\na1"},
         {"role": "user", "content": " q2 "},
     ]);
-    assert_eq!(
-        render(source, messages.clone()).unwrap(),
-        "<s>[q1][a1][Q2]3{\"a\": \"ü<\"}</s>"
-    );
+    assert_eq!(render(source, messages.clone()).unwrap(), "<s>[q1][a1][Q2]3{\"a\": \"ü<\"}</s>");
     let template = ChatTemplate::new(source, specials()).unwrap();
-    let kwargs = json!({"enable_thinking": false})
-        .as_object()
-        .unwrap()
-        .clone();
-    let text = template
-        .render(messages.as_array().unwrap(), &kwargs, true)
-        .unwrap();
+    let kwargs = json!({"enable_thinking": false}).as_object().unwrap().clone();
+    let text = template.render(messages.as_array().unwrap(), &kwargs, true).unwrap();
     assert!(text.contains("3NO{"), "{text}");
 }
 

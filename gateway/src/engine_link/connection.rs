@@ -43,10 +43,7 @@ pub(super) async fn own(
 ) {
     let mut state = LinkState::new(max_submitted);
     let mut outlets = HashMap::new();
-    let mut wire = Wire::Down {
-        retry_at: Instant::now(),
-        pause: RETRY,
-    };
+    let mut wire = Wire::Down { retry_at: Instant::now(), pause: RETRY };
     loop {
         let wake = state.next_wake();
         let event = tokio::select! {
@@ -61,10 +58,7 @@ pub(super) async fn own(
         };
         let closing = apply(&mut state, event, &mut outlets, &wire);
         if let Some(why) = closing {
-            wire = Wire::Down {
-                retry_at: Instant::now() + RETRY_MAX,
-                pause: RETRY_MAX,
-            };
+            wire = Wire::Down { retry_at: Instant::now() + RETRY_MAX, pause: RETRY_MAX };
             apply(&mut state, Event::Disconnected(why), &mut outlets, &wire);
         }
         publish(&publisher, state.status());
@@ -73,12 +67,7 @@ pub(super) async fn own(
 
 fn event_of(command: Command, outlets: &mut HashMap<u64, (u32, Outlet)>) -> Event {
     match command {
-        Command::Submit {
-            id,
-            slot,
-            job,
-            outlet,
-        } => {
+        Command::Submit { id, slot, job, outlet } => {
             outlets.insert(id, (slot, outlet));
             Event::Submit { id, job: *job }
         }
@@ -176,10 +165,7 @@ impl Wire {
                     },
                     end = writer => end.unwrap_or_else(|e| e.to_string()),
                 };
-                *self = Self::Down {
-                    retry_at: Instant::now() + RETRY,
-                    pause: RETRY,
-                };
+                *self = Self::Down { retry_at: Instant::now() + RETRY, pause: RETRY };
                 Event::Disconnected(why)
             }
         }
@@ -193,11 +179,7 @@ impl Wire {
             .max_frame_length(FRAME_BYTES_MAX)
             .new_read(read);
         let (outbox, queue) = mpsc::unbounded_channel();
-        Self::Up {
-            reader,
-            outbox,
-            writer: tokio::spawn(write_all(write, queue)),
-        }
+        Self::Up { reader, outbox, writer: tokio::spawn(write_all(write, queue)) }
     }
 
     fn send(&self, message: ToRank) {

@@ -17,12 +17,7 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn new(job: Job) -> Self {
-        Self {
-            job,
-            generated: Vec::new(),
-            wire_id: None,
-            losses: 0,
-        }
+        Self { job, generated: Vec::new(), wire_id: None, losses: 0 }
     }
 
     /// What the rank is asked: to go on after the tokens there are.

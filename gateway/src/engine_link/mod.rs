@@ -88,15 +88,8 @@ impl EngineStatus {
 }
 
 enum Command {
-    Submit {
-        id: u64,
-        slot: u32,
-        job: Box<Job>,
-        outlet: Outlet,
-    },
-    Cancel {
-        id: u64,
-    },
+    Submit { id: u64, slot: u32, job: Box<Job>, outlet: Outlet },
+    Cancel { id: u64 },
     FailAll,
 }
 
@@ -121,11 +114,7 @@ impl EngineLink {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (publisher, status) = watch::channel(EngineStatus::default());
         tokio::spawn(connection::own(socket, max_submitted, inbox, publisher));
-        Self {
-            commands,
-            status,
-            next_id: Arc::new(AtomicU64::new(1)),
-        }
+        Self { commands, status, next_id: Arc::new(AtomicU64::new(1)) }
     }
 
     /// The engine's status now.
@@ -141,20 +130,11 @@ impl EngineLink {
         for (slot, job) in (0..).zip(jobs) {
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
             ids.push(Some(id));
-            let submit = Command::Submit {
-                id,
-                slot,
-                job: Box::new(job),
-                outlet: outlet.clone(),
-            };
+            let submit = Command::Submit { id, slot, job: Box::new(job), outlet: outlet.clone() };
             // The task lives as long as this handle does.
             let _ = commands.send(submit);
         }
-        Run {
-            events,
-            ids,
-            commands,
-        }
+        Run { events, ids, commands }
     }
 
     /// Ends everything in flight with [`Failure::ShuttingDown`].

@@ -80,11 +80,7 @@ impl From<Outgoing> for ToRank {
 enum Connection {
     Down,
     Greeting,
-    Greeted {
-        epoch: u64,
-        phase: Option<Phase>,
-        card: Option<ModelCard>,
-    },
+    Greeted { epoch: u64, phase: Option<Phase>, card: Option<ModelCard> },
 }
 
 /// All that the link's task knows.
@@ -127,10 +123,7 @@ impl LinkState {
                 card: card.clone().filter(|_| *phase == Some(Phase::Ready)),
                 fault: None,
             },
-            _ => EngineStatus {
-                fault: self.fault.clone(),
-                ..EngineStatus::default()
-            },
+            _ => EngineStatus { fault: self.fault.clone(), ..EngineStatus::default() },
         }
     }
 
@@ -169,18 +162,13 @@ impl LinkState {
             (Connection::Down, _) => {}
             (Connection::Greeting, FromRank::Hello(hello)) => match refusal(&hello) {
                 None => {
-                    self.connection = Connection::Greeted {
-                        epoch: hello.epoch,
-                        phase: None,
-                        card: None,
-                    };
+                    self.connection =
+                        Connection::Greeted { epoch: hello.epoch, phase: None, card: None };
                 }
                 Some(why) => actions.push(Action::Close(why)),
             },
             (Connection::Greeting, _) | (Connection::Greeted { .. }, FromRank::Hello(_)) => {
-                actions.push(Action::Close(
-                    "the rank did not say Hello first, and once".into(),
-                ));
+                actions.push(Action::Close("the rank did not say Hello first, and once".into()));
             }
             (Connection::Greeted { phase, card, .. }, FromRank::Phase { phase: new, model }) => {
                 if new == Phase::Ready && model.is_none() {
@@ -226,9 +214,7 @@ impl LinkState {
             return;
         };
         let vocab_size = match &self.connection {
-            Connection::Greeted {
-                card: Some(card), ..
-            } => card.vocab_size,
+            Connection::Greeted { card: Some(card), .. } => card.vocab_size,
             _ => u32::MAX,
         };
         let Some(flight) = self.flights.get_mut(&id) else {
@@ -249,10 +235,7 @@ impl LinkState {
         flight.generated.push(token.token);
         flight.losses = 0;
         self.hold = HOLD;
-        actions.push(Action::Deliver {
-            id,
-            progress: Progress::Token(token),
-        });
+        actions.push(Action::Deliver { id, progress: Progress::Token(token) });
     }
 
     /// Takes a flight off the rank's list, by its wire id.
@@ -272,11 +255,7 @@ impl LinkState {
         flight.losses += 1;
         if flight.losses > LOSSES_MAX {
             let message = format!("the engine failed {LOSSES_MAX} times at this request ({why})");
-            self.end(
-                id,
-                Some(Progress::Failed(Failure::EngineFault(message))),
-                actions,
-            );
+            self.end(id, Some(Progress::Failed(Failure::EngineFault(message))), actions);
         } else {
             self.waiting.insert(id);
         }
@@ -299,11 +278,7 @@ impl LinkState {
 
     fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let late = |flight: &&Flight| flight.job.deadline <= now;
-        let over = self
-            .flights
-            .iter()
-            .filter(|(_, flight)| late(flight))
-            .map(|(id, _)| *id);
+        let over = self.flights.iter().filter(|(_, flight)| late(flight)).map(|(id, _)| *id);
         for id in over.collect::<Vec<_>>() {
             self.end(id, Some(Progress::Failed(Failure::TimedOut)), actions);
         }
@@ -327,13 +302,8 @@ impl LinkState {
 
     /// Hands waiting flights, oldest first, to a rank that takes them.
     fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let ready = matches!(
-            self.connection,
-            Connection::Greeted {
-                phase: Some(Phase::Ready),
-                ..
-            }
-        );
+        let ready =
+            matches!(self.connection, Connection::Greeted { phase: Some(Phase::Ready), .. });
         if !ready || self.hold_until.is_some_and(|until| until > now) {
             return;
         }
@@ -353,9 +323,7 @@ impl LinkState {
             self.next_wire_id += 1;
             flight.wire_id = Some(wire_id);
             self.on_rank.insert(wire_id, id);
-            actions.push(Action::Send(Outgoing::Submit(Box::new(
-                flight.submit(wire_id),
-            ))));
+            actions.push(Action::Send(Outgoing::Submit(Box::new(flight.submit(wire_id)))));
         }
     }
 }

@@ -29,10 +29,8 @@ impl ChatRequest {
         refuse_unsupported(fields)?;
         let mut params = Params::read(fields, defaults)?;
         params.logprobs = logprobs(fields)?;
-        let mut template_kwargs = fields
-            .object("chat_template_kwargs")?
-            .cloned()
-            .unwrap_or_default();
+        let mut template_kwargs =
+            fields.object("chat_template_kwargs")?.cloned().unwrap_or_default();
         if let Some(effort) = fields.string("reasoning_effort")? {
             // Templates of models with such a switch call it by OpenAI's name.
             template_kwargs.insert("reasoning_effort".into(), effort.into());
@@ -49,41 +47,24 @@ impl ChatRequest {
 /// Fields that would change the answer in ways this server does not know.
 fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
     let not_empty = |name: &str| {
-        fields
-            .get(name)
-            .is_some_and(|value| value.as_array().is_none_or(|all| !all.is_empty()))
+        fields.get(name).is_some_and(|value| value.as_array().is_none_or(|all| !all.is_empty()))
     };
     for name in ["tools", "functions"] {
         if not_empty(name) {
-            return Err(ApiError::unsupported(
-                name,
-                "Calling tools is not supported",
-            ));
+            return Err(ApiError::unsupported(name, "Calling tools is not supported"));
         }
     }
     for name in ["tool_choice", "function_call"] {
-        if fields
-            .get(name)
-            .is_some_and(|choice| choice != "none" && choice != "auto")
-        {
-            return Err(ApiError::unsupported(
-                name,
-                "Calling tools is not supported",
-            ));
+        if fields.get(name).is_some_and(|choice| choice != "none" && choice != "auto") {
+            return Err(ApiError::unsupported(name, "Calling tools is not supported"));
         }
     }
-    if fields
-        .get("response_format")
-        .is_some_and(|format| format["type"] != "text")
-    {
+    if fields.get("response_format").is_some_and(|format| format["type"] != "text") {
         let what = "Only the response format {\"type\": \"text\"} is supported";
         return Err(ApiError::unsupported("response_format", what));
     }
     let text_only = |value: &Value| value.as_array().is_some_and(|all| all.iter().all(is_text));
-    if fields
-        .get("modalities")
-        .is_some_and(|value| !text_only(value))
-    {
+    if fields.get("modalities").is_some_and(|value| !text_only(value)) {
         return Err(ApiError::unsupported("modalities", "Only text is answered"));
     }
     for (name, what) in [
@@ -114,15 +95,10 @@ fn logprobs(fields: &Fields) -> Result<Option<u8>, ApiError> {
 fn messages(value: Option<&Value>) -> Result<Vec<Value>, ApiError> {
     let value = value.ok_or_else(|| ApiError::field("messages", "is required"))?;
     match value {
-        Value::Array(all) if !all.is_empty() => all
-            .iter()
-            .enumerate()
-            .map(|(index, one)| message(index, one))
-            .collect(),
-        _ => Err(ApiError::field(
-            "messages",
-            "must be an array of at least one message",
-        )),
+        Value::Array(all) if !all.is_empty() => {
+            all.iter().enumerate().map(|(index, one)| message(index, one)).collect()
+        }
+        _ => Err(ApiError::field("messages", "must be an array of at least one message")),
     }
 }
 
@@ -133,10 +109,7 @@ fn message(index: usize, value: &Value) -> Result<Value, ApiError> {
         let problem = format_args!("must be an object, not {}", shown(value));
         return Err(ApiError::field(name, problem));
     };
-    let role = given
-        .get("role")
-        .and_then(Value::as_str)
-        .filter(|role| ROLES.contains(role));
+    let role = given.get("role").and_then(Value::as_str).filter(|role| ROLES.contains(role));
     let Some(role) = role else {
         let problem = format_args!("must be one of {}", ROLES.join(", "));
         return Err(ApiError::field(format_args!("{name}.role"), problem));
@@ -192,9 +165,7 @@ fn tool_calls(message: &str, calls: &Value) -> Result<Value, ApiError> {
     for call in &mut calls {
         let arguments = call.pointer_mut("/function/arguments");
         let Some(arguments) = arguments else { continue };
-        let parsed = arguments
-            .as_str()
-            .and_then(|text| serde_json::from_str(text).ok());
+        let parsed = arguments.as_str().and_then(|text| serde_json::from_str(text).ok());
         if let Some(object @ Value::Object(_)) = parsed {
             *arguments = object;
         }

@@ -36,28 +36,14 @@ impl CompletionRequest {
         if fields.boolean("echo")?.unwrap_or(false) {
             return Err(ApiError::unsupported("echo", "Prompts are not echoed"));
         }
-        if fields
-            .string("suffix")?
-            .is_some_and(|suffix| !suffix.is_empty())
-        {
-            return Err(ApiError::unsupported(
-                "suffix",
-                "Text is not inserted before a suffix",
-            ));
+        if fields.string("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
+            return Err(ApiError::unsupported("suffix", "Text is not inserted before a suffix"));
         }
         let mut params = Params::read(fields, defaults)?;
-        if fields
-            .integer("best_of", 1, 20)?
-            .is_some_and(|best_of| best_of != u64::from(params.n))
-        {
-            return Err(ApiError::unsupported(
-                "best_of",
-                "All of the 'n' choices are returned",
-            ));
+        if fields.integer("best_of", 1, 20)?.is_some_and(|best_of| best_of != u64::from(params.n)) {
+            return Err(ApiError::unsupported("best_of", "All of the 'n' choices are returned"));
         }
-        params.logprobs = fields
-            .integer("logprobs", 0, LOGPROBS_MAX)?
-            .map(|k| k as u8);
+        params.logprobs = fields.integer("logprobs", 0, LOGPROBS_MAX)?.map(|k| k as u8);
         let prompts = prompts(fields.get("prompt"))?;
         if prompts.len() > defaults.max_choices as usize {
             let (most, count) = (defaults.max_choices, prompts.len());
@@ -97,9 +83,7 @@ fn prompts(value: Option<&Value>) -> Result<Vec<Prompt>, ApiError> {
 }
 
 fn tokens(items: &[Value]) -> Option<Vec<u32>> {
-    let ids: Option<Vec<u32>> = items
-        .iter()
-        .map(|item| u32::try_from(item.as_u64()?).ok())
-        .collect();
+    let ids: Option<Vec<u32>> =
+        items.iter().map(|item| u32::try_from(item.as_u64()?).ok()).collect();
     ids.filter(|ids| !ids.is_empty())
 }

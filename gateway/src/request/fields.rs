@@ -29,10 +29,7 @@ impl Fields {
                 Some(x) if (low..=high).contains(&x) => Ok(x as f32),
                 _ => Err(ApiError::field(
                     name,
-                    format_args!(
-                        "must be a number from {low} to {high}, not {}",
-                        shown(value)
-                    ),
+                    format_args!("must be a number from {low} to {high}, not {}", shown(value)),
                 )),
             })
             .transpose()
@@ -45,10 +42,7 @@ impl Fields {
                 Some(x) if (low..=high).contains(&x) => Ok(x),
                 _ => Err(ApiError::field(
                     name,
-                    format_args!(
-                        "must be an integer from {low} to {high}, not {}",
-                        shown(value)
-                    ),
+                    format_args!("must be an integer from {low} to {high}, not {}", shown(value)),
                 )),
             })
             .transpose()
@@ -82,10 +76,7 @@ impl Fields {
         self.get(name)
             .map(|value| {
                 value.as_object().ok_or_else(|| {
-                    ApiError::field(
-                        name,
-                        format_args!("must be an object, not {}", shown(value)),
-                    )
+                    ApiError::field(name, format_args!("must be an object, not {}", shown(value)))
                 })
             })
             .transpose()

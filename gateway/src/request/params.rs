@@ -49,9 +49,7 @@ impl Params {
     pub(crate) fn read(fields: &Fields, defaults: &Defaults) -> Result<Self, ApiError> {
         let stream = fields.boolean("stream")?.unwrap_or(false);
         Ok(Self {
-            n: fields
-                .integer("n", 1, defaults.max_choices.into())?
-                .unwrap_or(1) as u32,
+            n: fields.integer("n", 1, defaults.max_choices.into())?.unwrap_or(1) as u32,
             stream,
             include_usage: include_usage(fields, stream)?,
             max_tokens: max_tokens(fields)?.unwrap_or(defaults.max_tokens),
@@ -66,10 +64,7 @@ impl Params {
     pub(crate) fn sampling_of(&self, index: u32) -> Sampling {
         let step = u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let seed = self.sampling.seed.wrapping_add(step);
-        Sampling {
-            seed,
-            ..self.sampling.clone()
-        }
+        Sampling { seed, ..self.sampling.clone() }
     }
 }
 
@@ -78,10 +73,7 @@ fn include_usage(fields: &Fields, stream: bool) -> Result<bool, ApiError> {
         return Ok(false);
     };
     if !stream {
-        return Err(ApiError::field(
-            "stream_options",
-            "is only allowed with 'stream': true",
-        ));
+        return Err(ApiError::field("stream_options", "is only allowed with 'stream': true"));
     }
     match options.get("include_usage") {
         None | Some(Value::Null) => Ok(false),
@@ -96,18 +88,11 @@ fn include_usage(fields: &Fields, stream: bool) -> Result<bool, ApiError> {
 /// Both names are in use; if both are given they must agree.
 fn max_tokens(fields: &Fields) -> Result<Option<u32>, ApiError> {
     let read = |name| {
-        Ok::<_, ApiError>(
-            fields
-                .integer(name, 1, u32::MAX.into())?
-                .map(|count| count as u32),
-        )
+        Ok::<_, ApiError>(fields.integer(name, 1, u32::MAX.into())?.map(|count| count as u32))
     };
     let (old, new) = (read("max_tokens")?, read("max_completion_tokens")?);
     if old.is_some() && new.is_some() && old != new {
-        return Err(ApiError::field(
-            "max_tokens",
-            "and 'max_completion_tokens' differ; give one",
-        ));
+        return Err(ApiError::field("max_tokens", "and 'max_completion_tokens' differ; give one"));
     }
     Ok(new.or(old))
 }
@@ -129,13 +114,7 @@ fn stop(fields: &Fields) -> Result<Vec<String>, ApiError> {
     let good = |text: &&str| (1..=STOP_BYTES_MAX).contains(&text.len());
     values
         .iter()
-        .map(|value| {
-            value
-                .as_str()
-                .filter(good)
-                .map(str::to_owned)
-                .ok_or_else(bad)
-        })
+        .map(|value| value.as_str().filter(good).map(str::to_owned).ok_or_else(bad))
         .collect()
 }
 
@@ -143,36 +122,23 @@ fn sampling(fields: &Fields, defaults: &Defaults) -> Result<Sampling, ApiError> 
     let usual = &defaults.sampling;
     let off = Sampling::greedy();
     // 0 would keep no token; taken as the smallest fraction, it keeps the likeliest one.
-    let top_p = fields
-        .number("top_p", 0.0, 1.0)?
-        .or(usual.top_p)
-        .unwrap_or(off.top_p);
+    let top_p = fields.number("top_p", 0.0, 1.0)?.or(usual.top_p).unwrap_or(off.top_p);
     let top_k = match fields.get("top_k") {
         // vLLM's way to say "all".
         Some(value) if value.as_i64() == Some(-1) => Some(0),
-        _ => fields
-            .integer("top_k", 0, u32::MAX.into())?
-            .map(|k| k as u32),
+        _ => fields.integer("top_k", 0, u32::MAX.into())?.map(|k| k as u32),
     };
     let repetition_penalty = fields.number("repetition_penalty", 0.01, 10.0)?;
     Ok(Sampling {
-        temperature: fields
-            .number("temperature", 0.0, 2.0)?
-            .or(usual.temperature)
-            .unwrap_or(1.0),
+        temperature: fields.number("temperature", 0.0, 2.0)?.or(usual.temperature).unwrap_or(1.0),
         top_p: top_p.max(f32::MIN_POSITIVE),
         top_k: top_k.or(usual.top_k).unwrap_or(off.top_k),
-        min_p: fields
-            .number("min_p", 0.0, 1.0)?
-            .or(usual.min_p)
-            .unwrap_or(off.min_p),
+        min_p: fields.number("min_p", 0.0, 1.0)?.or(usual.min_p).unwrap_or(off.min_p),
         repetition_penalty: repetition_penalty
             .or(usual.repetition_penalty)
             .unwrap_or(off.repetition_penalty),
         presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?.unwrap_or(0.0),
-        frequency_penalty: fields
-            .number("frequency_penalty", -2.0, 2.0)?
-            .unwrap_or(0.0),
+        frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?.unwrap_or(0.0),
         logit_bias: logit_bias(fields)?,
         seed: seed(fields)?.unwrap_or(defaults.seed),
     })
@@ -183,9 +149,7 @@ fn seed(fields: &Fields) -> Result<Option<u64>, ApiError> {
         return Ok(None);
     };
     // OpenAI's seeds are signed; as bits they are as good as any.
-    let seed = value
-        .as_u64()
-        .or_else(|| value.as_i64().map(|signed| signed as u64));
+    let seed = value.as_u64().or_else(|| value.as_i64().map(|signed| signed as u64));
     seed.map(Some).ok_or_else(|| {
         let problem = format_args!("must be a 64-bit integer, not {}", shown(value));
         ApiError::field("seed", problem)
@@ -197,17 +161,12 @@ fn logit_bias(fields: &Fields) -> Result<Vec<(u32, f32)>, ApiError> {
         return Ok(Vec::new());
     };
     if map.len() > BIASED_TOKENS_MAX {
-        let problem = format_args!(
-            "may hold up to {BIASED_TOKENS_MAX} tokens, not {}",
-            map.len()
-        );
+        let problem = format_args!("may hold up to {BIASED_TOKENS_MAX} tokens, not {}", map.len());
         return Err(ApiError::field("logit_bias", problem));
     }
     map.iter()
         .map(|(key, value)| {
-            let bias = value
-                .as_f64()
-                .filter(|bias| (-100.0..=100.0).contains(bias));
+            let bias = value.as_f64().filter(|bias| (-100.0..=100.0).contains(bias));
             match (key.parse(), bias) {
                 (Ok(token), Some(bias)) => Ok((token, bias as f32)),
                 _ => Err(ApiError::field(

@@ -59,26 +59,18 @@ fn render(model: &Model, chat: &mut ChatRequest) -> Result<Rendered, ApiError> {
         }
     }
     let text = template
-        .render(
-            &chat.messages,
-            &chat.template_kwargs,
-            chat.add_generation_prompt,
-        )
+        .render(&chat.messages, &chat.template_kwargs, chat.add_generation_prompt)
         .map_err(|error| match error {
-            RenderError::Raised(why) => ApiError::field(
-                "messages",
-                format_args!("are refused by the template: {why}"),
-            ),
-            RenderError::TooLarge => ApiError::field("messages", "are too much for the template"),
-            RenderError::Failed(why) => {
-                ApiError::field("messages", format_args!("make the template fail: {why}"))
-            }
-        })?;
+        RenderError::Raised(why) => {
+            ApiError::field("messages", format_args!("are refused by the template: {why}"))
+        }
+        RenderError::TooLarge => ApiError::field("messages", "are too much for the template"),
+        RenderError::Failed(why) => {
+            ApiError::field("messages", format_args!("make the template fail: {why}"))
+        }
+    })?;
     // The template writes all special tokens itself.
-    let prompt = model
-        .tokenizer
-        .encode(&text, false)
-        .map_err(ApiError::internal)?;
+    let prompt = model.tokenizer.encode(&text, false).map_err(ApiError::internal)?;
     if prompt.is_empty() {
         return Err(ApiError::field("messages", "render to an empty prompt"));
     }

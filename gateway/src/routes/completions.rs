@@ -34,10 +34,7 @@ pub(super) async fn create(
     }
     let admission = app.admit(generations)?;
     let work = move |model: &Model| {
-        prompts
-            .into_iter()
-            .map(|prompt| encode(model, prompt))
-            .collect::<Result<Vec<_>, _>>()
+        prompts.into_iter().map(|prompt| encode(model, prompt)).collect::<Result<Vec<_>, _>>()
     };
     let prompts = app.with_model(&admission, work).await?;
     let plan = Plan {
@@ -55,18 +52,12 @@ fn encode(model: &Model, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
         Prompt::Tokens(ids) => return Ok(ids),
         Prompt::Text(text) => text,
     };
-    let ids = model
-        .tokenizer
-        .encode(&text, true)
-        .map_err(ApiError::internal)?;
+    let ids = model.tokenizer.encode(&text, true).map_err(ApiError::internal)?;
     if !ids.is_empty() {
         return Ok(ids);
     }
     let begin = model.bos_token.ok_or_else(|| {
-        ApiError::field(
-            "prompt",
-            "is empty, and this model has no token to begin a text with",
-        )
+        ApiError::field("prompt", "is empty, and this model has no token to begin a text with")
     })?;
     Ok(vec![begin])
 }

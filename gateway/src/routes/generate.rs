@@ -46,9 +46,8 @@ pub(super) async fn answer(
 
 /// If the client goes away, this future is dropped, and the generation with it.
 async fn gather(header: &Header, mut generation: Generation) -> Result<Response, ApiError> {
-    let mut texts: Vec<(Delta, FinishReason)> = (0..generation.choice_count())
-        .map(|_| (Delta::default(), FinishReason::Stop))
-        .collect();
+    let mut texts: Vec<(Delta, FinishReason)> =
+        (0..generation.choice_count()).map(|_| (Delta::default(), FinishReason::Stop)).collect();
     while let Some(update) = generation.next().await {
         let update = update?;
         let Some((text, finish)) = texts.get_mut(update.index as usize) else {

@@ -55,25 +55,13 @@ async fn unknown_path(State(app): State<Arc<App>>, request: Request) -> ApiError
 }
 
 async fn wrong_method(request: Request) -> ApiError {
-    let message = format!(
-        "{} does not take {}.",
-        request.uri().path(),
-        request.method()
-    );
-    ApiError::http(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        message,
-    )
+    let message = format!("{} does not take {}.", request.uri().path(), request.method());
+    ApiError::http(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
 /// Every answer carries the request's id: the client's own, if it is one, else a new one.
 async fn name_request(request: Request, next: Next) -> Response {
-    let own = request
-        .headers()
-        .get(&REQUEST_ID)
-        .filter(|id| is_request_id(id))
-        .cloned();
+    let own = request.headers().get(&REQUEST_ID).filter(|id| is_request_id(id)).cloned();
     let id = match own {
         Some(id) => Ok(id),
         None => random_u64().map(|n| {
@@ -112,13 +100,8 @@ async fn check_key(
 ) -> Response {
     let headers = request.headers();
     let from_loopback = peer.ip().to_canonical().is_loopback();
-    let presented = headers
-        .get(header::AUTHORIZATION)
-        .map(HeaderValue::as_bytes);
-    let hosts = headers
-        .get_all(header::HOST)
-        .iter()
-        .map(HeaderValue::as_bytes);
+    let presented = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
     let denied = match app.keys.admit(presented, hosts, from_loopback) {
         Ok(()) => return next.run(request).await,
         Err(denied) => denied,
@@ -137,8 +120,6 @@ async fn check_key(
     let error = ApiError::http(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
     let mut response = error.into_response();
     let scheme = HeaderValue::from_static("Bearer");
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, scheme);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
     response
 }

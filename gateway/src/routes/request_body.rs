@@ -87,10 +87,7 @@ pub(super) async fn discard_unread(app: &App, request: Request) {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = value.split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/json")
 }
@@ -106,12 +103,7 @@ mod tests {
         };
         assert!(is_json(&headers("application/json")));
         assert!(is_json(&headers("Application/JSON; charset=utf-8")));
-        for bad in [
-            "text/plain",
-            "",
-            "application/jsonp",
-            "application/x-www-form-urlencoded",
-        ] {
+        for bad in ["text/plain", "", "application/jsonp", "application/x-www-form-urlencoded"] {
             assert!(!is_json(&headers(bad)), "{bad}");
         }
         assert!(!is_json(&HeaderMap::new()));

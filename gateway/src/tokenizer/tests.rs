@@ -55,17 +55,12 @@ fn random_texts_stream_to_what_they_decode_to() {
     for tokenizer in tokenizers() {
         let mut random = Random(1);
         for _ in 0..300 {
-            let text: String = (0..random.below(12))
-                .map(|_| PIECES[random.below(PIECES.len())])
-                .collect();
+            let text: String =
+                (0..random.below(12)).map(|_| PIECES[random.below(PIECES.len())]).collect();
             let ids = tokenizer.encode(&text, false).unwrap();
             let deltas = streamed(&tokenizer, &ids);
             assert_eq!(deltas.concat(), tokenizer.decode(&ids), "{text:?}");
-            assert_eq!(
-                deltas.concat(),
-                text.replace("<|im_start|>", ""),
-                "{text:?}"
-            );
+            assert_eq!(deltas.concat(), text.replace("<|im_start|>", ""), "{text:?}");
         }
     }
 }
@@ -76,14 +71,9 @@ fn random_tokens_stream_to_what_they_decode_to() {
         let vocab_size = tokenizer.inner.get_vocab_size(true);
         let mut random = Random(2);
         for _ in 0..300 {
-            let ids: Vec<u32> = (0..random.below(40))
-                .map(|_| random.below(vocab_size) as u32)
-                .collect();
-            assert_eq!(
-                streamed(&tokenizer, &ids).concat(),
-                tokenizer.decode(&ids),
-                "{ids:?}"
-            );
+            let ids: Vec<u32> =
+                (0..random.below(40)).map(|_| random.below(vocab_size) as u32).collect();
+            assert_eq!(streamed(&tokenizer, &ids).concat(), tokenizer.decode(&ids), "{ids:?}");
         }
     }
 }
@@ -135,14 +125,8 @@ fn sentencepiece_keeps_inner_spaces_and_puts_bytes_together() {
     assert_eq!(tokenizer.spell(6).1, [0xe2]);
     // A byte that takes back a whole character for a moment, and one that never fits.
     let euro = [3, 6, 7, 8];
-    assert_eq!(
-        streamed(&tokenizer, &[&euro[..], &euro[1..], &[5]].concat()).concat(),
-        "a€€b"
-    );
-    assert_eq!(
-        streamed(&tokenizer, &[3, 9, 5]).concat(),
-        tokenizer.decode(&[3, 9, 5])
-    );
+    assert_eq!(streamed(&tokenizer, &[&euro[..], &euro[1..], &[5]].concat()).concat(), "a€€b");
+    assert_eq!(streamed(&tokenizer, &[3, 9, 5]).concat(), tokenizer.decode(&[3, 9, 5]));
 }
 
 #[test]
@@ -152,15 +136,7 @@ fn the_first_token_comes_once() {
     let tokenizer = TextTokenizer::load(dir.path()).unwrap();
     assert_eq!(tokenizer.encode("a", true).unwrap(), [1, 4]);
     assert_eq!(tokenizer.encode("a", false).unwrap(), [4]);
-    assert_eq!(
-        tokenizer
-            .encode("<s>a", true)
-            .unwrap()
-            .iter()
-            .filter(|id| **id == 1)
-            .count(),
-        1
-    );
+    assert_eq!(tokenizer.encode("<s>a", true).unwrap().iter().filter(|id| **id == 1).count(), 1);
     assert_eq!(tokenizer.encode("", true).unwrap(), [1]);
 }
 

@@ -17,18 +17,10 @@ async fn a_chat_is_answered_whole() {
     let json = answer.json();
     assert_eq!(json["object"], "chat.completion");
     assert_eq!(json["model"], "tiny/model");
-    assert_eq!(
-        json["choices"][0]["message"],
-        json!({"role": "assistant", "content": TEXT})
-    );
+    assert_eq!(json["choices"][0]["message"], json!({"role": "assistant", "content": TEXT}));
     assert_eq!(json["choices"][0]["finish_reason"], "stop");
     let prompt = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
-    let prompt = gateway
-        .tokenizer
-        .encode(prompt, false)
-        .unwrap()
-        .get_ids()
-        .to_vec();
+    let prompt = gateway.tokenizer.encode(prompt, false).unwrap().get_ids().to_vec();
     let generated = ids(&gateway.tokenizer, TEXT).len();
     let usage = json!({"prompt_tokens": prompt.len(), "completion_tokens": generated,
                        "total_tokens": prompt.len() + generated});
@@ -36,20 +28,9 @@ async fn a_chat_is_answered_whole() {
     let submit = &gateway.rank.submits()[0];
     assert_eq!(submit.prompt, prompt);
     let end = gateway.tokenizer.token_to_id("<|im_end|>").unwrap();
-    assert_eq!(
-        submit.stop_tokens,
-        [end, 0],
-        "generation_config.json's come first"
-    );
-    assert_eq!(
-        submit.sampling.temperature, 0.5,
-        "the model's own recommendation"
-    );
-    assert_eq!(
-        submit.max_tokens as usize,
-        512 - prompt.len(),
-        "cut to what the context leaves"
-    );
+    assert_eq!(submit.stop_tokens, [end, 0], "generation_config.json's come first");
+    assert_eq!(submit.sampling.temperature, 0.5, "the model's own recommendation");
+    assert_eq!(submit.max_tokens as usize, 512 - prompt.len(), "cut to what the context leaves");
 }
 
 #[tokio::test]
@@ -57,24 +38,11 @@ async fn a_streamed_chat_says_the_same_in_pieces() {
     let gateway = Gateway::start(Says::Text(TEXT)).await;
     let options = json!({"stream_options": {"include_usage": true}});
     let stream = gateway.chat_stream(options).await;
-    assert_eq!(
-        stream.headers["content-type"],
-        "text/event-stream; charset=utf-8"
-    );
+    assert_eq!(stream.headers["content-type"], "text/event-stream; charset=utf-8");
     let events = stream.events().await;
-    assert_eq!(
-        events[0]["choices"][0]["delta"],
-        json!({"role": "assistant", "content": ""})
-    );
-    assert_eq!(
-        joined(&events, 0),
-        (String::new(), TEXT.into(), "stop".into())
-    );
-    assert!(
-        events
-            .iter()
-            .all(|event| event["object"] == "chat.completion.chunk")
-    );
+    assert_eq!(events[0]["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
+    assert_eq!(joined(&events, 0), (String::new(), TEXT.into(), "stop".into()));
+    assert!(events.iter().all(|event| event["object"] == "chat.completion.chunk"));
     assert!(events.iter().all(|event| event["id"] == events[0]["id"]));
     let (last, others) = events.split_last().unwrap();
     assert!(others.iter().all(|event| event["usage"].is_null()));
@@ -101,15 +69,9 @@ async fn parameters_reach_the_engine_as_given() {
     let submit = &gateway.rank.submits()[0];
     assert_eq!((submit.max_tokens, submit.logprobs), (3, Some(4)));
     let sampling = &submit.sampling;
-    assert_eq!(
-        (sampling.temperature, sampling.top_p, sampling.top_k),
-        (0.25, 0.5, 7)
-    );
+    assert_eq!((sampling.temperature, sampling.top_p, sampling.top_k), (0.25, 0.5, 7));
     assert_eq!((sampling.min_p, sampling.repetition_penalty), (0.125, 1.5));
-    assert_eq!(
-        (sampling.presence_penalty, sampling.frequency_penalty),
-        (-0.5, 0.75)
-    );
+    assert_eq!((sampling.presence_penalty, sampling.frequency_penalty), (-0.5, 0.75));
     assert_eq!(
         (sampling.logit_bias.as_slice(), sampling.seed),
         (&[(17, -100.0), (5, 2.5)][..], u64::MAX)
@@ -122,40 +84,24 @@ async fn choices_have_seeds_of_their_own_and_can_be_had_again() {
     let ask = |n: u32| json!({"n": n, "seed": 42, "max_tokens": 20});
     let texts = |json: Value| -> Vec<String> {
         let choices = json["choices"].as_array().unwrap();
-        choices
-            .iter()
-            .map(|one| one["message"]["content"].as_str().unwrap().into())
-            .collect()
+        choices.iter().map(|one| one["message"]["content"].as_str().unwrap().into()).collect()
     };
     let three = texts(gateway.chat(ask(3)).await.json());
     assert_eq!(three.len(), 3);
-    assert!(
-        three[0] != three[1] && three[1] != three[2] && three[0] != three[2],
-        "{three:?}"
-    );
+    assert!(three[0] != three[1] && three[1] != three[2] && three[0] != three[2], "{three:?}");
     assert_eq!(texts(gateway.chat(ask(1)).await.json()), three[..1]);
     let events = gateway.chat_stream(ask(3)).await.events().await;
     for (index, text) in three.iter().enumerate() {
         let streamed = joined(&events, index as u64);
         assert_eq!((&streamed.1, streamed.2.as_str()), (text, "length"));
     }
-    let seeds: Vec<u64> = gateway
-        .rank
-        .submits()
-        .iter()
-        .map(|s| s.sampling.seed)
-        .collect();
+    let seeds: Vec<u64> = gateway.rank.submits().iter().map(|s| s.sampling.seed).collect();
     assert_eq!(seeds[0], 42);
     gateway.chat(json!({"max_tokens": 1})).await;
     gateway.chat(json!({"max_tokens": 1})).await;
     let submits = gateway.rank.submits();
-    let [.., a, b] = submits.as_slice() else {
-        panic!()
-    };
-    assert_ne!(
-        a.sampling.seed, b.sampling.seed,
-        "without a seed each request gets its own"
-    );
+    let [.., a, b] = submits.as_slice() else { panic!() };
+    assert_ne!(a.sampling.seed, b.sampling.seed, "without a seed each request gets its own");
 }
 
 #[tokio::test]
@@ -171,21 +117,12 @@ async fn a_stop_string_ends_the_text_and_the_engines_work() {
     assert_eq!(choice["message"]["content"], "one two three th");
     assert_eq!(choice["finish_reason"], "stop");
     let entries = choice["logprobs"]["content"].as_array().unwrap();
-    let spelt: String = entries
-        .iter()
-        .map(|entry| entry["token"].as_str().unwrap())
-        .collect();
-    assert!(
-        spelt.starts_with("one two three th") && !spelt.contains("four"),
-        "{spelt}"
-    );
+    let spelt: String = entries.iter().map(|entry| entry["token"].as_str().unwrap()).collect();
+    assert!(spelt.starts_with("one two three th") && !spelt.contains("four"), "{spelt}");
     gateway.rank.cancelled(0).await;
     gateway.rank.allow(1_000);
     let events = gateway.chat_stream(stops).await.events().await;
-    assert_eq!(
-        joined(&events, 0),
-        (String::new(), "one two three th".into(), "stop".into())
-    );
+    assert_eq!(joined(&events, 0), (String::new(), "one two three th".into(), "stop".into()));
     let json = gateway.chat(json!({"stop": "not there"})).await.json();
     assert_eq!(json["choices"][0]["message"]["content"], said);
 }
@@ -198,18 +135,9 @@ async fn reasoning_is_told_from_the_answer() {
     assert_eq!(message["reasoning_content"], "the other fox 日本");
     assert_eq!(message["content"], "the end");
     let events = gateway.chat_stream(json!({})).await.events().await;
-    assert_eq!(
-        joined(&events, 0),
-        ("the other fox 日本".into(), "the end".into(), "stop".into())
-    );
-    let text = gateway
-        .post("/v1/completions", &completion_body(json!({})))
-        .await
-        .json();
-    assert_eq!(
-        text["choices"][0]["text"], said,
-        "completions are plain text"
-    );
+    assert_eq!(joined(&events, 0), ("the other fox 日本".into(), "the end".into(), "stop".into()));
+    let text = gateway.post("/v1/completions", &completion_body(json!({}))).await.json();
+    assert_eq!(text["choices"][0]["text"], said, "completions are plain text");
 
     let gateway = Gateway::start(Says::Text("hm</think>Yes.")).await;
     let opened = json!({"chat_template_kwargs": {"thinking": true}});
@@ -225,31 +153,18 @@ async fn log_probabilities_spell_the_text() {
     let gateway = Gateway::start(Says::Text(TEXT)).await;
     let asked = json!({"logprobs": true, "top_logprobs": 2});
     let json = gateway.chat(asked.clone()).await.json();
-    let entries = json["choices"][0]["logprobs"]["content"]
-        .as_array()
-        .unwrap()
-        .clone();
+    let entries = json["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
     let bytes = |entries: &[Value]| -> Vec<u8> {
-        let all = entries
-            .iter()
-            .flat_map(|entry| entry["bytes"].as_array().unwrap());
+        let all = entries.iter().flat_map(|entry| entry["bytes"].as_array().unwrap());
         all.map(|byte| byte.as_u64().unwrap() as u8).collect()
     };
     assert_eq!(bytes(&entries), TEXT.as_bytes());
     assert!(entries.iter().all(|entry| entry["logprob"] == -0.5));
-    assert!(
-        entries
-            .iter()
-            .all(|entry| entry["top_logprobs"].as_array().unwrap().len() == 2)
-    );
+    assert!(entries.iter().all(|entry| entry["top_logprobs"].as_array().unwrap().len() == 2));
     let events = gateway.chat_stream(asked).await.events().await;
     let streamed: Vec<Value> = events
         .iter()
-        .filter_map(|event| {
-            event["choices"][0]["logprobs"]["content"]
-                .as_array()
-                .cloned()
-        })
+        .filter_map(|event| event["choices"][0]["logprobs"]["content"].as_array().cloned())
         .flatten()
         .collect();
     assert_eq!(streamed, entries);
@@ -261,11 +176,7 @@ async fn log_probabilities_spell_the_text() {
     let logprobs = &json["choices"][0]["logprobs"];
     let tokens = logprobs["tokens"].as_array().unwrap();
     for name in ["token_logprobs", "top_logprobs", "text_offset"] {
-        assert_eq!(
-            logprobs[name].as_array().unwrap().len(),
-            tokens.len(),
-            "{name}"
-        );
+        assert_eq!(logprobs[name].as_array().unwrap().len(), tokens.len(), "{name}");
     }
     let offset = |n: usize| logprobs["text_offset"][n].as_u64().unwrap() as usize;
     assert_eq!(offset(0), 0);
@@ -296,11 +207,7 @@ async fn completions_take_text_tokens_and_several_of_them() {
     let empty = completion_body(json!({"prompt": ""}));
     assert_eq!(gateway.post("/v1/completions", &empty).await.status, 200);
     let begin = gateway.tokenizer.token_to_id("<|im_start|>").unwrap();
-    assert_eq!(
-        gateway.rank.submits()[6].prompt,
-        [begin],
-        "an empty text still begins"
-    );
+    assert_eq!(gateway.rank.submits()[6].prompt, [begin], "an empty text still begins");
     let mut body = completion_body(json!({"prompt": ["a", "b"], "n": 2}));
     body["stream"] = true.into();
     let events = gateway.open("/v1/completions", &body).await.events().await;
@@ -319,10 +226,7 @@ async fn message_content_may_come_in_parts_and_developers_are_systems() {
             {"type": "function", "id": "1", "function": {"name": "f", "arguments": "{}"}}]},
         {"role": "tool", "tool_call_id": "1", "content": "ok"},
     ]);
-    assert_eq!(
-        gateway.chat(json!({"messages": messages})).await.status,
-        200
-    );
+    assert_eq!(gateway.chat(json!({"messages": messages})).await.status, 200);
     let prompt = &gateway.rank.submits()[0].prompt;
     let text = gateway.tokenizer.decode(prompt, false).unwrap();
     assert!(
@@ -335,24 +239,13 @@ async fn message_content_may_come_in_parts_and_developers_are_systems() {
 async fn the_model_is_listed_and_answers_to_its_names() {
     let gateway = Gateway::start(Says::Text("the end")).await;
     let list = gateway.get("/v1/models").await.json();
-    let names: Vec<&str> = list["data"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["id"].as_str().unwrap())
-        .collect();
+    let names: Vec<&str> =
+        list["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
     assert_eq!(names, ["tiny/model", "gpt-4o"]);
     for name in ["tiny/model", "gpt-4o", "default_model"] {
         let card = gateway.get(&format!("/v1/models/{name}")).await.json();
-        assert_eq!(
-            (&card["id"], &card["max_model_len"]),
-            (&json!(name), &json!(512))
-        );
-        assert_eq!(
-            gateway.chat(json!({"model": name})).await.status,
-            200,
-            "{name}"
-        );
+        assert_eq!((&card["id"], &card["max_model_len"]), (&json!(name), &json!(512)));
+        assert_eq!(gateway.chat(json!({"model": name})).await.status, 200, "{name}");
     }
 }
 
@@ -373,10 +266,7 @@ async fn fifty_clients_at_once_each_get_their_own_text() {
                 joined(&events, 0).1
             } else {
                 let json = gateway.chat(ask(seed)).await.json();
-                json["choices"][0]["message"]["content"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned()
+                json["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
             }
         }
     });
@@ -384,8 +274,5 @@ async fn fifty_clients_at_once_each_get_their_own_text() {
     for (alone, together) in alone.iter().zip(&together) {
         assert_eq!(alone["choices"][0]["message"]["content"], together.as_str());
     }
-    assert!(
-        gateway.rank.active_max() <= 8,
-        "the rank got more than it takes"
-    );
+    assert!(gateway.rank.active_max() <= 8, "the rank got more than it takes");
 }

@@ -127,9 +127,7 @@ impl FakeRank {
     /// Waits until the request of a submission was cancelled.
     pub(crate) async fn cancelled(&self, submission: usize) {
         self.wait(|seen| {
-            seen.submits
-                .get(submission)
-                .is_some_and(|submit| seen.cancels.contains(&submit.id))
+            seen.submits.get(submission).is_some_and(|submit| seen.cancels.contains(&submit.id))
         })
         .await;
     }
@@ -137,10 +135,7 @@ impl FakeRank {
     async fn wait(&self, condition: impl Fn(&Seen) -> bool) {
         let mut seen = self.shared.seen.subscribe();
         let found = seen.wait_for(|seen| condition(seen));
-        tokio::time::timeout(super::server::PATIENCE, found)
-            .await
-            .expect("never seen")
-            .unwrap();
+        tokio::time::timeout(super::server::PATIENCE, found).await.expect("never seen").unwrap();
     }
 }
 
@@ -157,19 +152,11 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>) {
     let (outbox, mut queue) = mpsc::unbounded_channel::<FromRank>();
     let behaviour = shared.behaviour.lock().unwrap().clone();
     let (protocol, epoch) = (behaviour.protocol, behaviour.epoch);
-    let hello = Hello {
-        protocol,
-        epoch,
-        rank: 0,
-        world: 1,
-        pid: 1,
-    };
+    let hello = Hello { protocol, epoch, rank: 0, world: 1, pid: 1 };
     outbox.send(FromRank::Hello(hello)).unwrap();
     let mut phases = shared.phase.subscribe();
     phases.mark_changed();
-    let mut frames = LengthDelimitedCodec::builder()
-        .little_endian()
-        .new_read(read);
+    let mut frames = LengthDelimitedCodec::builder().little_endian().new_read(read);
     let mut active: HashMap<u64, AbortHandle> = HashMap::new();
     // Dropped with this task, which ends the generations, too.
     let mut generations = JoinSet::new();
@@ -230,17 +217,11 @@ fn take(
         seen.active_max = seen.active_max.max(active + 1);
     });
     if let Some(code) = refusal {
-        let _ = outbox.send(FromRank::Failed {
-            id,
-            code,
-            message: "as the test says".into(),
-        });
+        let _ = outbox.send(FromRank::Failed { id, code, message: "as the test says".into() });
         return None;
     }
     let (shared, outbox) = (Arc::clone(shared), outbox.clone());
-    Some((id, async move {
-        generate(submit, script, wrong_index, &shared, &outbox).await
-    }))
+    Some((id, async move { generate(submit, script, wrong_index, &shared, &outbox).await }))
 }
 
 async fn generate(
@@ -257,35 +238,21 @@ async fn generate(
             Script::Tokens(tokens) => tokens[index as usize],
             Script::Drawn => draw(&submit, index),
         };
-        let top = |n| {
-            (0..n).map(|k| Candidate {
-                token: 300 + u32::from(k),
-                logprob: -1.0,
-            })
-        };
+        let top = |n| (0..n).map(|k| Candidate { token: 300 + u32::from(k), logprob: -1.0 });
         let message = FromRank::Token(Token {
             id,
             index: wrong_index.unwrap_or(index),
             token,
             logprob: submit.logprobs.map(|_| -0.5),
-            top: submit
-                .logprobs
-                .map(|n| top(n).collect())
-                .unwrap_or_default(),
+            top: submit.logprobs.map(|n| top(n).collect()).unwrap_or_default(),
         });
         let _ = outbox.send(message);
         if submit.stop_tokens.contains(&token) {
-            let _ = outbox.send(FromRank::Done {
-                id,
-                reason: FinishReason::Stop,
-            });
+            let _ = outbox.send(FromRank::Done { id, reason: FinishReason::Stop });
             return;
         }
     }
-    let _ = outbox.send(FromRank::Done {
-        id,
-        reason: FinishReason::Length,
-    });
+    let _ = outbox.send(FromRank::Done { id, reason: FinishReason::Length });
 }
 
 /// Any token but the special ones, by SplitMix64's mixing.

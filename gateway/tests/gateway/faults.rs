@@ -35,11 +35,7 @@ async fn a_stream_goes_on_with_the_same_text_over_two_crashes() {
     assert!(!submits[1].generated.is_empty());
     assert!(submits[2].generated.starts_with(&submits[1].generated));
     assert!(submits.iter().all(|s| s.sampling == submits[0].sampling));
-    assert!(
-        submits
-            .iter()
-            .all(|s| s.prompt == submits[0].prompt && s.max_tokens == 60)
-    );
+    assert!(submits.iter().all(|s| s.prompt == submits[0].prompt && s.max_tokens == 60));
 }
 
 #[tokio::test]
@@ -61,9 +57,7 @@ async fn whole_answers_and_all_choices_survive_a_crash_too() {
 #[tokio::test]
 async fn refusals_for_want_of_room_or_readiness_only_delay() {
     let gateway = Gateway::start(Says::Text("the end")).await;
-    gateway
-        .rank
-        .change(|rank| rank.refusals = vec![FailureCode::NotReady, FailureCode::Full]);
+    gateway.rank.change(|rank| rank.refusals = vec![FailureCode::NotReady, FailureCode::Full]);
     let json = gateway.chat(json!({})).await.json();
     assert_eq!(json["choices"][0]["message"]["content"], "the end");
     assert_eq!(gateway.rank.submits().len(), 3);
@@ -78,21 +72,12 @@ async fn refusals_for_want_of_room_or_readiness_only_delay() {
 #[tokio::test]
 async fn a_request_the_engine_calls_invalid_is_the_clients_fault() {
     let gateway = Gateway::start(Says::Text("the end")).await;
-    gateway
-        .rank
-        .change(|rank| rank.refusals = vec![FailureCode::Invalid; 2]);
+    gateway.rank.change(|rank| rank.refusals = vec![FailureCode::Invalid; 2]);
     let answer = gateway.chat(json!({})).await;
     assert_eq!(answer.status, 400);
-    assert!(
-        answer.json()["error"]["message"]
-            .to_string()
-            .contains("as the test says")
-    );
+    assert!(answer.json()["error"]["message"].to_string().contains("as the test says"));
     let events = gateway.chat_stream(json!({})).await.events().await;
-    assert!(
-        events.last().unwrap()["error"]["message"].is_string(),
-        "{events:?}"
-    );
+    assert!(events.last().unwrap()["error"]["message"].is_string(), "{events:?}");
 }
 
 #[tokio::test]
@@ -133,33 +118,22 @@ async fn a_lost_last_word_is_not_asked_for_again() {
     // The budget ends with the last token; `Done` is on its way when the engine dies, or the
     // engine is asked again: in both cases the text is the same and whole.
     let gateway = Gateway::start_with(Says::Drawn, Some(4), |_| {}).await;
-    let mut stream = gateway
-        .chat_stream(json!({"seed": 3, "max_tokens": 4}))
-        .await;
+    let mut stream = gateway.chat_stream(json!({"seed": 3, "max_tokens": 4})).await;
     stream.text().await;
     gateway.rank.crash(Phase::Ready);
     let events = stream.events().await;
-    assert_eq!(
-        events.last().unwrap()["choices"][0]["finish_reason"],
-        "length"
-    );
+    assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "length");
 }
 
 #[tokio::test]
 async fn new_requests_are_told_why_they_have_to_wait() {
     let gateway = Gateway::start(Says::Text("the end")).await;
-    for (phase, reason) in [
-        (Phase::Unloading, "unloading"),
-        (Phase::Loading, "being loaded"),
-    ] {
+    for (phase, reason) in [(Phase::Unloading, "unloading"), (Phase::Loading, "being loaded")] {
         gateway.rank.crash(phase);
         // Until it is connected again, the reason is another.
         loop {
             let health = gateway.get("/health").await;
-            if health.json()["reason"]
-                .as_str()
-                .is_some_and(|text| text.contains(reason))
-            {
+            if health.json()["reason"].as_str().is_some_and(|text| text.contains(reason)) {
                 assert_eq!(health.status, 503);
                 break;
             }
@@ -168,23 +142,13 @@ async fn new_requests_are_told_why_they_have_to_wait() {
         let answer = gateway.chat(json!({})).await;
         assert_eq!(answer.refusal(), (503, "-".into(), "not_ready".into()));
         assert!(answer.headers.contains_key("retry-after"));
-        assert!(
-            answer.json()["error"]["message"]
-                .to_string()
-                .contains(reason)
-        );
+        assert!(answer.json()["error"]["message"].to_string().contains(reason));
     }
     let unknown = gateway.chat(json!({"model": "other"})).await;
     assert_eq!(unknown.status, 404, "what is wrong anyway is said first");
     assert_eq!(gateway.rank.submits(), []);
     std::fs::remove_file(gateway.socket()).unwrap();
-    assert_eq!(
-        gateway
-            .post("/v1/chat/completions", &chat_body(json!({})))
-            .await
-            .status,
-        503
-    );
+    assert_eq!(gateway.post("/v1/chat/completions", &chat_body(json!({}))).await.status, 503);
 }
 
 #[tokio::test]

@@ -27,19 +27,10 @@ impl Answer {
     pub(crate) fn refusal(&self) -> (u16, String, String) {
         let json = self.json();
         let error = &json["error"];
-        assert!(
-            error["message"]
-                .as_str()
-                .is_some_and(|text| !text.is_empty()),
-            "{json}"
-        );
+        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{json}");
         assert!(error["type"].is_string(), "{json}");
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        (
-            self.status.as_u16(),
-            text(&error["param"]),
-            text(&error["code"]),
-        )
+        (self.status.as_u16(), text(&error["param"]), text(&error["code"]))
     }
 }
 
@@ -84,13 +75,7 @@ pub(crate) async fn open(
     let request = request.body(Full::new(bytes::Bytes::from(body))).unwrap();
     let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
     let (status, headers) = (parts.status, parts.headers);
-    Arriving {
-        status,
-        headers,
-        body,
-        text: String::new(),
-        connection,
-    }
+    Arriving { status, headers, body, text: String::new(), connection }
 }
 
 impl Arriving {
@@ -102,11 +87,7 @@ impl Arriving {
                 bytes.extend_from_slice(&data);
             }
         }
-        Answer {
-            status: self.status,
-            headers: self.headers.clone(),
-            body: bytes,
-        }
+        Answer { status: self.status, headers: self.headers.clone(), body: bytes }
     }
 
     /// The next event's data, or the next comment with its colon; `None` at the end.
@@ -118,12 +99,9 @@ impl Arriving {
                 return Some(event.strip_prefix("data: ").unwrap_or(event).to_owned());
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame());
-            let frame = frame
-                .await
-                .unwrap_or_else(|_| panic!("silence after {:?}", self.text));
+            let frame = frame.await.unwrap_or_else(|_| panic!("silence after {:?}", self.text));
             let data = frame?.unwrap().into_data().unwrap();
-            self.text
-                .push_str(std::str::from_utf8(&data).expect("a character was split"));
+            self.text.push_str(std::str::from_utf8(&data).expect("a character was split"));
         }
     }
 
@@ -135,9 +113,7 @@ impl Arriving {
                 continue;
             };
             let choice = &chunk["choices"][0];
-            let text = choice["text"]
-                .as_str()
-                .or(choice["delta"]["content"].as_str());
+            let text = choice["text"].as_str().or(choice["delta"]["content"].as_str());
             if let Some(text) = text.filter(|text| !text.is_empty()) {
                 return text.to_owned();
             }
@@ -148,12 +124,7 @@ impl Arriving {
     pub(crate) async fn events(mut self) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
-            match self
-                .event()
-                .await
-                .expect("the stream ended without [DONE]")
-                .as_str()
-            {
+            match self.event().await.expect("the stream ended without [DONE]").as_str() {
                 "[DONE]" => return events,
                 comment if comment.starts_with(':') => {}
                 event => events.push(serde_json::from_str(event).unwrap()),
@@ -174,10 +145,7 @@ pub(crate) fn joined(events: &[Value], index: u64) -> (String, String, String) {
             assert_eq!(finish, "", "something came after the finish reason");
             let delta = &choice["delta"];
             reasoning += delta["reasoning_content"].as_str().unwrap_or_default();
-            content += delta["content"]
-                .as_str()
-                .or(choice["text"].as_str())
-                .unwrap_or_default();
+            content += delta["content"].as_str().or(choice["text"].as_str()).unwrap_or_default();
             finish += choice["finish_reason"].as_str().unwrap_or_default();
         }
     }

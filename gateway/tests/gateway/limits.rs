@@ -21,9 +21,7 @@ async fn a_client_that_goes_away_stops_the_engine() {
         |_| {},
     )
     .await;
-    let mut stream = gateway
-        .chat_stream(json!({"max_tokens": 400, "n": 2}))
-        .await;
+    let mut stream = gateway.chat_stream(json!({"max_tokens": 400, "n": 2})).await;
     stream.text().await;
     drop(stream);
     gateway.rank.cancelled(0).await;
@@ -52,11 +50,7 @@ async fn a_full_queue_refuses_at_once_and_takes_again_later() {
     let refused = gateway.chat(json!({})).await;
     assert_eq!(refused.refusal(), (429, "-".into(), "queue_full".into()));
     assert!(refused.headers.contains_key("retry-after"));
-    assert_eq!(
-        gateway.rank.submits().len(),
-        1,
-        "the others wait in the gateway"
-    );
+    assert_eq!(gateway.rank.submits().len(), 1, "the others wait in the gateway");
     gateway.rank.allow(1_000);
     for stream in [first, second] {
         assert_eq!(joined(&stream.events().await, 0).1, "the end");
@@ -76,10 +70,7 @@ async fn a_request_that_takes_too_long_ends_in_either_form() {
     assert_eq!(events.last().unwrap()["error"]["code"], "request_timeout");
     gateway.rank.cancelled(0).await;
     let answer = gateway.chat(json!({})).await;
-    assert_eq!(
-        answer.refusal(),
-        (504, "-".into(), "request_timeout".into())
-    );
+    assert_eq!(answer.refusal(), (504, "-".into(), "request_timeout".into()));
 }
 
 #[tokio::test]
@@ -156,10 +147,7 @@ async fn a_body_that_never_ends_is_given_up() {
                 content-length: 1000\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
-    tokio::time::timeout(PATIENCE, stream.read_exact(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
 }
 

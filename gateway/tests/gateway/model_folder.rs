@@ -36,14 +36,8 @@ pub(crate) fn write(dir: &Path) -> Tokenizer {
     tokenizer.save(dir.join("tokenizer.json"), false).unwrap();
     let end = tokenizer.token_to_id(END).unwrap();
     let files = [
-        (
-            "config.json",
-            json!({"model_type": "llama", "eos_token_id": 0}),
-        ),
-        (
-            "generation_config.json",
-            json!({"eos_token_id": [end, 0], "temperature": 0.5}),
-        ),
+        ("config.json", json!({"model_type": "llama", "eos_token_id": 0})),
+        ("generation_config.json", json!({"eos_token_id": [end, 0], "temperature": 0.5})),
         (
             "tokenizer_config.json",
             json!({
@@ -70,29 +64,20 @@ fn train() -> Tokenizer {
     let mut model = BPE::default();
     let mut tokenizer = Tokenizer::new(BPE::default());
     let byte_level = ByteLevel::new(false, true, true);
-    tokenizer
-        .with_pre_tokenizer(Some(byte_level))
-        .with_decoder(Some(byte_level));
+    tokenizer.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
     let words = CORPUS.iter().flat_map(|text| {
         let mut pieces = tokenizers::PreTokenizedString::from(*text);
         tokenizers::PreTokenizer::pre_tokenize(&byte_level, &mut pieces).unwrap();
-        let splits = pieces.get_splits(
-            tokenizers::OffsetReferential::Original,
-            tokenizers::OffsetType::Byte,
-        );
-        splits
-            .iter()
-            .map(|(word, ..)| word.to_string())
-            .collect::<Vec<_>>()
+        let splits = pieces
+            .get_splits(tokenizers::OffsetReferential::Original, tokenizers::OffsetType::Byte);
+        splits.iter().map(|(word, ..)| word.to_string()).collect::<Vec<_>>()
     });
     let words: Vec<String> = words.collect();
     tokenizers::Trainer::feed(&mut trainer, words.iter(), |word| Ok(vec![word.to_owned()]))
         .unwrap();
     let added = tokenizers::Trainer::train(&trainer, &mut model).unwrap();
     let mut trained = Tokenizer::new(model);
-    trained
-        .with_pre_tokenizer(Some(byte_level))
-        .with_decoder(Some(byte_level));
+    trained.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
     trained.add_special_tokens(&added);
     trained
 }

@@ -68,14 +68,7 @@ impl Gateway {
             let _ = stopped.await;
         };
         let task = tokio::spawn(tandem_gateway::run_on(listener, setup, shutdown));
-        let gateway = Self {
-            address,
-            rank,
-            tokenizer,
-            stop: Some(stop),
-            task,
-            dir,
-        };
+        let gateway = Self { address, rank, tokenizer, stop: Some(stop), task, dir };
         gateway.until_health(200).await;
         gateway
     }
@@ -87,9 +80,7 @@ impl Gateway {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, poll)
-            .await
-            .expect("health never changed");
+        tokio::time::timeout(PATIENCE, poll).await.expect("health never changed");
     }
 
     pub(crate) fn socket(&self) -> std::path::PathBuf {
@@ -97,10 +88,7 @@ impl Gateway {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        open(self.address, "GET", path, &[], Vec::new())
-            .await
-            .whole()
-            .await
+        open(self.address, "GET", path, &[], Vec::new()).await.whole().await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -109,16 +97,8 @@ impl Gateway {
 
     pub(crate) async fn open(&self, path: &str, body: &Value) -> Arriving {
         let headers = [("content-type", "application/json")];
-        let request = open(
-            self.address,
-            "POST",
-            path,
-            &headers,
-            body.to_string().into_bytes(),
-        );
-        tokio::time::timeout(PATIENCE, request)
-            .await
-            .expect("no answer began")
+        let request = open(self.address, "POST", path, &headers, body.to_string().into_bytes());
+        tokio::time::timeout(PATIENCE, request).await.expect("no answer began")
     }
 
     pub(crate) async fn chat(&self, more: Value) -> Answer {
@@ -156,9 +136,7 @@ pub(crate) fn completion_body(more: Value) -> Value {
 }
 
 fn merge(body: &mut Value, more: Value) {
-    let Value::Object(more) = more else {
-        panic!("not an object")
-    };
+    let Value::Object(more) = more else { panic!("not an object") };
     for (name, value) in more {
         body[name] = value;
     }

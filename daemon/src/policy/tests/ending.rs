@@ -7,33 +7,19 @@ fn the_gateway_is_kept_up_on_its_own() {
     let up = || Gateway::Up { since_ms: NOW - 10 };
     let soon = || Gateway::Backoff { until_ms: NOW + 1 };
     let due = || Gateway::Backoff { until_ms: NOW };
-    let asked = || Gateway::Stopping {
-        deadline_ms: NOW + 10,
-    };
+    let asked = || Gateway::Stopping { deadline_ms: NOW + 10 };
     let overdue = || Gateway::Stopping { deadline_ms: NOW };
     let runs = || Process::Running { pid: 9, epoch: 0 };
     let gone = |how| Process::Ended { epoch: 0, how };
     let crash = || gone(Ended::Signal(6));
     let rows: Vec<(Gateway, Process, bool, &str, Vec<Action>)> = vec![
-        (
-            Gateway::Down,
-            Process::Never,
-            false,
-            "up",
-            vec![StartGateway],
-        ),
+        (Gateway::Down, Process::Never, false, "up", vec![StartGateway]),
         (Gateway::Down, runs(), false, "stopping", vec![StopGateway]),
         (up(), Process::Never, false, "up", vec![StartGateway]),
         (up(), runs(), false, "up", vec![]),
         (up(), crash(), false, "backoff", vec![]),
         (up(), gone(Ended::Code(exit::OK)), false, "backoff", vec![]),
-        (
-            up(),
-            gone(Ended::NotStarted("no file".into())),
-            false,
-            "backoff",
-            vec![],
-        ),
+        (up(), gone(Ended::NotStarted("no file".into())), false, "backoff", vec![]),
         (up(), gone(Ended::Code(exit::MODEL)), false, "held", vec![]),
         (soon(), crash(), false, "backoff", vec![]),
         (due(), crash(), false, "up", vec![StartGateway]),
@@ -49,10 +35,7 @@ fn the_gateway_is_kept_up_on_its_own() {
     ];
     for (gateway, process, draining, phase, expected) in rows {
         let described = format!("{gateway:?} {process:?} draining: {draining}");
-        let state = State {
-            gateway,
-            ..state(Gang::Serving)
-        };
+        let state = State { gateway, ..state(Gang::Serving) };
         let mut seen = seen([ready(), ready()]);
         seen.gateway.process = process;
         seen.terminations = draining.into();
@@ -70,30 +53,17 @@ fn an_end_waits_for_running_requests_then_unloads_then_exits() {
     let mut seen = seen([ready(), ready()]);
     seen.terminations = 1;
     let one = decide(&config, &state(Gang::Serving), &seen, at(NOW));
-    assert_eq!(
-        one.actions,
-        [StopGateway],
-        "the ranks still serve what runs"
-    );
+    assert_eq!(one.actions, [StopGateway], "the ranks still serve what runs");
     let two = decide(&config, &one.state, &seen, at(NOW + 20_000));
     assert_eq!(two.actions, [StopGateway]);
-    seen.gateway.process = Process::Ended {
-        epoch: 0,
-        how: Ended::Code(0),
-    };
+    seen.gateway.process = Process::Ended { epoch: 0, how: Ended::Code(0) };
     let three = decide(&config, &two.state, &seen, at(NOW + 21_000));
-    assert_eq!(
-        three.actions,
-        [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }]
-    );
+    assert_eq!(three.actions, [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }]);
     seen.ranks = vec![lost(0), lost(0)];
     let four = decide(&config, &three.state, &seen, at(NOW + 22_000));
     assert_eq!(four.actions, [Exit]);
     let next = four.state.resumed("boot");
-    assert_eq!(
-        (next.gang, next.epoch, next.draining_since_ms),
-        (Gang::Idle, EPOCH, None)
-    );
+    assert_eq!((next.gang, next.epoch, next.draining_since_ms), (Gang::Idle, EPOCH, None));
 }
 
 #[test]
@@ -107,8 +77,5 @@ fn a_second_request_to_end_does_not_wait_for_requests() {
     let two = decide(&config, &one.state, &seen, at(NOW + 2_500));
     let three = decide(&config, &two.state, &seen, at(NOW + 5_000));
     assert!(three.actions.contains(&KillGateway), "{:?}", three.actions);
-    assert!(
-        !three.actions.contains(&KillRank { rank: 0 }),
-        "ranks get all of their time"
-    );
+    assert!(!three.actions.contains(&KillRank { rank: 0 }), "ranks get all of their time");
 }

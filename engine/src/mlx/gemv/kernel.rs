@@ -162,11 +162,7 @@ macro_rules! kernel {
                 let value = p.alpha * sum;
                 // SAFETY: `y` is an element of the result.
                 unsafe {
-                    *y = if p.beta == 0.0 {
-                        value
-                    } else {
-                        p.beta.mul_add(*y, value)
-                    };
+                    *y = if p.beta == 0.0 { value } else { p.beta.mul_add(*y, value) };
                 }
             }
 

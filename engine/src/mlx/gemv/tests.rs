@@ -79,24 +79,12 @@ impl Case {
             }
             let (mut sum, mut size) = (0.0f64, 0.0f64);
             for i in 0..k {
-                let a = self.a[if self.trans.0 {
-                    i * lda + r
-                } else {
-                    r * lda + i
-                }];
-                let b = self.b[if self.trans.1 {
-                    j * ldb + i
-                } else {
-                    i * ldb + j
-                }];
+                let a = self.a[if self.trans.0 { i * lda + r } else { r * lda + i }];
+                let b = self.b[if self.trans.1 { j * ldb + i } else { i * ldb + j }];
                 sum += f64::from(a) * f64::from(b);
                 size += (f64::from(a) * f64::from(b)).abs();
             }
-            let before = if self.beta == 0.0 {
-                0.0
-            } else {
-                f64::from(old)
-            };
+            let before = if self.beta == 0.0 { 0.0 } else { f64::from(old) };
             let want = f64::from(self.alpha) * sum + f64::from(self.beta) * before;
             let error = (f64::from(value) - want).abs();
             assert!(
@@ -211,9 +199,5 @@ fn mlx_multiplies_through_this_module() {
         assert!(after.0 > before.0, "one row: {before:?} then {after:?}");
     }
     product(64);
-    assert!(
-        products().1 > after.1,
-        "many rows: {after:?} then {:?}",
-        products()
-    );
+    assert!(products().1 > after.1, "many rows: {after:?} then {:?}", products());
 }

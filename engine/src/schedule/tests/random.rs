@@ -16,13 +16,9 @@ impl Random {
 
     fn submit(&mut self, id: u64) -> Submit {
         let vocab = u64::from(LIMITS.vocab_size);
-        let prompt: Vec<u32> = (0..=self.below(20))
-            .map(|_| self.below(vocab) as u32)
-            .collect();
+        let prompt: Vec<u32> = (0..=self.below(20)).map(|_| self.below(vocab) as u32).collect();
         let mut submit = request(id, &prompt, 1 + self.below(25) as u32);
-        submit.stop_tokens = (0..self.below(6))
-            .map(|_| self.below(vocab) as u32)
-            .collect();
+        submit.stop_tokens = (0..self.below(6)).map(|_| self.below(vocab) as u32).collect();
         let (whole, _) = undisturbed(&submit);
         let cut = self.below(2) * self.below(whole.len() as u64 + 1);
         submit.generated = whole[..cut as usize].to_vec();
@@ -47,20 +43,11 @@ fn random_day(seed: u64) {
         match random.below(12) {
             0..3 => {
                 let submit = random.submit(turn);
-                submitted.insert(
-                    RequestKey {
-                        connection,
-                        id: turn,
-                    },
-                    submit.clone(),
-                );
+                submitted.insert(RequestKey { connection, id: turn }, submit.clone());
                 day.submit(connection, submit);
             }
             3 => {
-                let key = RequestKey {
-                    connection,
-                    id: random.below(turn + 1),
-                };
+                let key = RequestKey { connection, id: random.below(turn + 1) };
                 day.scheduler.cancel(key);
                 cancelled.push(key);
             }
@@ -72,21 +59,11 @@ fn random_day(seed: u64) {
             _ if !day.pending.is_empty() => day.collect(),
             _ => {}
         }
-        assert!(
-            day.scheduler.queued() <= LIMITS.max_queued + LIMITS.max_active,
-            "seed {seed}"
-        );
+        assert!(day.scheduler.queued() <= LIMITS.max_queued + LIMITS.max_active, "seed {seed}");
     }
     day.finish();
-    assert!(
-        day.fake.slots.is_empty(),
-        "seed {seed}: a slot was never released"
-    );
-    assert_eq!(
-        (day.scheduler.active(), day.scheduler.queued()),
-        (0, 0),
-        "seed {seed}"
-    );
+    assert!(day.fake.slots.is_empty(), "seed {seed}: a slot was never released");
+    assert_eq!((day.scheduler.active(), day.scheduler.queued()), (0, 0), "seed {seed}");
     for (key, submit) in &submitted {
         let (expected, reason) = undisturbed(submit);
         let text = day.text(key.connection, key.id);
@@ -95,23 +72,14 @@ fn random_day(seed: u64) {
                 assert_eq!((&text, got), (&expected, &reason), "seed {seed}, {key:?}");
             }
             Some(FromRank::Failed { code, .. }) => {
-                assert_eq!(
-                    (*code, text.len()),
-                    (FailureCode::Full, 0),
-                    "seed {seed}, {key:?}"
-                );
+                assert_eq!((*code, text.len()), (FailureCode::Full, 0), "seed {seed}, {key:?}");
             }
             _ => {
                 assert!(cancelled.contains(key), "seed {seed}: {key:?} never ended");
                 assert!(expected.starts_with(&text), "seed {seed}, {key:?}");
             }
         }
-        let indexes = day
-            .tokens
-            .get(key)
-            .into_iter()
-            .flatten()
-            .map(|t| t.index as usize);
+        let indexes = day.tokens.get(key).into_iter().flatten().map(|t| t.index as usize);
         assert!(indexes.eq(submit.generated.len()..submit.generated.len() + text.len()));
     }
 }

@@ -12,10 +12,7 @@ struct Link {
 
 impl Link {
     fn new(max_submitted: usize) -> Self {
-        Self {
-            state: LinkState::new(max_submitted),
-            now: Instant::now(),
-        }
+        Self { state: LinkState::new(max_submitted), now: Instant::now() }
     }
 
     /// Connected to a ready rank.
@@ -46,13 +43,7 @@ impl Link {
 
     fn token(&mut self, wire_id: u64, index: u32, token: u32) -> Vec<Action> {
         let top = Vec::new();
-        self.message(FromRank::Token(Token {
-            id: wire_id,
-            index,
-            token,
-            logprob: None,
-            top,
-        }))
+        self.message(FromRank::Token(Token { id: wire_id, index, token, logprob: None, top }))
     }
 
     fn down(&mut self) -> Vec<Action> {
@@ -66,25 +57,12 @@ impl Link {
 }
 
 fn hello(epoch: u64) -> FromRank {
-    FromRank::Hello(Hello {
-        protocol: PROTOCOL_VERSION,
-        epoch,
-        rank: 0,
-        world: 2,
-        pid: 1,
-    })
+    FromRank::Hello(Hello { protocol: PROTOCOL_VERSION, epoch, rank: 0, world: 2, pid: 1 })
 }
 
 fn phase(phase: Phase) -> FromRank {
-    let card = ModelCard {
-        architecture: "a".into(),
-        vocab_size: 100,
-        context_tokens: 50,
-    };
-    FromRank::Phase {
-        phase,
-        model: (phase == Phase::Ready).then_some(card),
-    }
+    let card = ModelCard { architecture: "a".into(), vocab_size: 100, context_tokens: 50 };
+    FromRank::Phase { phase, model: (phase == Phase::Ready).then_some(card) }
 }
 
 fn job(deadline: Instant) -> Job {
@@ -92,10 +70,7 @@ fn job(deadline: Instant) -> Job {
         prompt: Arc::from([1, 2]),
         max_tokens: 3,
         stop_tokens: Arc::from([99]),
-        sampling: Sampling {
-            seed: 5,
-            ..Sampling::greedy()
-        },
+        sampling: Sampling { seed: 5, ..Sampling::greedy() },
         logprobs: None,
         deadline,
     }
@@ -113,10 +88,7 @@ fn submissions(actions: &[Action]) -> Vec<(u64, Vec<u32>)> {
 /// What each reader among the actions is told, tokens by their ids.
 fn told(actions: &[Action]) -> Vec<(u64, String)> {
     let one = |action: &Action| match action {
-        Action::Deliver {
-            id,
-            progress: Progress::Token(t),
-        } => Some((*id, t.token.to_string())),
+        Action::Deliver { id, progress: Progress::Token(t) } => Some((*id, t.token.to_string())),
         Action::Deliver { id, progress } => Some((*id, format!("{progress:?}"))),
         _ => None,
     };
@@ -124,11 +96,7 @@ fn told(actions: &[Action]) -> Vec<(u64, String)> {
 }
 
 fn failed(code: FailureCode) -> impl Fn(u64) -> FromRank {
-    move |id| FromRank::Failed {
-        id,
-        code,
-        message: "why".into(),
-    }
+    move |id| FromRank::Failed { id, code, message: "why".into() }
 }
 
 #[test]
@@ -141,20 +109,11 @@ fn nothing_is_submitted_before_the_rank_is_ready() {
         assert_eq!(link.message(phase(early)), []);
         assert!(link.state.status().ready().is_err());
     }
-    assert_eq!(
-        submissions(&link.message(phase(Phase::Ready))),
-        [(1, vec![])]
-    );
+    assert_eq!(submissions(&link.message(phase(Phase::Ready))), [(1, vec![])]);
     assert_eq!(link.state.status().ready().unwrap().context_tokens, 50);
     link.message(phase(Phase::Unloading));
     assert_eq!(link.submit(2), []);
-    assert!(
-        link.state
-            .status()
-            .ready()
-            .unwrap_err()
-            .contains("unloading")
-    );
+    assert!(link.state.status().ready().unwrap_err().contains("unloading"));
 }
 
 #[test]
@@ -162,10 +121,7 @@ fn a_flight_ends_as_the_rank_says_and_is_forgotten() {
     let mut link = Link::ready(8);
     link.submit(7);
     assert_eq!(told(&link.token(1, 0, 10)), [(7, "10".into())]);
-    let done = link.message(FromRank::Done {
-        id: 1,
-        reason: FinishReason::Stop,
-    });
+    let done = link.message(FromRank::Done { id: 1, reason: FinishReason::Stop });
     assert_eq!(told(&done), [(7, "Done(Stop)".into())]);
     assert_eq!(link.token(1, 1, 10), []);
     assert_eq!(link.event(Event::Cancel { id: 7 }), []);
@@ -184,21 +140,10 @@ fn lost_flights_go_on_with_their_tokens_oldest_first() {
     assert_eq!(link.down(), []);
     let again = link.up(2);
     assert_eq!(submissions(&again), [(3, vec![10, 11]), (4, vec![20])]);
-    assert_eq!(
-        link.token(1, 2, 12),
-        [],
-        "what the dead epoch's id says is nothing"
-    );
+    assert_eq!(link.token(1, 2, 12), [], "what the dead epoch's id says is nothing");
     assert_eq!(told(&link.token(3, 2, 12)), [(1, "12".into())]);
-    let done = link.message(FromRank::Done {
-        id: 3,
-        reason: FinishReason::Length,
-    });
-    assert_eq!(
-        submissions(&done),
-        [(5, vec![])],
-        "a free place goes to the one that waited"
-    );
+    let done = link.message(FromRank::Done { id: 3, reason: FinishReason::Length });
+    assert_eq!(submissions(&done), [(5, vec![])], "a free place goes to the one that waited");
 }
 
 #[test]
@@ -268,11 +213,7 @@ fn a_rank_without_room_is_asked_again_after_a_growing_pause() {
         assert_eq!(submissions(&link.wait(HOLD)), [(2, vec![]), (3, vec![])]);
         assert_eq!(link.message(refuse(2)), []);
         assert_eq!(link.message(refuse(3)), []);
-        assert_eq!(
-            link.state.next_wake(),
-            Some(link.now + 2 * HOLD),
-            "one pause for both"
-        );
+        assert_eq!(link.state.next_wake(), Some(link.now + 2 * HOLD), "one pause for both");
         assert_eq!(submissions(&link.wait(2 * HOLD)).len(), 2);
     }
     let mut link = Link::ready(8);
@@ -292,39 +233,18 @@ fn cancels_and_deadlines_end_a_flight_wherever_it_is() {
     link.submit(3);
     let late = link.wait(Duration::from_secs(100));
     assert_eq!(late[0], Action::Send(Outgoing::Cancel(2)));
-    assert_eq!(
-        told(&late),
-        [
-            (2, "Failed(TimedOut)".into()),
-            (3, "Failed(TimedOut)".into())
-        ]
-    );
+    assert_eq!(told(&late), [(2, "Failed(TimedOut)".into()), (3, "Failed(TimedOut)".into())]);
 
     let mut link = Link::new(1);
     link.submit(1);
-    assert_eq!(
-        told(&link.event(Event::FailAll)),
-        [(1, "Failed(ShuttingDown)".into())]
-    );
+    assert_eq!(told(&link.event(Event::FailAll)), [(1, "Failed(ShuttingDown)".into())]);
 }
 
 #[test]
 fn who_breaks_the_protocol_is_cut_off() {
     let strangers = [
-        FromRank::Hello(Hello {
-            protocol: 99,
-            epoch: 1,
-            rank: 0,
-            world: 1,
-            pid: 1,
-        }),
-        FromRank::Hello(Hello {
-            protocol: PROTOCOL_VERSION,
-            epoch: 1,
-            rank: 1,
-            world: 2,
-            pid: 1,
-        }),
+        FromRank::Hello(Hello { protocol: 99, epoch: 1, rank: 0, world: 1, pid: 1 }),
+        FromRank::Hello(Hello { protocol: PROTOCOL_VERSION, epoch: 1, rank: 1, world: 2, pid: 1 }),
         phase(Phase::Ready),
     ];
     for first in strangers {
@@ -334,12 +254,6 @@ fn who_breaks_the_protocol_is_cut_off() {
     }
     let mut link = Link::ready(1);
     assert!(matches!(link.message(hello(1))[..], [Action::Close(_)]));
-    let no_card = FromRank::Phase {
-        phase: Phase::Ready,
-        model: None,
-    };
-    assert!(matches!(
-        Link::ready(1).message(no_card)[..],
-        [Action::Close(_)]
-    ));
+    let no_card = FromRank::Phase { phase: Phase::Ready, model: None };
+    assert!(matches!(Link::ready(1).message(no_card)[..], [Action::Close(_)]));
 }
