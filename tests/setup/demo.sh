@@ -154,6 +154,8 @@ print(reply["choices"][0]["message"]["content"].strip())' <<<"$answer" 2>/dev/nu
   say "Question:  What is the capital of France? Answer in one sentence."
   say "Answer:    $answer"
   say ""
+  # The supervisor reads its ranks' figures once a second; before that they are zeros.
+  sleep 1.5
   "$TANDEM" status --config "$DEMO/tandem.toml" || demo_failed "it answers, but is not well"
   say ""
   say "Ask it yourself:"
