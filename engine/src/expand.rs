@@ -5,6 +5,11 @@
 
 use crate::EngineError;
 
+/// Most threads for one matrix; memory is the limit beyond a few.
+const THREADS_MAX: usize = 8;
+/// Fewest groups worth a thread: under this, making one costs more than it saves.
+const GROUPS_A_THREAD_MIN: usize = 4_096;
+
 /// A quantised matrix as stored: rows of packed words, with scales and biases already in f32.
 pub(crate) struct Packed<'a> {
     /// Rows of whole groups: a little-endian stream of `bits`-wide values (MLX packs
@@ -32,23 +37,48 @@ impl Packed<'_> {
                 self.words.len()
             )));
         }
-        let mut values = Vec::with_capacity(groups * self.group_size);
+        let mut values = vec![0.0; groups * self.group_size];
+        // Half the start-up of a small model is spent here: all cores share it, each whole groups.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+        let share = groups.div_ceil(threads).max(GROUPS_A_THREAD_MIN);
+        std::thread::scope(|scope| {
+            let pieces = values
+                .chunks_mut(share * self.group_size)
+                .zip(self.words.chunks(share * group_bytes))
+                .zip(self.scales.chunks(share).zip(self.biases.chunks(share)));
+            for ((values, words), (scales, biases)) in pieces {
+                let piece = Packed { words, scales, biases, ..*self };
+                scope.spawn(move || piece.expand_into(values, group_bytes));
+            }
+        });
+        Ok(values)
+    }
+
+    fn expand_into(&self, values: &mut [f32], group_bytes: usize) {
         let scaled = self.scales.iter().zip(self.biases);
-        for (group, (&scale, &bias)) in self.words.chunks_exact(group_bytes).zip(scaled) {
+        let groups = values.chunks_exact_mut(self.group_size);
+        for ((values, group), (&scale, &bias)) in
+            groups.zip(self.words.chunks_exact(group_bytes)).zip(scaled)
+        {
             match self.bits {
                 4 => {
-                    values.extend(group.iter().flat_map(|&byte| {
-                        [byte & 15, byte >> 4].map(|q| scale * f32::from(q) + bias)
-                    }))
+                    for (pair, &byte) in values.chunks_exact_mut(2).zip(group) {
+                        pair[0] = scale * f32::from(byte & 15) + bias;
+                        pair[1] = scale * f32::from(byte >> 4) + bias;
+                    }
                 }
-                8 => values.extend(group.iter().map(|&q| scale * f32::from(q) + bias)),
+                8 => {
+                    for (value, &byte) in values.iter_mut().zip(group) {
+                        *value = scale * f32::from(byte) + bias;
+                    }
+                }
                 bits => {
-                    let value = |n: usize| scale * f32::from(bits_at(group, n * bits, bits)) + bias;
-                    values.extend((0..self.group_size).map(value));
+                    for (n, value) in values.iter_mut().enumerate() {
+                        *value = scale * f32::from(bits_at(group, n * bits, bits)) + bias;
+                    }
                 }
             }
         }
-        Ok(values)
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use half::{bf16, f16};
 use mlx_rs::{Array, Dtype};
 
 use crate::EngineError;
@@ -125,10 +127,14 @@ impl<'a> Loader<'a> {
     }
 
     fn vector(&self, name: &str) -> Result<Array, EngineError> {
-        let array = self.array(name)?;
-        let array = array.as_dtype(compute_dtype(array.dtype(), on_metal()))?;
-        array.eval()?;
-        Ok(array)
+        if on_metal() {
+            let (bytes, shape, dtype) = self.stored(name)?;
+            let array = upload(&bytes, &shape, dtype)?.as_dtype(compute_dtype(dtype, true))?;
+            array.eval()?;
+            return Ok(array);
+        }
+        let (values, shape) = self.widened(name)?;
+        adopt(values, &shape)
     }
 
     fn matrix(&self, module: &str) -> Result<Matrix, EngineError> {
@@ -137,34 +143,54 @@ impl<'a> Loader<'a> {
             return Matrix::dense(self.vector(&weight)?);
         };
         let [scales, biases] = [format!("{module}.scales"), format!("{module}.biases")];
-        let (scales, biases) = (self.vector(&scales)?, self.vector(&biases)?);
         if self.expand {
             let words = self.checkpoint.read(&weight, &self.part(&weight)?)?;
+            let (scales, shape) = self.widened(&scales)?;
             let packed = Packed {
                 words: &words,
-                scales: floats(&scales)?,
-                biases: floats(&biases)?,
+                scales: &scales,
+                biases: &self.widened(&biases)?.0,
                 group_size: group.group_size,
                 bits: group.bits,
             };
-            let shape = [scales.dim(0), scales.dim(1) * group.group_size as i32];
-            return Matrix::dense(adopt(packed.expand()?, &shape)?);
+            let [rows, groups] = shape.as_slice() else {
+                return Err(EngineError::Software(format!("{module}: scales of shape {shape:?}")));
+            };
+            return Matrix::dense(adopt(
+                packed.expand()?,
+                &[*rows, groups * group.group_size as i32],
+            )?);
         }
+        let (bytes, shape, dtype) = self.stored(&weight)?;
         Ok(Matrix::Quantized {
-            weight: self.array(&weight)?,
-            scales,
-            biases,
+            weight: upload(&bytes, &shape, dtype)?,
+            scales: self.vector(&scales)?,
+            biases: self.vector(&biases)?,
             group_size: group.group_size as i32,
             bits: group.bits as i32,
         })
+    }
+
+    /// This rank's part of a float tensor, in f32. Not by MLX: its CPU conversion of half types
+    /// takes 10 ns an element, a second for the scales of a small model.
+    fn widened(&self, name: &str) -> Result<(Vec<f32>, Vec<i32>), EngineError> {
+        let (bytes, shape, dtype) = self.stored(name)?;
+        let halves = || bytemuck::allocation::pod_collect_to_vec::<u8, u16>(&bytes);
+        let values = match dtype {
+            Dtype::Float16 => halves().reinterpret_cast::<f16>().to_f32_vec(),
+            Dtype::Bfloat16 => halves().reinterpret_cast::<bf16>().to_f32_vec(),
+            Dtype::Float32 => bytemuck::allocation::pod_collect_to_vec::<u8, f32>(&bytes),
+            other => return Err(EngineError::Model(format!("{name}: {other:?} is no float"))),
+        };
+        Ok((values, shape))
     }
 
     fn part(&self, name: &str) -> Result<Part, EngineError> {
         Ok(tensor_part(self.plan, self.config, name)?)
     }
 
-    /// This rank's part of a tensor, in the dtype it is stored in.
-    fn array(&self, name: &str) -> Result<Array, EngineError> {
+    /// This rank's part of a tensor as it is stored: bytes, shape, dtype.
+    fn stored(&self, name: &str) -> Result<(Vec<u8>, Vec<i32>, Dtype), EngineError> {
         let part = self.part(name)?;
         let bytes = self.checkpoint.read(name, &part)?;
         let info = self.checkpoint.tensor(name).ok_or_else(|| {
@@ -184,16 +210,8 @@ impl<'a> Loader<'a> {
             checkpoint::Dtype::F16 => Dtype::Float16,
             checkpoint::Dtype::BF16 => Dtype::Bfloat16,
             checkpoint::Dtype::U32 => Dtype::Uint32,
-            other => {
-                return Err(EngineError::Model(format!("{name}: {} weights", other.name())));
-            }
+            other => return Err(EngineError::Model(format!("{name}: {} weights", other.name()))),
         };
-        upload(&bytes, &shape, dtype)
+        Ok((bytes, shape, dtype))
     }
-}
-
-fn floats(array: &Array) -> Result<&[f32], EngineError> {
-    array
-        .try_as_slice::<f32>()
-        .map_err(|e| EngineError::Mlx { what: "reading scales", message: e.to_string() })
 }

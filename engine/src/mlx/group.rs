@@ -15,6 +15,11 @@ use crate::settings::Backend;
 /// `ring_sockets`). One way, a socket only sends or only receives and never waits in vain.
 const MOST_ONE_WAY_BYTES: usize = 2 * 256 * 1024 - 1;
 
+/// How much later than the others the last rank of a ring starts to form it. MLX lets the last rank
+/// connect first, and one that finds nobody listening yet waits a whole second before it tries again
+/// (`CONN_WAIT` in mlx/distributed/ring/ring.cpp).
+const RING_HEAD_START: std::time::Duration = std::time::Duration::from_millis(30);
+
 /// A group of `size` ranks, of which this process is `rank`. All members must issue the same
 /// collectives in the same order.
 ///
@@ -41,6 +46,9 @@ impl Group {
         super::install_error_handler();
         let name = CString::new(backend.name())
             .map_err(|_| EngineError::Software("a back end's name holds NUL".to_owned()))?;
+        if backend == Backend::Ring && rank + 1 == size && size > 1 {
+            std::thread::sleep(RING_HEAD_START);
+        }
         #[cfg(target_os = "linux")]
         let sockets_before = super::ring_sockets::open_sockets();
         // SAFETY: `name` outlives the call, which fills in the handle that `drop` frees.

@@ -77,7 +77,8 @@ async fn name_request(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let status = response.status();
     let request_id = id.to_str().unwrap_or_default();
-    if status.is_server_error() {
+    // Not being ready is said once, when it changes; whoever polls would fill the log with it.
+    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         tracing::warn!(request_id, %method, path, status = status.as_u16(), "refused");
     } else {
         tracing::debug!(request_id, %method, path, status = status.as_u16(), "answered");
