@@ -78,7 +78,7 @@ class Peer:
 class Ours:
     """`tandem supervise` with one rank or two."""
 
-    def __init__(self, folder, world, expand):
+    def __init__(self, folder, world, expand, cores=None):
         folder = pathlib.Path(folder, f"ours-{time.monotonic_ns()}")
         folder.mkdir()
         ports = ranks.free_ports(3)
@@ -106,7 +106,8 @@ status_listen = "127.0.0.1:{ports[2]}"
         self.model = "smollm2"
         self.log = open(folder / "log", "ab")
         self.process = subprocess.Popen(
-            [BINARY, "supervise", "--config", config], stdout=self.log, stderr=self.log)
+            (["taskset", "-c", cores] if cores else []) + [BINARY, "supervise", "--config", config],
+            stdout=self.log, stderr=self.log)
 
 
 def tree(pid):
@@ -189,6 +190,8 @@ def main():
         servers = {
             "mlx-lm dense": (lambda: Peer(folder, dense), short + [lengths]),
             "tandem tp1": (lambda: Ours(folder, 1, True), short + [lengths]),
+            # What TP=2 is compared with: a rank with one core, as each of its ranks has.
+            "tandem tp1 1 core": (lambda: Ours(folder, 1, True, "0"), short + [lengths]),
             "tandem tp2": (lambda: Ours(folder, 2, True), short + [lengths]),
             # The quantised kernels take a minute for 512 tokens: decode is what they are asked.
             "mlx-lm stored": (lambda: Peer(folder, stored), short + ["64"]),
