@@ -107,6 +107,10 @@ impl Group {
     }
 
     fn sum_of_two(&self, x: &Array) -> Result<Array, EngineError> {
+        // Decoding one request is this, sixty times a token: no operation more than it needs.
+        if x.ndim() > 0 && x.dim(0) == 1 && x.nbytes() <= MOST_ONE_WAY_BYTES {
+            return Ok(self.all_gather(x)?.sum_axis(0, true)?);
+        }
         let flat = x.reshape(&[1, -1])?;
         let width = x.nbytes() / x.size().max(1);
         let piece = (MOST_ONE_WAY_BYTES / width.max(1)) as i32;
