@@ -8,7 +8,7 @@ use tandem_wire::{ModelCard, Phase};
 use crate::checkpoint::Checkpoint;
 use crate::execute::MlxExecutor;
 use crate::load::Loader;
-use crate::mlx::{Group, install_error_handler, on_metal};
+use crate::mlx::{Group, install_error_handler, memory_bytes, on_metal};
 use crate::model;
 use crate::model_config::ModelConfig;
 use crate::sample::Vocabulary;
@@ -57,6 +57,7 @@ pub fn start(
         Some(Rc::new(Group::init(setup.settings.backend, true, setup.rank, size)?))
     };
     phase(Phase::Loading);
+    let began = std::time::Instant::now();
     let expand = setup.settings.cpu_expand && !on_metal();
     let loader = Loader::new(checkpoint, config, plan, group, expand)?;
     let decoder = model::load(&loader)?;
@@ -69,6 +70,15 @@ pub fn start(
         bytes_read: checkpoint.bytes_read(),
         weights_bytes: decoder.weights_bytes(),
     };
+    tracing::info!(
+        rank,
+        bytes_read = loaded.bytes_read,
+        checkpoint_bytes = checkpoint.total_bytes(),
+        weights_bytes = loaded.weights_bytes,
+        memory_peak_bytes = memory_bytes().1,
+        load_ms = began.elapsed().as_millis() as u64,
+        "shard loaded"
+    );
     let parts = plans.iter().map(|p| (p.vocab.start as i32, p.vocab.len() as i32)).collect();
     Ok(MlxExecutor::new(decoder, Vocabulary::new(parts, rank)?, loaded))
 }
