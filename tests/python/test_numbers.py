@@ -45,6 +45,16 @@ def test_tokens_and_logits_are_those_of_mlx_lm_on_one_rank_and_on_two(name, bina
             assert error is None or error < 1e-3, f"{case}: logits differ by {error}"
 
 
+def test_a_prompt_longer_than_a_step_is_the_same_on_two_ranks(binary):
+    """Several prefill steps, and sums between ranks that take more than one exchange each."""
+    prompt = [int(n) for n in np.random.default_rng(5).integers(300, 30000, 700)]
+    alone, expected = ranks.generate(binary, smollm2(), [1], prompt, 8, logits=True)
+    for weights in [[1, 1], [2, 1]]:
+        reports, logits = ranks.generate(binary, smollm2(), weights, prompt, 8, logits=True)
+        assert all(r["tokens"] == alone[0]["tokens"] for r in reports), weights
+        assert float(np.abs(logits - expected).max()) < 1e-3, weights
+
+
 def test_each_rank_reads_only_its_shard(binary, tmp_path):
     tiny_models.make("llama", tmp_path)
     size = sum(
