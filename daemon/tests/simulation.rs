@@ -166,12 +166,13 @@ impl World for Fake {
 
     fn observe(&mut self) -> Observation {
         let now = self.now;
-        let seen = |rank: &Rank| RankSeen {
-            process: rank.process.clone(),
-            phase: (rank.process.is_running() && !rank.hangs)
-                .then_some({ if now >= rank.ready_at { Phase::Ready } else { Phase::Loading } }),
-            vitals: None,
-        };
+        let seen =
+            |rank: &Rank| RankSeen {
+                process: rank.process.clone(),
+                phase: (rank.process.is_running() && !rank.hangs)
+                    .then_some(if now >= rank.ready_at { Phase::Ready } else { Phase::Loading }),
+                vitals: None,
+            };
         let all_ready = self.ranks.iter().all(|r| r.process.is_running() && now >= r.ready_at);
         let ready = Reading::Known { value: all_ready, age_ms: 0 };
         Observation {
