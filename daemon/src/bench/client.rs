@@ -29,6 +29,8 @@ pub(super) struct Stream {
     pub(super) first_s: Option<f64>,
     pub(super) last_s: Option<f64>,
     pub(super) prompt_tokens: u32,
+    /// Of those, the ones the server had in a cache and did not compute.
+    pub(super) cached_tokens: u32,
     pub(super) completion_tokens: u32,
 }
 
@@ -144,13 +146,15 @@ fn read_stream(reader: impl Read, now_s: impl Fn() -> f64) -> anyhow::Result<Str
         }
     }
     let usage = usage.unwrap_or_default();
-    let count = |key: &str| usage[key].as_u64().and_then(|n| u32::try_from(n).ok());
+    let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
+    let count = |key: &str| number(&usage[key]);
     // A token whose text is held back (half a character, an end token) shows no piece: then the
     // end of the stream is the only time there is.
     Ok(Stream {
         first_s: first_s.or_else(|| Some(now_s())),
         last_s: last_s.or_else(|| Some(now_s())),
         prompt_tokens: count("prompt_tokens").unwrap_or(0),
+        cached_tokens: number(&usage["prompt_tokens_details"]["cached_tokens"]).unwrap_or(0),
         completion_tokens: count("completion_tokens").unwrap_or(pieces),
     })
 }
@@ -174,7 +178,8 @@ mod tests {
                     : keep-alive\n\n\
                     data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n\
                     data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"b\"}}]}\n\n\
-                    data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":9}}\n\n\
+                    data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":9,\
+                    \"prompt_tokens_details\":{\"cached_tokens\":3}}}\n\n\
                     data: [DONE]\n\n";
         let ticks = std::cell::Cell::new(0.0);
         let stream = read_stream(text.as_bytes(), || {
@@ -186,6 +191,7 @@ mod tests {
             first_s: Some(1.0),
             last_s: Some(2.0),
             prompt_tokens: 7,
+            cached_tokens: 3,
             completion_tokens: 9,
         };
         assert_eq!(stream, expected);

@@ -107,7 +107,10 @@ impl Section {
                 let time_s = first.last_s? - first.first_s?;
                 (time_s > 0.0).then(|| f64::from(tokens) / time_s)
             }
-            Kind::Prefill => Some(f64::from(first.prompt_tokens) / first.first_s?),
+            Kind::Prefill => {
+                let computed = first.prompt_tokens.saturating_sub(first.cached_tokens);
+                Some(f64::from(computed) / first.first_s?)
+            }
             // All tokens of all streams over the time from the common start to the last token.
             Kind::Together => {
                 let tokens: u32 = streams.iter().map(|s| s.completion_tokens).sum();
@@ -154,7 +157,7 @@ mod tests {
 
     fn stream(first_s: f64, last_s: f64, prompt_tokens: u32, completion_tokens: u32) -> Stream {
         let (first_s, last_s) = (Some(first_s), Some(last_s));
-        Stream { first_s, last_s, prompt_tokens, completion_tokens }
+        Stream { first_s, last_s, prompt_tokens, cached_tokens: 0, completion_tokens }
     }
 
     fn section(kind: Kind) -> Section {
@@ -171,6 +174,8 @@ mod tests {
         near(section(Kind::FirstToken).value(&one), 500.0);
         near(section(Kind::Decode).value(&one), 10.0);
         near(section(Kind::Prefill).value(&one), 200.0);
+        let cached = [Stream { cached_tokens: 40, ..stream(0.5, 2.5, 100, 21) }];
+        near(section(Kind::Prefill).value(&cached), 120.0);
         let two = [stream(0.5, 2.0, 9, 10), stream(1.0, 4.0, 9, 30)];
         near(section(Kind::Together).value(&two), 10.0);
         assert_eq!(section(Kind::Decode).value(&[stream(0.5, 0.5, 9, 1)]), None);
