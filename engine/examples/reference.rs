@@ -2,7 +2,8 @@
 //! compare with mlx-lm.
 //!
 //! ```text
-//! reference MODEL_DIR --weights 1,1 --rank 0 --prompt 1,2,3 --tokens 128 --expand --out FILE
+//! reference MODEL_DIR --weights 1,1 --rank 0 --prompt 1,2,3 --tokens 128 --expand \
+//!     --backend ring --out FILE
 //! ```
 //! Prints one JSON line: the tokens, bytes read, memory and times. With `--out`, writes this rank's
 //! logits (f32, little-endian, a row of its part of the vocabulary for each token) to FILE.
@@ -11,7 +12,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use mlx_rs::Array;
-use tandem_engine::settings::{RankPlace, RankSetup, Settings};
+use tandem_engine::settings::{Backend, RankPlace, RankSetup, Settings};
 use tandem_engine::start::{ModelFiles, start};
 use tandem_engine::step::{Admit, Execute, Prefill, Step};
 use tandem_wire::Sampling;
@@ -36,6 +37,11 @@ fn main() -> Result<(), Failure> {
         model_dir: arguments.first().ok_or("MODEL_DIR is missing")?.into(),
         run_dir: std::env::temp_dir(),
         settings: Settings {
+            backend: match value("--backend").as_deref() {
+                None | Some("ring") => Backend::Ring,
+                Some("jaccl") => Backend::Jaccl,
+                Some(other) => return Err(format!("--backend {other}: ring or jaccl").into()),
+            },
             cpu_expand: arguments.iter().any(|a| a == "--expand"),
             ..Settings::default()
         },

@@ -16,6 +16,8 @@ pub struct Rope {
     periods: Option<Array>,
     /// YaRN's factor for queries and keys alike.
     amplitude: f32,
+    /// Turns of each pair of dimensions per position, in radians; for [`Rotation::Matrix`].
+    frequencies: Array,
     identity: Array,
     quarter_turn: Array,
 }
@@ -42,6 +44,7 @@ impl Rope {
             scale: 1.0,
             periods: None,
             amplitude: 1.0,
+            frequencies: plain_frequencies(dims as i32 / 2, base as f32)?,
             identity: Array::eye::<f32>(dims as i32, None, None)?,
             quarter_turn: quarter_turn(dims, config.rope_traditional),
         };
@@ -77,7 +80,9 @@ impl Rope {
             }
         };
         let periods: Vec<f32> = periods.iter().map(|&p| p as f32).collect();
-        rope.periods = Some(Array::from_slice(&periods, &[periods.len() as i32]));
+        let periods = Array::from_slice(&periods, &[periods.len() as i32]);
+        rope.frequencies = periods.reciprocal()?;
+        rope.periods = Some(periods);
         rope.base = None;
         Ok(rope)
     }
@@ -119,17 +124,10 @@ impl Rope {
     /// position they cost more than the attention they are for, sixty times a token. Angles are
     /// computed as MLX computes them, in f32, so that prefill and decode turn alike.
     fn matrix(&self, firsts: &[i32]) -> Result<Array, EngineError> {
-        let half = self.dims / 2;
         let batch = firsts.len() as i32;
-        let frequencies = match (&self.periods, self.base) {
-            (Some(periods), _) => periods.reciprocal()?,
-            (None, base) => {
-                let step = base.unwrap_or(1.0).ln() / half as f32;
-                ops::arange::<i32, f32>(0, -half, -1)?.multiply(Array::from_f32(step))?.exp()?
-            }
-        };
         let positions = Array::from_slice(firsts, &[batch, 1, 1, 1]).as_dtype(Dtype::Float32)?;
-        let angles = positions.multiply(Array::from_f32(self.scale))?.multiply(&frequencies)?;
+        let angles =
+            positions.multiply(Array::from_f32(self.scale))?.multiply(&self.frequencies)?;
         let amplitude = Array::from_f32(self.amplitude);
         let [cos, sin] = [angles.cos()?, angles.sin()?].map(|x| x.multiply(&amplitude));
         let (cos, sin) = (self.both(cos?)?, self.both(sin?)?);
@@ -157,6 +155,12 @@ fn quarter_turn(dims: usize, traditional: bool) -> Array {
         matrix[a * dims + b] = 1.0;
     }
     Array::from_slice(&matrix, &[dims as i32, dims as i32])
+}
+
+/// `base^(-i/half)` of pair `i`, by the operations and in the precision of MLX's own `rope`.
+fn plain_frequencies(half: i32, base: f32) -> Result<Array, EngineError> {
+    let step = Array::from_f32(base.ln() / half as f32);
+    Ok(ops::arange::<i32, f32>(0, -half, -1)?.multiply(&step)?.exp()?)
 }
 
 /// `base^(2i/dims)`: the period over 2π of pair `i` (Su et al., RoFormer, equation 15).
