@@ -1,0 +1,3 @@
+//! What to do, decided in pure code.
+
+pub mod invariant;
