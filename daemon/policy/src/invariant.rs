@@ -2,8 +2,13 @@
 //!
 //! The names are the keys of `[invariants]` in the config, of the status and of the ledger.
 
+pub mod drift;
+mod table;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use table::Row;
 
 /// A property of the host that serving needs.
 #[derive(
@@ -97,4 +102,37 @@ pub enum Sighting {
     },
     /// It was not.
     Unknown(Unknown),
+}
+
+/// What is done about an invariant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Mended where it can be; the engine does not start while one that blocks does not hold.
+    Enforce,
+    /// Only shown.
+    Observe,
+}
+
+/// What a broken invariant means for serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The engine may not start.
+    Blocks,
+    /// Serving may go on, but not as it should.
+    Degrades,
+}
+
+impl Sighting {
+    /// What was found, if it was read no longer ago than this.
+    pub fn fresh(&self, now_ms: u64, age_ms_max: u64) -> Result<&Found, Unknown> {
+        match self {
+            Self::Known { found, at_ms, .. } if now_ms.saturating_sub(*at_ms) <= age_ms_max => {
+                Ok(found)
+            }
+            Self::Known { .. } => Err(Unknown::Unread),
+            Self::Unknown(unknown) => Err(unknown.clone()),
+        }
+    }
 }

@@ -18,8 +18,7 @@
 use serde::{Deserialize, Serialize};
 use tandem_wire::exit;
 
-use super::{Action, Ended, Leak, Moment, Observation, Process, State, backoff_ms, gateway};
-use crate::config::Config;
+use crate::{Action, Ended, Leak, Moment, Observation, Process, Setup, State, backoff_ms, gateway};
 
 /// Where the ranks are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,13 +142,13 @@ fn root_cause(seen: &Observation, epoch: u64) -> (String, bool) {
 
 /// One turn of the machine.
 pub(super) fn step(
-    config: &Config,
+    setup: &Setup,
     state: &mut State,
     seen: &Observation,
     now: Moment,
     actions: &mut Vec<Action>,
 ) {
-    let supervise = &config.supervise;
+    let supervise = &setup.supervise;
     let look = Look::at(seen, state.epoch);
     let stopping = |cause: StopCause| Phase::Stopping {
         deadline_ms: now.boot_ms.saturating_add(supervise.unload_timeout_ms),
@@ -157,7 +156,7 @@ pub(super) fn step(
     };
     let any_running = seen.ranks.iter().any(|rank| rank.process.is_running());
     let draining = state.draining_since_ms.is_some();
-    let may_stop = draining && may_stop_ranks(config, state, seen, now);
+    let may_stop = draining && may_stop_ranks(setup, state, seen, now);
 
     let silent = silent_for(state, seen, now);
 
@@ -166,9 +165,9 @@ pub(super) fn step(
         (Phase::Backoff { .. } | Phase::Idle, _) if any_running => stopping(StopCause::Stale),
         (Phase::Held { .. }, _) if any_running => state.gang.clone(),
         (Phase::Held { .. } | Phase::Backoff { .. } | Phase::Idle, _) if draining => Phase::Drained,
-        (Phase::Idle, _) => begin(config, state, seen, now),
+        (Phase::Idle, _) => begin(setup, state, seen, now),
         (Phase::Backoff { until_ms }, _) if now.boot_ms >= until_ms => {
-            begin(config, state, seen, now)
+            begin(setup, state, seen, now)
         }
 
         (Phase::Starting { .. } | Phase::Serving, _) if may_stop => stopping(StopCause::Drain),
@@ -191,7 +190,7 @@ pub(super) fn step(
         (Phase::Serving, Look::Unstarted) => stopping(StopCause::Stale),
 
         (Phase::Stopping { cause, .. }, Look::Gone | Look::Unstarted) => {
-            stopped(config, state, seen, now, cause)
+            stopped(setup, state, seen, now, cause)
         }
         (phase, _) => phase,
     };
@@ -199,46 +198,46 @@ pub(super) fn step(
         state.gang = next;
         state.gang_since_ms = now.boot_ms;
     }
-    act(config, state, seen, now, actions);
+    act(setup, state, seen, now, actions);
 }
 
 /// For how long a rank that runs in a serving gang has said nothing, in milliseconds. One that dies
 /// or falls silent alone is noticed by its peers; this is for when there are none, or all hang.
 fn silent_for(state: &mut State, seen: &Observation, now: Moment) -> Option<u64> {
-    let silent = |rank: &super::RankSeen| rank.process.is_running() && rank.phase.is_none();
+    let silent = |rank: &crate::RankSeen| rank.process.is_running() && rank.phase.is_none();
     if state.gang == Phase::Serving && seen.ranks.iter().any(silent) {
-        let since_ms = *state.silent_since_ms.get_or_insert(now.boot_ms);
+        let since_ms = *state.scratch.silent_since_ms.get_or_insert(now.boot_ms);
         Some(now.boot_ms.saturating_sub(since_ms))
     } else {
-        state.silent_since_ms = None;
+        state.scratch.silent_since_ms = None;
         None
     }
 }
 
 /// Whether the ranks may go: when no gateway needs them, or it is not waited for any more.
-fn may_stop_ranks(config: &Config, state: &State, seen: &Observation, now: Moment) -> bool {
+fn may_stop_ranks(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> bool {
     let since = state.draining_since_ms.unwrap_or(now.boot_ms);
     let waited_ms = now.boot_ms.saturating_sub(since);
     state.gateway == gateway::Phase::Stopped
         || seen.terminations > 1
-        || waited_ms >= config.supervise.drain_timeout_ms
+        || waited_ms >= setup.supervise.drain_timeout_ms
 }
 
 /// The next epoch: above every one that was ever seen, even if the memory of it was lost.
-fn begin(config: &Config, state: &mut State, seen: &Observation, now: Moment) -> Phase {
+fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> Phase {
     let of = |process: &Process| match process {
         Process::Running { epoch, .. } | Process::Ended { epoch, .. } => *epoch,
         Process::Never => 0,
     };
     let highest = seen.ranks.iter().map(|rank| of(&rank.process)).max().unwrap_or(0);
     state.epoch = state.epoch.max(highest) + 1;
-    let deadline_ms = now.boot_ms.saturating_add(config.supervise.start_timeout_ms);
+    let deadline_ms = now.boot_ms.saturating_add(setup.supervise.start_timeout_ms);
     Phase::Starting { deadline_ms }
 }
 
 /// All ranks are gone: what now?
 fn stopped(
-    config: &Config,
+    setup: &Setup,
     state: &mut State,
     seen: &Observation,
     now: Moment,
@@ -252,13 +251,18 @@ fn stopped(
         StopCause::Failed(_) if !retryable => root.clone(),
         StopCause::Failed(first) => first,
     };
-    state.last_failure = Some(failure.clone());
+    state.last_failure = Some(crate::Failure {
+        text: failure.clone(),
+        rung: crate::Rung::Restart,
+        signature: None,
+        remedy: String::new(),
+    });
     if !retryable {
         let reason =
             format!("{failure}; starting again can't help. Mend it, then restart the supervisor");
         return Phase::Held { reason };
     }
-    let supervise = &config.supervise;
+    let supervise = &setup.supervise;
     let window_start = now.boot_ms.saturating_sub(supervise.restart_window_ms);
     state.restarts_ms.retain(|at| *at > window_start || window_start == 0);
     if state.restarts_ms.len() >= supervise.restarts_max as usize {
@@ -277,7 +281,7 @@ fn stopped(
 
 /// What the phase wants done, again on every turn until it is seen.
 fn act(
-    config: &Config,
+    setup: &Setup,
     state: &mut State,
     seen: &Observation,
     now: Moment,
@@ -285,11 +289,14 @@ fn act(
 ) {
     match &state.gang {
         Phase::Starting { .. } if matches!(Look::at(seen, state.epoch), Look::Unstarted) => {
-            actions.push(Action::StartGang { epoch: state.epoch });
+            actions.push(Action::StartGang {
+                epoch: state.epoch,
+                prefill_step_tokens: setup.prefill_step_tokens,
+            });
         }
         Phase::Serving => {
             let served_ms = now.boot_ms.saturating_sub(state.gang_since_ms);
-            if served_ms >= config.supervise.stable_after_ms {
+            if served_ms >= setup.supervise.stable_after_ms {
                 state.gang_failures = 0;
             }
         }

@@ -9,8 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Moment, Observation, Process, State, backoff_ms};
-use crate::config::Config;
+use crate::{Action, Moment, Observation, Process, Setup, State, backoff_ms};
 
 /// How long the gateway may still take once it is not to be waited for, in milliseconds: time to
 /// send its clients an error.
@@ -62,13 +61,13 @@ impl Phase {
 
 /// One turn of the machine.
 pub(super) fn step(
-    config: &Config,
+    setup: &Setup,
     state: &mut State,
     seen: &Observation,
     now: Moment,
     actions: &mut Vec<Action>,
 ) {
-    let supervise = &config.supervise;
+    let supervise = &setup.supervise;
     let draining = state.draining_since_ms.is_some();
     let hasty = draining && (seen.terminations > 1 || ranks_are_lost(state));
     let stop_within = |ms: u64| Phase::Stopping { deadline_ms: now.boot_ms.saturating_add(ms) };
@@ -113,12 +112,12 @@ pub(super) fn step(
     state.gateway = next;
     // `Never` while it should be up: the start was not done, so it is asked for again.
     let absent = starts || seen.gateway.process == Process::Never;
-    act(config, state, seen, now, absent, actions);
+    act(setup, state, seen, now, absent, actions);
 }
 
 /// What the phase wants done, again on every turn until it is seen.
 fn act(
-    config: &Config,
+    setup: &Setup,
     state: &mut State,
     seen: &Observation,
     now: Moment,
@@ -128,7 +127,7 @@ fn act(
     match &state.gateway {
         Phase::Up { .. } if absent => actions.push(Action::StartGateway),
         Phase::Up { since_ms }
-            if now.boot_ms.saturating_sub(*since_ms) >= config.supervise.stable_after_ms =>
+            if now.boot_ms.saturating_sub(*since_ms) >= setup.supervise.stable_after_ms =>
         {
             state.gateway_failures = 0;
         }
@@ -142,6 +141,6 @@ fn act(
 
 /// Whether no rank will ever answer what the gateway still waits for.
 fn ranks_are_lost(state: &State) -> bool {
-    use super::gang::Phase as Gang;
+    use crate::gang::Phase as Gang;
     matches!(state.gang, Gang::Drained | Gang::Held { .. } | Gang::Stopping { .. })
 }

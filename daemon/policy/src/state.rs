@@ -1,0 +1,267 @@
+//! All that must outlive a crash of the supervisor.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Moment, canary,
+    fault::{Fault, Rung},
+    gang,
+    gates::Gate,
+    gateway,
+    invariant::{Invariant, drift},
+    leak, reboot, retune,
+};
+
+/// Raised whenever the file's meaning changes; a file of another version is set aside.
+pub const STATE_VERSION: u32 = 2;
+
+/// Most suspected leaks remembered; the oldest go first. More than any restart budget allows.
+const LEAKS_MAX: usize = 32;
+
+/// What the supervisor remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// [`STATE_VERSION`].
+    pub version: u32,
+    /// The boot in which the times below were taken.
+    pub boot: String,
+    /// Number of the last epoch that was started or is being started.
+    pub epoch: u64,
+    /// Where the ranks are.
+    pub gang: gang::Phase,
+    /// When `gang` was entered, since boot.
+    pub gang_since_ms: u64,
+    /// Failures of the ranks in a row.
+    pub gang_failures: u32,
+    /// When the ranks were restarted after a failure, since boot, within the last window.
+    pub restarts_ms: Vec<u64>,
+    /// Starts of the ranks in this boot.
+    pub starts_in_boot: u32,
+    /// Whether a rank crashed or was killed in this boot.
+    pub crashed_in_boot: bool,
+    /// [`crate::Setup::rank_plan`] of the last start.
+    pub rank_plan: String,
+    /// Why the ranks last failed; forgotten once serving is proven again.
+    pub last_failure: Option<Failure>,
+    /// Ranks that were killed, and may have stranded memory.
+    pub suspected_leaks: Vec<Leak>,
+    /// Where the gateway is.
+    pub gateway: gateway::Phase,
+    /// Failures of the gateway in a row.
+    pub gateway_failures: u32,
+    /// [`crate::Setup::gateway_plan`] of the last start.
+    pub gateway_plan: String,
+    /// Since when all is to be stopped: by a signal, an operator or a reboot.
+    pub draining_since_ms: Option<u64>,
+    /// What drifted, and is not known to hold again or did so lately.
+    pub drifts: BTreeMap<Invariant, drift::Drift>,
+    /// Wired memory of this host without an engine.
+    pub baseline: Option<leak::Baseline>,
+    /// Whether wired memory has leaked.
+    pub leak: leak::Verdict,
+    /// The lowered prefill step.
+    pub retune: Option<retune::Retune>,
+    /// Where a reboot is.
+    pub reboot: reboot::Phase,
+    /// Automatic reboots, oldest first; at most [`reboot::HISTORY_MAX`].
+    pub reboots: Vec<reboot::Past>,
+    /// What operators decided.
+    pub operator: Operator,
+    /// Number of the last order that was obeyed.
+    pub last_order: u64,
+    /// Open faults.
+    pub faults: Vec<Fault>,
+    /// The gates as they last were.
+    pub gates: Vec<Gate>,
+    /// The last boots, this one last; at most [`BOOTS_MAX`]. A panic names the boot it ended.
+    pub boots: Vec<String>,
+    /// What a crash may forget: counting begins again.
+    #[serde(skip)]
+    pub scratch: Scratch,
+}
+
+/// Most boots remembered.
+pub const BOOTS_MAX: usize = 16;
+
+/// Why the ranks failed, and what mends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// In words.
+    pub text: String,
+    /// The smallest action that may mend it.
+    pub rung: Rung,
+    /// The signature it was known by.
+    pub signature: Option<String>,
+    /// What an operator can do.
+    pub remedy: String,
+}
+
+/// What operators decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Nothing is to be done by itself.
+    pub hold: Option<Hold>,
+    /// Nothing is to be served.
+    pub drained: bool,
+}
+
+/// A hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// When it ends by itself, since 1970.
+    pub until_wall_ms: Option<u64>,
+}
+
+/// What a crash may forget.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scratch {
+    /// Since when a rank of a serving gang has said nothing, since boot.
+    pub silent_since_ms: Option<u64>,
+    /// Since when the gateway has said nothing, since boot.
+    pub gateway_silent_since_ms: Option<u64>,
+    /// Since when no rank has run, since boot.
+    pub absent_since_ms: Option<u64>,
+    /// What is tried to mend drifts.
+    pub mends: BTreeMap<Invariant, drift::Mending>,
+    /// Samples of unexplained memory.
+    pub leak: leak::Samples,
+    /// Proofs of serving.
+    pub canary: canary::Proof,
+    /// Since when each gate is as it is, since boot.
+    pub gate_since_ms: Vec<u64>,
+}
+
+/// A rank that did not unload by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Leak {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Which rank.
+    pub rank: u32,
+    /// Its process id.
+    pub pid: u32,
+    /// When, since 1970.
+    pub wall_ms: u64,
+}
+
+impl State {
+    /// The memory of a supervisor that never ran.
+    pub fn new(boot: &str) -> Self {
+        Self {
+            version: STATE_VERSION,
+            boot: boot.to_owned(),
+            epoch: 0,
+            gang: gang::Phase::Idle,
+            gang_since_ms: 0,
+            gang_failures: 0,
+            restarts_ms: Vec::new(),
+            starts_in_boot: 0,
+            crashed_in_boot: false,
+            rank_plan: String::new(),
+            last_failure: None,
+            suspected_leaks: Vec::new(),
+            gateway: gateway::Phase::Down,
+            gateway_failures: 0,
+            gateway_plan: String::new(),
+            draining_since_ms: None,
+            drifts: BTreeMap::new(),
+            baseline: None,
+            leak: leak::Verdict::Clear,
+            retune: None,
+            reboot: reboot::Phase::Steady,
+            reboots: Vec::new(),
+            operator: Operator::default(),
+            last_order: 0,
+            faults: Vec::new(),
+            gates: Vec::new(),
+            boots: vec![boot.to_owned()],
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// What a new supervisor goes on with. Within one boot it takes up all where it was, so ranks
+    /// and gateway that still run are adopted; after another boot only what outlives one is kept.
+    pub fn resumed(self, boot: &str) -> Self {
+        let scratch = Scratch::default();
+        if self.boot == boot {
+            // The signal that ended the last supervisor is not meant for this one.
+            return Self { draining_since_ms: None, scratch, ..self }.undrained();
+        }
+        let mut boots = self.boots;
+        boots.push(boot.to_owned());
+        boots.drain(..boots.len().saturating_sub(BOOTS_MAX));
+        Self {
+            epoch: self.epoch,
+            baseline: self.baseline,
+            retune: self.retune,
+            reboot: self.reboot.after_boot(),
+            reboots: self.reboots,
+            operator: self.operator,
+            last_order: self.last_order,
+            faults: self.faults,
+            boots,
+            ..Self::new(boot)
+        }
+    }
+
+    /// Phases that only the end of the last supervisor had.
+    fn undrained(mut self) -> Self {
+        if self.gang == gang::Phase::Drained {
+            self.gang = gang::Phase::Idle;
+        }
+        if self.gateway == gateway::Phase::Stopped {
+            self.gateway = gateway::Phase::Down;
+        }
+        self
+    }
+
+    /// The memory of a supervisor whose memory was lost: what protects from doing too much is taken
+    /// as used up.
+    pub fn after_loss(boot: &str, now: Moment) -> Self {
+        let mut state = Self::new(boot);
+        state.reboots.push(reboot::Past::unknown(now));
+        state
+    }
+
+    /// Whether both would be the same file.
+    pub fn is_same_on_disk(&self, other: &Self) -> bool {
+        let bare = |state: &Self| Self { scratch: Scratch::default(), ..state.clone() };
+        bare(self) == bare(other)
+    }
+
+    /// When something is to happen even if nothing is observed, since boot.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let ranks = match self.gang {
+            gang::Phase::Backoff { until_ms } => Some(until_ms),
+            gang::Phase::Starting { deadline_ms } | gang::Phase::Stopping { deadline_ms, .. } => {
+                Some(deadline_ms)
+            }
+            _ => None,
+        };
+        let gateway = match self.gateway {
+            gateway::Phase::Backoff { until_ms } => Some(until_ms),
+            gateway::Phase::Stopping { deadline_ms } => Some(deadline_ms),
+            _ => None,
+        };
+        ranks.into_iter().chain(gateway).min()
+    }
+
+    /// Remembers a killed rank once.
+    pub(super) fn suspect(&mut self, leak: Leak) {
+        let known = |l: &Leak| l.pid == leak.pid && l.epoch == leak.epoch && l.rank == leak.rank;
+        if self.suspected_leaks.iter().any(known) {
+            return;
+        }
+        if self.suspected_leaks.len() >= LEAKS_MAX {
+            self.suspected_leaks.remove(0);
+        }
+        self.suspected_leaks.push(leak);
+    }
+}

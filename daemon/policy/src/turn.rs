@@ -1,0 +1,141 @@
+//! One turn of the supervisor: observe, decide, save, act. The shell around [`decide`], and the one
+//! seam to everything outside.
+
+use std::{collections::VecDeque, path::PathBuf, time::Duration};
+
+use tracing::{error, warn};
+
+use crate::{Action, Event, Moment, Observation, Setup, State, Status, decide};
+
+/// A turn is taken at least this often, whatever happens: deadlines are met by it.
+const TURN_PERIOD: Duration = Duration::from_secs(1);
+
+/// Most events that wait for a ledger that can't be written; the oldest go first.
+const EVENTS_MAX: usize = 1_024;
+
+/// What a turn needs of the outside. All four are quick: none waits for another process.
+pub trait World {
+    /// The time.
+    fn now(&mut self) -> Moment;
+    /// What is.
+    fn observe(&mut self) -> Observation;
+    /// Writes the state and what happened, together, so that they survive a power cut.
+    fn save(&mut self, state: &State, events: &[Event]) -> Result<(), SaveError>;
+    /// Begins an action. Whether it worked shows in the next observations.
+    fn perform(&mut self, action: &Action);
+}
+
+/// The state could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write {}", path.display())]
+pub struct SaveError {
+    path: PathBuf,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl SaveError {
+    /// An error for this file.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { path: path.into(), source: source.into() }
+    }
+}
+
+/// The loop's own memory, and one turn of it.
+pub struct Turns {
+    state: State,
+    /// What is known to be on disk; `None` before the first save.
+    saved: Option<State>,
+    /// What is not in the ledger yet.
+    unsaved: VecDeque<Event>,
+    /// Whether the last save failed, so that the log tells it once.
+    failing: bool,
+}
+
+/// What came of one turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    /// To be published.
+    pub status: Status,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// Whether all is done and the supervisor ends.
+    pub ends: bool,
+}
+
+impl Turns {
+    /// Goes on from this state.
+    pub const fn new(state: State) -> Self {
+        Self { state, saved: None, unsaved: VecDeque::new(), failing: false }
+    }
+
+    /// The state as it is.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Tells the ledger something that no turn decided, such as a start.
+    pub fn tell(&mut self, event: Event) {
+        if self.unsaved.len() >= EVENTS_MAX {
+            self.unsaved.pop_front();
+        }
+        self.unsaved.push_back(event);
+    }
+
+    /// How long the next turn may wait if nothing changes: until the next deadline, at most a
+    /// second.
+    pub fn idle(&self, now: Moment) -> Duration {
+        let until = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(now.boot_ms));
+        self.state.next_deadline_ms().map_or(TURN_PERIOD, |at_ms| until(at_ms).min(TURN_PERIOD))
+    }
+
+    /// Observe, decide, save, act. While the state can't be saved, no risky action is done; policy
+    /// asks for it again on the next turn.
+    pub fn take(&mut self, setup: &Setup, world: &mut impl World) -> Turn {
+        let now = world.now();
+        let seen = world.observe();
+        let decision = decide(setup, &self.state, &seen, now);
+        self.state = decision.state;
+        for event in &decision.events {
+            self.tell(event.clone());
+        }
+        let is_saved = self.save(world);
+        let mut ends = false;
+        for action in &decision.actions {
+            if action.is_risky() && !is_saved {
+                warn!("not done because the state could not be saved: {action:?}");
+                continue;
+            }
+            ends |= *action == Action::Exit;
+            world.perform(action);
+        }
+        Turn { status: decision.status, events: decision.events, ends }
+    }
+
+    /// Saves what is new; returns whether the state as it is now is on disk.
+    fn save(&mut self, world: &mut impl World) -> bool {
+        let is_known = |saved: &State| saved.is_same_on_disk(&self.state);
+        if self.saved.as_ref().is_some_and(is_known) && self.unsaved.is_empty() {
+            return true;
+        }
+        match world.save(&self.state, self.unsaved.make_contiguous()) {
+            Ok(()) => {
+                self.saved = Some(self.state.clone());
+                self.unsaved.clear();
+                self.failing = false;
+                true
+            }
+            Err(problem) => {
+                if !self.failing {
+                    error!("{problem}: {}", problem.source);
+                }
+                self.failing = true;
+                // What was on disk before still is: an unsaved event alone stops nothing.
+                self.saved.as_ref().is_some_and(|saved| saved.is_same_on_disk(&self.state))
+            }
+        }
+    }
+}
