@@ -1,0 +1,1 @@
+//! What an admin sees: status endpoint, metrics, events, control socket and the commands that print them.

@@ -1,0 +1,1 @@
+//! The supervisor's memory and history in one SQLite file.
