@@ -53,8 +53,8 @@ impl Verdict {
     pub fn trouble(&self, invariant: Invariant) -> Option<String> {
         let name = invariant.row().name;
         match self {
-            _ if self.is_accepted() => None,
             Self::Holds { .. } => None,
+            Self::Unknown(_) if self.is_accepted() => None,
             Self::Broken { found, wanted, repair } => {
                 let found = in_words(invariant, found);
                 let mended = if repair.is_some() { " (mended by the supervisor)" } else { "" };
