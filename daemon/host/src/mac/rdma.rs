@@ -177,6 +177,7 @@ impl Reading {
     /// `None` is a line that is out of place or holds what is not known.
     fn take(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
+            "hca_id" if value.is_empty() => return None,
             "hca_id" => {
                 if !self.devices.is_empty() {
                     self.end_device()?;

@@ -9,12 +9,15 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Unparsed, hardware_ports, hardware_ports::HardwarePort, rdma};
+use super::{SEEN_BYTES_MAX, Unparsed, hardware_ports, hardware_ports::HardwarePort, rdma};
 
 const TOOL: &str = "system_profiler SPThunderboltDataType -json";
 
 /// Longest report that is read, in bytes. One of a Mac Studio with docks is about 20 KiB.
 pub const REPORT_BYTES_MAX: usize = 1 << 20;
+
+/// Most buses that are read: ten times as many as a Mac Studio has sockets.
+pub const BUSES_MAX: usize = 64;
 
 /// The protocol number under which a Mac offers RDMA to the one at the other end.
 const RDMA_PROTOCOL_ID: u64 = 0xFA57;
@@ -95,13 +98,18 @@ struct RawService {
 /// Reads the whole report. A Mac without Thunderbolt has no bus.
 ///
 /// # Errors
-/// Not JSON of this form, or a socket with a number or a status that is not known.
+/// Not JSON of this form, more than [`BUSES_MAX`], or a socket with a number or a status that is not known.
 pub fn parse(json: &str) -> Result<Vec<Bus>, Unparsed> {
     Unparsed::bound(TOOL, json.len(), REPORT_BYTES_MAX)?;
     let report: Report = serde_json::from_str(json).map_err(|error| {
-        let seen = format!("{error} in {}", json.trim_start());
+        let start: String = json.trim_start().chars().take(SEEN_BYTES_MAX).collect();
+        let seen = format!("{error} in {start}");
         Unparsed::form(TOOL, "a report of Thunderbolt buses", &seen)
     })?;
+    if report.buses.len() > BUSES_MAX {
+        let seen = report.buses.len().to_string();
+        return Err(Unparsed::form(TOOL, "at most 64 buses", &seen));
+    }
     report.buses.into_iter().map(bus).collect()
 }
 
@@ -173,22 +181,21 @@ pub fn ports(buses: &[Bus], hardware: &[HardwarePort]) -> Vec<Port> {
 }
 
 /// A cable: one port of each Mac.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link<'a> {
     /// This Mac's end.
-    pub mine: Port,
+    pub mine: &'a Port,
     /// The other's end.
-    pub theirs: Port,
+    pub theirs: &'a Port,
 }
 
 /// The cables between two Macs. Both reports must agree: each end names the other's domain.
-pub fn links(mine: &[Port], theirs: &[Port]) -> Vec<Link> {
+pub fn links<'a>(mine: &'a [Port], theirs: &'a [Port]) -> Vec<Link<'a>> {
     let names = |port: &Port, other: &Port| {
         port.peers.iter().any(|peer| peer.domain_uuid.eq_ignore_ascii_case(&other.domain_uuid))
     };
-    let pairs = mine.iter().flat_map(|mine| theirs.iter().map(move |theirs| (mine, theirs)));
-    pairs
-        .filter(|(mine, theirs)| names(mine, theirs) && names(theirs, mine))
-        .map(|(mine, theirs)| Link { mine: mine.clone(), theirs: theirs.clone() })
+    mine.iter()
+        .flat_map(|mine| theirs.iter().map(move |theirs| Link { mine, theirs }))
+        .filter(|link| names(link.mine, link.theirs) && names(link.theirs, link.mine))
         .collect()
 }
