@@ -219,6 +219,11 @@ fn rdma_ports_of_another_form_are_refused() {
         ("the first has no port", verbose.replacen("\t\tport:\t1\n", "", 1)),
         ("two ports, one state", active.replace("\t\tport:\t1\n", "\t\tport:\t1\n\t\tport:\t2\n")),
         ("no device", active.replace("hca_id", "hca")),
+        ("a name is lost", verbose.replace("hca_id:\trdma_en5", "0hca_id:\trdma_en5")),
+        ("a name is lost with its line", verbose.replace("hca_id:\trdma_en5\n", "")),
+        ("a device not at the margin", verbose.replace("hca_id:\trdma_en5", " hca_id:\trdma_en5")),
+        ("no count of ports", active.replace("phys_port_cnt", "phys_port")),
+        ("another count of ports", active.replace("phys_port_cnt:\t\t\t1", "phys_port_cnt:\t2")),
         ("no name", active.replace("rdma_en5", "")),
         ("an address that is none", verbose.replace("::ffff:169.254.0.1", "::ffff:169.254.0.256")),
     ];
@@ -320,6 +325,7 @@ fn interfaces_of_another_form_are_refused() {
         ("an address that is none", en5.replace("inet 169.254.0.1", "inet 169.254.0")),
         ("an address that is cut", en5.split("169").next().unwrap().into()),
         ("a status that is cut", format!("{}\tstatus:", en5.split("\tstatus").next().unwrap())),
+        ("an interface not at the margin", format!("{en5} {en5}")),
         ("indented first", en5.lines().skip(1).collect::<Vec<_>>().join("\n")),
     ];
     for (name, text) in rows {

@@ -35,8 +35,8 @@ pub struct Interface {
 /// Reads the whole answer.
 ///
 /// # Errors
-/// No interface, a first line of another form, an IPv4 address that is none, or an indented line
-/// before the first interface. Lines about other things are not read.
+/// No interface, a first line of another form or not at the margin, an IPv4 address that is none, or
+/// an indented line before the first interface. Lines about other things are not read.
 pub fn parse(text: &str) -> Result<Vec<Interface>, Unparsed> {
     Unparsed::bound(TOOL, text.len(), TEXT_BYTES_MAX)?;
     let mut interfaces: Vec<Interface> = Vec::new();
@@ -59,6 +59,10 @@ pub fn parse(text: &str) -> Result<Vec<Interface>, Unparsed> {
             }
             (Some("member:"), Some(member)) => interface.members.push(member.into()),
             (Some("status:"), Some(status)) => interface.status = Some(status.into()),
+            // Its lines would pass for those of the interface before it.
+            (Some(_), Some(flags)) if flags.starts_with("flags=") => {
+                return Err(Unparsed::form(TOOL, "an interface's name at the margin", line));
+            }
             (Some("member:" | "status:"), None) => {
                 return Err(Unparsed::form(TOOL, "a word after the colon", line));
             }

@@ -149,27 +149,36 @@ impl PortState {
 /// Reads the answer of `ibv_devinfo`, with or without `-d` and `-v`.
 ///
 /// # Errors
-/// No device, a device without a port, a port without a state, or a state, number or GID that is
-/// not known. Other attributes are not read.
+/// No device, a line at the margin that is no device, a device with other ports than it counts, a
+/// port without a state, or a state, number or GID that is not known. Other attributes are not read.
 pub fn parse_devinfo(text: &str) -> Result<Vec<DeviceInfo>, Unparsed> {
     Unparsed::bound(IBV_DEVINFO, text.len(), TEXT_BYTES_MAX)?;
     let mut reading = Reading::default();
-    for line in text.lines() {
-        let Some((key, value)) = line.trim().split_once(':') else { continue };
-        reading.take(key.trim_end(), value.trim()).ok_or_else(|| {
-            Unparsed::form(IBV_DEVINFO, "hca_id, port, state and GIDs, each in its place", line)
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let (key, value) = line.trim().split_once(':').unwrap_or((line.trim(), ""));
+        let margin = !line.starts_with(char::is_whitespace);
+        let taken = if margin == (key == "hca_id") {
+            reading.take(key.trim_end(), value.trim())
+        } else {
+            None
+        };
+        taken.ok_or_else(|| {
+            Unparsed::form(IBV_DEVINFO, "hca_id, ports, states and GIDs in their places", line)
         })?;
     }
     reading.end_device().ok_or_else(|| {
-        Unparsed::form(IBV_DEVINFO, "`hca_id: …` with a port and its state", text)
+        Unparsed::form(IBV_DEVINFO, "`hca_id: …` with its ports and their states", text)
     })?;
     Ok(reading.devices)
 }
 
-/// The devices read so far; the last may have no port yet, and `port` is one without a state.
+/// The devices read so far; the last is not whole yet.
 #[derive(Default)]
 struct Reading {
     devices: Vec<DeviceInfo>,
+    /// `phys_port_cnt` of the last.
+    port_count: Option<usize>,
+    /// Its port whose state was not read yet.
     port: Option<u32>,
 }
 
@@ -182,8 +191,10 @@ impl Reading {
                 if !self.devices.is_empty() {
                     self.end_device()?;
                 }
+                self.port_count = None;
                 self.devices.push(DeviceInfo { name: value.into(), ports: Vec::new() });
             }
+            "phys_port_cnt" => self.port_count = Some(value.parse().ok()?),
             "port" if self.port.is_none() => self.port = Some(value.parse().ok()?),
             "port" => return None,
             "state" => {
@@ -200,9 +211,11 @@ impl Reading {
         Some(())
     }
 
-    /// The last device is whole.
+    /// The last device is whole. Without the count, ports of a device whose name was lost would
+    /// pass for those of the device before it.
     fn end_device(&self) -> Option<()> {
-        self.devices.last().filter(|last| !last.ports.is_empty() && self.port.is_none()).map(|_| ())
+        let ports = self.devices.last()?.ports.len();
+        (ports > 0 && self.port_count == Some(ports) && self.port.is_none()).then_some(())
     }
 }
 
