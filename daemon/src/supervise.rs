@@ -3,7 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tandem_console::{ControlServer, Publisher};
+use tandem_console::{
+    Build, Publisher,
+    control::{ControlServer, Orders},
+};
 use tandem_ledger::{Ledger, Limits, Opened};
 use tandem_policy::{Event, State, Turns, What, World};
 use tracing::{error, info, warn};
@@ -12,6 +15,9 @@ use crate::{
     config::Config,
     world::{Parts, RealWorld, RunDir},
 };
+
+/// Name of the socket in the run directory that takes orders.
+pub const CONTROL_SOCKET: &str = "control.sock";
 
 /// Least time between two turns, so that a storm of events costs little.
 const TURN_PAUSE: Duration = Duration::from_millis(5);
@@ -33,12 +39,17 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
     );
     let boot = tandem_host::boot_id();
     let (ledger, memory) = open_ledger(&config, &boot)?;
-    let control = ControlServer::bind(&run_dir.path.join("control.sock"), memory.state.last_order)
+    let control = ControlServer::bind(&run_dir.path.join(CONTROL_SOCKET))
         .context("can't make the control socket")?;
-    let orders = control.orders();
-    let publisher = Publisher::new(env!("CARGO_PKG_VERSION"));
-    tokio::spawn(control.serve());
-    tokio::spawn(tandem_console::serve(listener, publisher.published()));
+    let orders = Orders::new(memory.state.last_order);
+    let mut publisher = Publisher::new(Build { version: env!("CARGO_PKG_VERSION").into() });
+    tokio::spawn(control.serve(orders.clone()));
+    let published = publisher.published();
+    tokio::spawn(async move {
+        if let Err(error) = tandem_console::http::serve(listener, published).await {
+            error!("the status endpoint ended: {error}");
+        }
+    });
 
     let config = Arc::new(config);
     let mut setup = config.policy_setup();
@@ -59,8 +70,11 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
             setup = config.policy_setup();
         }
         let turn = turns.take(&setup, &mut world);
-        turn.events.iter().for_each(log);
-        publisher.publish(turn.status, turn.events);
+        for event in turn.events {
+            log(&event);
+            publisher.tell(event);
+        }
+        publisher.publish(turn.status);
         if turn.ends {
             info!("all is stopped");
             return Ok(());
@@ -80,12 +94,11 @@ struct Memory {
 
 fn open_ledger(config: &Config, boot: &str) -> anyhow::Result<(Ledger, Memory)> {
     let folder = &config.node.state_dir;
-    let (ledger, opened) = Ledger::open(folder, Limits::default())
-        .with_context(|| format!("can't open the ledger in {} (node.state_dir)", folder.display()))?;
+    let (ledger, opened) = Ledger::open(folder, Limits::default()).with_context(|| {
+        format!("can't open the ledger in {} (node.state_dir)", folder.display())
+    })?;
     let memory = match opened {
-        Opened::Fresh => {
-            Memory { state: State::new(boot), lost: None, is_new_boot: true }
-        }
+        Opened::Fresh => Memory { state: State::new(boot), lost: None, is_new_boot: true },
         Opened::Found(state) => {
             let is_new_boot = state.boot != boot;
             Memory { state: state.resumed(boot), lost: None, is_new_boot }

@@ -38,9 +38,7 @@ impl Canary {
 /// Sends it on a thread of its own, so that nothing waits for it. One that was sent is not sent
 /// again.
 pub(super) fn send(shared: Shared, canary: Canary) {
-    let is_same = |known: &CanarySeen| {
-        (known.epoch, known.number) == (canary.epoch, canary.number)
-    };
+    let is_same = |known: &CanarySeen| (known.epoch, known.number) == (canary.epoch, canary.number);
     {
         let mut facts = shared.facts();
         if facts.canary.as_ref().is_some_and(is_same) {

@@ -52,6 +52,14 @@ impl Child {
         }
     }
 
+    /// The epoch, while it runs.
+    pub(super) const fn epoch(&self) -> Option<u64> {
+        match self.process {
+            Process::Running { epoch, .. } => Some(epoch),
+            _ => None,
+        }
+    }
+
     /// Asks for an orderly end: over the socket if it is connected, else by SIGTERM.
     pub(super) fn ask_to_end(&mut self) {
         if let Some(orders) = &self.orders {

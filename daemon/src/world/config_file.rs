@@ -56,7 +56,10 @@ pub(super) async fn watch(shared: Shared, path: PathBuf, in_force: Config) {
                 });
             }
             Err(why) => {
-                warn!("{} changed and is refused; the old one stays in force: {why}", path.display());
+                warn!(
+                    "{} changed and is refused; the old one stays in force: {why}",
+                    path.display()
+                );
                 shared.change(|facts| facts.config_refused = Some(why));
             }
         }

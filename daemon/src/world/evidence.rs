@@ -2,13 +2,14 @@
 //! known by the catalogue of signatures.
 
 use std::{
+    borrow::Cow,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use notify::{RecursiveMode, Watcher};
-use tandem_evidence::{Action, Catalogue, Exit, Hit, Report, ReportFolder};
+use tandem_evidence::{Action, Catalogue, Exit, Report, ReportFolder, Signature};
 use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, Rung};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
@@ -30,25 +31,22 @@ fn platform_dirs() -> Vec<PathBuf> {
     }
 }
 
+/// A catalogue that several tasks read.
+pub(super) type Signatures = Arc<Cow<'static, Catalogue>>;
+
 /// The catalogue that the config names, or the built-in one.
-pub(super) fn catalogue(path: &Path) -> Result<Arc<Catalogue>, tandem_evidence::CatalogueError> {
+pub(super) fn catalogue(path: &Path) -> Result<Signatures, tandem_evidence::CatalogueError> {
     if path.as_os_str().is_empty() {
-        Ok(Catalogue::builtin())
+        Ok(Arc::new(Cow::Borrowed(Catalogue::builtin())))
     } else {
-        Catalogue::load(path).map(Arc::new)
+        Catalogue::load(path).map(|catalogue| Arc::new(Cow::Owned(catalogue)))
     }
 }
 
 /// Notes what a line of a child's output tells.
-pub(super) fn of_line(
-    shared: &Shared,
-    catalogue: &Catalogue,
-    who: Who,
-    epoch: u64,
-    line: &str,
-) {
+pub(super) fn of_line(shared: &Shared, catalogue: &Catalogue, who: Who, epoch: u64, line: &str) {
     if let Some(signature) = catalogue.match_output(line) {
-        note(shared, signature.hit(line), source(who, epoch));
+        note(shared, signature, line, source(who, epoch));
     }
 }
 
@@ -60,7 +58,7 @@ pub(super) fn of_exit(shared: &Shared, catalogue: &Catalogue, who: Who, epoch: u
         Ended::NotStarted(_) | Ended::Unseen => return,
     };
     if let Some(signature) = catalogue.match_exit(&exit) {
-        note(shared, signature.hit(&how.to_string()), source(who, epoch));
+        note(shared, signature, &how.to_string(), source(who, epoch));
     }
 }
 
@@ -72,12 +70,13 @@ const fn source(who: Who, epoch: u64) -> EvidenceSource {
 }
 
 /// Keeps one piece of evidence a source and signature; the oldest give way.
-fn note(shared: &Shared, hit: Hit, source: EvidenceSource) {
+fn note(shared: &Shared, signature: &Signature, text: &str, source: EvidenceSource) {
+    let hit = signature.hit(text);
     let evidence = Evidence {
         rung: rung(hit.action),
         id: hit.id,
         text: hit.text,
-        remedy: hit.remedy,
+        remedy: signature.remedy.clone(),
         source,
     };
     let is_known = |known: &Evidence| known.id == evidence.id && known.source == evidence.source;
@@ -105,11 +104,7 @@ const fn rung(action: Action) -> Rung {
 }
 
 /// Watches the folders of crash reports for ever.
-pub(super) async fn watch_reports(
-    shared: Shared,
-    catalogue: Arc<Catalogue>,
-    configured: Vec<PathBuf>,
-) {
+pub(super) async fn watch_reports(shared: Shared, catalogue: Signatures, configured: Vec<PathBuf>) {
     let dirs = if configured.is_empty() { platform_dirs() } else { configured };
     if dirs.is_empty() {
         return;
@@ -132,8 +127,11 @@ pub(super) async fn watch_reports(
     }
     loop {
         for folder in &mut folders {
-            for (id, report) in folder.scan() {
+            for (id, report) in folder.scan(tandem_host::now().boot_ms) {
                 of_report(&shared, &catalogue, id.as_str(), &report);
+            }
+            for refused in folder.take_refused() {
+                warn!("{}: {}", refused.path.display(), refused.error);
             }
         }
         let _ = timeout(RESCAN, hints.recv()).await;
@@ -150,5 +148,5 @@ fn of_report(shared: &Shared, catalogue: &Catalogue, id: &str, report: &Report) 
         }
         _ => EvidenceSource::Report { report: report_id },
     };
-    note(shared, signature.hit(&report.summary()), source);
+    note(shared, signature, &report.text(), source);
 }

@@ -1,14 +1,8 @@
 //! The real world: processes, sockets, clock, disk.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use tandem_console::Orders;
-use tandem_evidence::Catalogue;
+use tandem_console::control::Orders;
 use tandem_ledger::Ledger;
 use tandem_policy::{
     Action, Event, GatewaySeen, Moment, Observation, OrderKind, RankSeen, Reading, SaveError,
@@ -36,7 +30,7 @@ pub struct RealWorld {
     shared: Shared,
     launcher: Launcher,
     canary_key: String,
-    catalogue: Arc<Catalogue>,
+    catalogue: evidence::Signatures,
     host: HostThread,
     reboots: Reboots,
     requests: Requests,
@@ -119,7 +113,7 @@ impl RealWorld {
         let (orders, shared) = (self.orders.clone(), self.shared.clone());
         tokio::spawn(async move {
             loop {
-                orders.changed().await;
+                orders.arrived().await;
                 shared.change(|_| {});
             }
         });
@@ -147,7 +141,11 @@ impl RealWorld {
         self.config.rank_socket(rank)
     }
 
-    fn save_all(&mut self, state: &State, events: &[Event]) -> Result<(), tandem_ledger::LedgerError> {
+    fn save_all(
+        &mut self,
+        state: &State,
+        events: &[Event],
+    ) -> Result<(), tandem_ledger::LedgerError> {
         self.ledger.save(state, events)?;
         self.orders.obeyed(state.last_order);
         Ok(())

@@ -86,10 +86,8 @@ impl RunDir {
     /// was started with, or a new one. Only the supervisor's user can read it.
     pub fn canary_key(&self) -> io::Result<String> {
         let path = self.path.join("canary.key");
-        if let Ok(file) = OpenOptions::new()
-            .read(true)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(&path)
+        if let Ok(file) =
+            OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&path)
         {
             let is_ours = file.metadata()?.uid() == Uid::effective().as_raw();
             let mut key = String::new();

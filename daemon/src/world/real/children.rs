@@ -69,8 +69,11 @@ impl RealWorld {
         };
         let mut outputs = vec![Output::new(logs::output_path(run_dir, who), Box::new(on_line))];
         if who == Who::Gateway {
-            let requests = self.requests.clone();
-            let on_line = move |line: &str| requests.take_line(line);
+            let (requests, shared) = (self.requests.clone(), self.shared.clone());
+            let on_line = move |line: &str| {
+                let epoch = shared.facts().ranks.first().and_then(Child::epoch);
+                requests.take_line(line, epoch);
+            };
             outputs.push(Output::new(logs::requests_path(run_dir), Box::new(on_line)));
         }
         outputs
