@@ -205,6 +205,19 @@ fn garbage_after_good_answers_ends_readiness() {
 }
 
 #[test]
+fn tokens_after_one_garbage_answer_do_not_excuse_it() {
+    let mut life = Life::new(answered("Paris"));
+    life.pass(10);
+    life.outcome = Some(answered("!!!!!!!!"));
+    while life.failures() == 0 {
+        life.pass(1);
+    }
+    life.tokens_per_s = 20;
+    life.pass(5);
+    assert_eq!(life.verdict(), Some(Kind::Garbage));
+}
+
+#[test]
 fn a_busy_gateway_without_a_token_is_a_failure_after_the_timeout() {
     let mut life = Life::new(CanaryOutcome::Busy);
     life.own_tokens = 0;
