@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 
 use crate::publish::Published;
 use patience::Patience;
+pub(crate) use ready::AGE_MAX;
 
 /// Open connections at once: a few dashboards, scrapers and `tandem status --watch`.
 pub(crate) const CONNECTIONS_MAX: usize = 64;

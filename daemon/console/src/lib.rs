@@ -7,12 +7,15 @@
 //!  tandem status, check, gates, doctor, explain, events, handoff, ledger, drain, ... : command
 //! ```
 
+mod ask;
 pub mod command;
 pub mod control;
 pub mod exit;
+pub mod history;
 pub mod http;
 mod print;
 mod publish;
 
+pub use ask::{AskError, Asked};
 pub use print::Style;
 pub use publish::{Build, Published, Publisher, Told};
