@@ -44,15 +44,19 @@ pub(crate) fn explain<'c>(catalogue: &'c Catalogue, question: &str) -> Vec<&'c S
 fn exits(question: &str) -> Vec<Exit> {
     let words: Vec<_> = words(question).collect();
     let pairs = words.windows(2).filter_map(|pair| match pair {
-        [name, number] => Some((name.as_str(), number.parse().ok()?)),
+        [name, number] => Some((name.as_str(), number.parse::<i32>().ok()?)),
         _ => None,
     });
-    let named = pairs.filter_map(|(name, number)| match name {
-        "code" | "exit" | "status" => Some(Exit::Code(number)),
-        "signal" => Some(Exit::Signal(number)),
-        _ => None,
+    let named = pairs.flat_map(|(name, number)| match name {
+        "code" | "exit" | "status" => {
+            // Shells tell a signal as 128 and its number (POSIX, "Exit Status for Commands").
+            let signal = number.checked_sub(128).filter(|signal| *signal > 0).map(Exit::Signal);
+            [Some(Exit::Code(number)), signal]
+        }
+        "signal" => [Some(Exit::Signal(number)), None],
+        _ => [None, None],
     });
-    named.take(EXPLAIN_MAX).collect()
+    named.flatten().take(EXPLAIN_MAX).collect()
 }
 
 /// Signatures that share words with the question, those with the rarest words first.

@@ -15,13 +15,14 @@ pub const FILES_PER_SCAN_MAX: usize = 200;
 /// Most files and most reports that are remembered. A folder's older files beyond that are never
 /// looked at, so what is forgotten can't come back as new.
 pub const REMEMBERED_MAX: usize = 4096;
-/// How often a file that is not whole is read before it is given up.
-pub const PARTIAL_TRIES_MAX: u32 = 8;
+/// How often a file that is not whole, or that the system does not let us read, is tried before it is
+/// given up.
+pub const TRIES_MAX: u32 = 8;
 
 /// Wait before the second reading of a file that was not whole; doubles each time, so the last is
 /// about two minutes after the first. Hints of the file system come in bursts, and would otherwise
 /// use up the tries while the file is being written.
-const PARTIAL_WAIT_MS: u64 = 1_000;
+const FIRST_WAIT_MS: u64 = 1_000;
 /// Most entries of a folder that are listed: a bound on time and memory in a folder that anybody's
 /// crashes fill.
 const LISTED_MAX: usize = 16_384;
@@ -47,8 +48,8 @@ type FileKey = (u64, u64, u64, i64, i64);
 enum Fate {
     /// It was read, or given up.
     Done,
-    /// It was not whole.
-    Partial { tries: u32, next_ms: u64 },
+    /// It was not whole, or the system did not let it be read.
+    Unread { tries: u32, next_ms: u64 },
 }
 
 struct Candidate {
@@ -101,7 +102,7 @@ impl ReportFolder {
             .filter(|candidate| match self.files.get(&candidate.key) {
                 None => true,
                 Some(Fate::Done) => false,
-                Some(Fate::Partial { next_ms, .. }) => *next_ms <= now_ms,
+                Some(Fate::Unread { next_ms, .. }) => *next_ms <= now_ms,
             })
             .take(FILES_PER_SCAN_MAX)
             .collect();
@@ -123,16 +124,17 @@ impl ReportFolder {
             Err(ReportError::OtherKind { .. }) => {}
             // It was moved or removed since it was listed; if moved, it is found there.
             Err(ReportError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(ReportError::Partial) => {
+            // What the system refuses now, for want of descriptors say, it may grant later.
+            Err(error @ (ReportError::Partial | ReportError::Io(_))) => {
                 let tries = match self.files.get(&key) {
-                    Some(Fate::Partial { tries, .. }) => tries.saturating_add(1),
+                    Some(Fate::Unread { tries, .. }) => tries.saturating_add(1),
                     _ => 1,
                 };
-                if tries < PARTIAL_TRIES_MAX {
-                    let wait_ms = PARTIAL_WAIT_MS << (tries - 1);
-                    fate = Fate::Partial { tries, next_ms: now_ms.saturating_add(wait_ms) };
+                if tries < TRIES_MAX {
+                    let wait_ms = FIRST_WAIT_MS << (tries - 1);
+                    fate = Fate::Unread { tries, next_ms: now_ms.saturating_add(wait_ms) };
                 } else {
-                    self.refuse(path, ReportError::Partial);
+                    self.refuse(path, error);
                 }
             }
             Err(error) => self.refuse(path, error),

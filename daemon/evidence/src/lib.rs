@@ -19,7 +19,7 @@ mod text;
 pub use action::Action;
 pub use catalogue::{CATALOGUE_BYTES_MAX, Catalogue, LINE_BYTES_MAX};
 pub use explain::EXPLAIN_MAX;
-pub use folder::{FILES_PER_SCAN_MAX, PARTIAL_TRIES_MAX, REMEMBERED_MAX, Refused, ReportFolder};
+pub use folder::{FILES_PER_SCAN_MAX, REMEMBERED_MAX, Refused, ReportFolder, TRIES_MAX};
 pub use parse::{CatalogueError, Problem, SIGNATURES_MAX};
 pub use report::{
     REPORT_BYTES_MAX, REPORT_TEXT_BYTES_MAX, Report, ReportError, ReportId, Victim, boot_of,

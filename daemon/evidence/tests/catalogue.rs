@@ -206,6 +206,7 @@ fn an_explanation_takes_an_id_a_part_of_one_a_line_or_an_exit_code() {
         (" gpu-hang\n", "gpu-hang"),
         ("stranded", "wired-memory-stranded"),
         ("exit code 81", "exit-group"),
+        ("exit 134", "signal-abort"),
         ("rank 1 (process 5) ended: killed by signal 9", "signal-killed"),
         ("Runner terminated with signal=9", "runner-killed"),
         ("a\nb\n[ring] connection to a peer was lost\n", "ring-peer-lost"),

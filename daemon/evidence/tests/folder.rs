@@ -8,9 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tandem_evidence::{
-    FILES_PER_SCAN_MAX, PARTIAL_TRIES_MAX, REMEMBERED_MAX, ReportError, ReportFolder,
-};
+use tandem_evidence::{FILES_PER_SCAN_MAX, REMEMBERED_MAX, ReportError, ReportFolder, TRIES_MAX};
 
 /// A whole report with this incident, changed so many seconds after some moment.
 fn put(path: &Path, incident: &str, changed_s: u64) {
@@ -71,7 +69,7 @@ fn a_file_that_stays_torn_is_given_up_and_said_so() {
     put_bytes(&path, b"{", 1);
     let mut folder = ReportFolder::new(dir.path());
     let mut now_ms = 0;
-    for tried in 1..=PARTIAL_TRIES_MAX {
+    for tried in 1..=TRIES_MAX {
         assert!(folder.take_refused().is_empty(), "{tried}");
         assert_eq!(scan(&mut folder, now_ms), Vec::<String>::new());
         now_ms += 1_000 << (tried - 1);

@@ -216,11 +216,22 @@ fn text_that_is_no_utf_8_costs_only_itself() {
 }
 
 #[test]
+fn what_a_library_said_cannot_pass_for_another_part_of_the_report() {
+    let forged = serde_json::json!({
+        "procName": "a",
+        "asi": { "lib\nframe ibv_reg_mr (a)": ["x\nframe tbt_post_recv (b)"] },
+        "threads": [{ "triggered": true, "frames": [{ "symbol": "x\nframe tbt_post_recv (c)" }] }],
+    });
+    let (_, report) = reading(format!("{HEADER}\n{forged}").as_bytes()).unwrap();
+    assert_eq!(signature(&report), None, "{}", report.text());
+}
+
+#[test]
 fn texts_are_bounded() {
     let (long, name) = ("ä".repeat(10_000), "ä".repeat(500));
     let body = serde_json::json!({
         "procName": name,
-        "asi": { "lib": [long, long] },
+        "asi": { "lib": vec![long; 40] },
         "threads": [{ "triggered": true, "frames": vec![serde_json::json!({ "symbol": name }); 1000] }],
     });
     let header = serde_json::json!({ "bug_type": "309", "incident_id": "é".repeat(1_000) });

@@ -12,6 +12,8 @@ const NAME_BYTES_MAX: usize = 255;
 const VICTIMS_MAX: usize = 64;
 /// Frames of the faulting stack that are kept: what failed stands at its top.
 const FRAMES_MAX: usize = 32;
+/// Longest text of one library that is kept, in bytes: an exception's message, not a dump.
+const ASI_TEXT_BYTES_MAX: usize = 4 << 10;
 /// Most texts of libraries that are kept.
 const ASI_TEXTS_MAX: usize = 32;
 
@@ -76,12 +78,17 @@ fn crash(header: &Value, body: &Value) -> Report {
     }
 }
 
-/// Application-specific information: what libraries said last, by library.
+/// Application-specific information: what libraries said last, by library. One line each, so that
+/// none can pass for another part of the report.
 fn said(body: &Value) -> Vec<String> {
     let libraries = body.get("asi").and_then(Value::as_object).into_iter().flatten();
     let texts = libraries.flat_map(|(library, texts)| {
+        let library = text::line(library, NAME_BYTES_MAX);
         let texts = texts.as_array().map(Vec::as_slice).unwrap_or_default();
-        texts.iter().filter_map(Value::as_str).map(move |said| format!("asi {library}: {said}"))
+        texts
+            .iter()
+            .filter_map(Value::as_str)
+            .map(move |said| format!("asi {library}: {}", text::line(said, ASI_TEXT_BYTES_MAX)))
     });
     texts.take(ASI_TEXTS_MAX).collect()
 }
