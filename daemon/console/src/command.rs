@@ -12,6 +12,7 @@ mod gates;
 mod handoff;
 mod ledger;
 mod orders;
+mod past;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,6 @@ pub(crate) use events::KINDS as EVENT_KINDS;
 use crate::{
     Style,
     ask::{self, AskError, Asked},
-    history::{History, HistoryError},
     print::escape,
 };
 
@@ -44,8 +44,8 @@ pub struct Context<'a> {
     pub url: &'a str,
     /// The control socket.
     pub control: &'a Path,
-    /// Opens the ledger; called only by the commands that read it.
-    pub history: &'a dyn Fn() -> Result<Box<dyn History>, HistoryError>,
+    /// The folder of the ledger.
+    pub ledger: &'a Path,
     /// The signatures that `explain` knows.
     pub catalogue: &'a Catalogue,
     /// What `doctor` can check without a supervisor; called by nothing else.

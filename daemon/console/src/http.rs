@@ -26,6 +26,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::publish::Published;
+pub(crate) use events::KEEP_ALIVE;
 use patience::Patience;
 pub(crate) use ready::AGE_MAX;
 

@@ -11,7 +11,6 @@ mod ask;
 pub mod command;
 pub mod control;
 pub mod exit;
-pub mod history;
 pub mod http;
 mod print;
 mod publish;

@@ -7,9 +7,11 @@ use clap::{Args, Subcommand};
 use crate::{
     command::EVENT_KINDS,
     control::{HOLD_MS_MAX, HOLD_MS_MIN},
-    history::EVENTS_MAX,
     print::time::parse_span,
 };
+
+/// Most events of one `tandem events`: as many as the ledger gives.
+const EVENTS_MAX: usize = 10_000;
 
 /// What an admin asks of a supervisor.
 #[derive(Subcommand, Clone, Debug, PartialEq, Eq)]

@@ -20,13 +20,14 @@ pub(super) fn json(out: &mut impl Write, _: &Style, asked: &Asked) -> io::Result
 pub(super) fn print(out: &mut impl Write, style: &Style, asked: &Asked) -> io::Result<i32> {
     let status = &asked.status;
     if asked.is_stale() {
-        let why =
-            format!("the supervisor is stuck; this is {} old", span(age_ms(asked)));
+        let why = format!("the supervisor is stuck; this is {} old", span(age_ms(asked)));
         field(out, style, "STALE", why, Some(Color::Bad))?;
     }
     let (word, color) = health(status.health);
-    let word = if status.draining { format!("{word}, drained or being drained") } else { word.into() };
-    field(out, style, &status.node, word, Some(color))?;
+    let word =
+        if status.draining { format!("{word}, drained or being drained") } else { word.into() };
+    field(out, style, "health", word, Some(color))?;
+    field(out, style, "node", &status.node, None)?;
     field(out, style, "model", &status.model, None)?;
     serving(out, style, status)?;
     host(out, style, status)?;
@@ -59,12 +60,8 @@ pub(super) fn proof(status: &Status) -> String {
 }
 
 fn serving(out: &mut impl Write, style: &Style, status: &Status) -> io::Result<()> {
-    let phase = format!(
-        "{} for {}, epoch {}",
-        status.phase,
-        span(status.phase_age_ms),
-        status.epoch
-    );
+    let phase =
+        format!("{} for {}, epoch {}", status.phase, span(status.phase_age_ms), status.epoch);
     field(out, style, "ranks", phase, None)?;
     field(out, style, "gateway", gateway(&status.gateway), None)?;
     if let Some(exit) = &status.gateway.last_exit {
@@ -114,14 +111,19 @@ fn host(out: &mut impl Write, style: &Style, status: &Status) -> io::Result<()> 
     let wrong = status.invariants.iter().filter(|row| words::is_wrong(row)).count();
     let (text, color) = match wrong {
         0 => ("hold".to_owned(), None),
-        n => (format!("{n} of {} not known to hold: tandem check", status.invariants.len()), Some(Color::Warn)),
+        n => (
+            format!("{n} of {} not known to hold: tandem check", status.invariants.len()),
+            Some(Color::Warn),
+        ),
     };
     field(out, style, "invariants", text, color)?;
     let cause = status.reboot.cause.as_ref().map_or(String::new(), |c| format!(" ({c})"));
     let refused =
         status.reboot.refused.as_ref().map_or(String::new(), |why| format!("; not now: {why}"));
-    let reboot =
-        format!("{}{cause}, {} left today{refused}", status.reboot.phase, status.reboot.budget_left);
+    let reboot = format!(
+        "{}{cause}, {} left today{refused}",
+        status.reboot.phase, status.reboot.budget_left
+    );
     field(out, style, "reboot", reboot, None)
 }
 
@@ -146,9 +148,11 @@ fn troubles(out: &mut impl Write, style: &Style, status: &Status) -> io::Result<
         field(out, style, "failure", failure, None)?;
     }
     for fault in &status.faults {
-        let times = if fault.count > 1 { format!(", {} times", fault.count) } else { String::new() };
+        let times =
+            if fault.count > 1 { format!(", {} times", fault.count) } else { String::new() };
         let since = style.ago(fault.since_wall_ms);
-        let text = format!("{} since {since}{times}: {}", words::fault(&fault.kind), fault.evidence);
+        let text =
+            format!("{} since {since}{times}: {}", words::fault(&fault.kind), fault.evidence);
         field(out, style, "fault", text, Some(Color::Warn))?;
         if !fault.remedy.is_empty() {
             field(out, style, "", format!("do: {}", fault.remedy), None)?;
@@ -168,7 +172,8 @@ fn troubles(out: &mut impl Write, style: &Style, status: &Status) -> io::Result<
         let text = format!("the prefill step is lowered to {tokens} tokens");
         field(out, style, "retuned", text, Some(Color::Warn))?;
     }
-    for (name, trouble) in [("config", &status.config_refused), ("ledger", &status.ledger_trouble)] {
+    for (name, trouble) in [("config", &status.config_refused), ("ledger", &status.ledger_trouble)]
+    {
         if let Some(text) = trouble {
             field(out, style, name, text, Some(Color::Bad))?;
         }
@@ -180,7 +185,16 @@ fn ranks(ranks: &[RankStatus]) -> Table {
     let number = |n: Option<u64>| Span::new(n.map_or("-".into(), |n| n.to_string()));
     let size = |n: Option<u64>| Span::new(n.map_or("-".into(), words::bytes));
     let mut table = Table::new(&[
-        "rank", "pid", "phase", "steps", "tokens", "active", "queued", "memory", "peak", "last exit",
+        "rank",
+        "pid",
+        "phase",
+        "steps",
+        "tokens",
+        "active",
+        "queued",
+        "memory",
+        "peak",
+        "last exit",
     ]);
     for rank in ranks {
         table.row(vec![

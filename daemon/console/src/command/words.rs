@@ -88,7 +88,8 @@ pub(super) fn bytes(bytes: u64) -> String {
 
 /// An event in one line.
 pub(super) fn event(what: &What) -> String {
-    let because = |cause: &Option<String>| cause.as_ref().map_or(String::new(), |c| format!(": {c}"));
+    let because =
+        |cause: &Option<String>| cause.as_ref().map_or(String::new(), |c| format!(": {c}"));
     match what {
         What::Started { boot, is_new_boot, version } => {
             let new = if *is_new_boot { "a new " } else { "" };
