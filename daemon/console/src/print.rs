@@ -58,6 +58,14 @@ impl Style {
         format!("{} ago", time::span(self.now_wall_ms - wall_ms))
     }
 
+    /// For how long something has been: `for 3 m`.
+    pub(crate) fn lasting(&self, since_wall_ms: u64) -> String {
+        match self.now_wall_ms.checked_sub(since_wall_ms) {
+            Some(ms) => format!("for {}", time::span(ms)),
+            None => format!("since {}", time::iso(since_wall_ms)),
+        }
+    }
+
     fn columns(&self) -> usize {
         self.width.map_or(usize::MAX, |width| width.max(WIDTH_MIN))
     }

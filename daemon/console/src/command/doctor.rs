@@ -108,6 +108,10 @@ fn of_status(status: &Status) -> Vec<Check> {
         let outcome = Outcome::Wrong(fault.evidence.clone());
         Check::new(format!("fault {}", words::fault(&fault.kind)), outcome, &fault.remedy)
     }));
+    if status.operator_hold_until_ms.is_some() {
+        let found = "an operator holds it: nothing is mended, restarted or rebooted by itself";
+        checks.push(Check::new("hold", Outcome::Wrong(found.into()), "tandem release"));
+    }
     checks.push(told("config", "the one in force is the file's", &status.config_refused));
     checks.push(told("ledger", "it is written", &status.ledger_trouble));
     checks

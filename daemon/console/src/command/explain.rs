@@ -30,8 +30,9 @@ pub(super) fn faults(
             writeln!(out)?;
         }
         field(out, style, "fault", words::fault(&fault.kind), Some(Color::Warn))?;
-        let since = style.ago(fault.since_wall_ms);
-        field(out, style, "since", format!("{since}, met {} times", fault.count), None)?;
+        let times = words::times(fault.count);
+        let lasting = style.lasting(fault.since_wall_ms);
+        field(out, style, "open", format!("{lasting}, met {times}"), None)?;
         field(out, style, "evidence", &fault.evidence, None)?;
         let meaning = match &fault.kind {
             Kind::Signature(id) => catalogue.get(id).map(|signature| signature.meaning.as_str()),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use tandem_ledger::{DriftCount, Quantiles, RequestTotals};
-use tandem_policy::{Event, Rung, Status, gates::GateState};
+use tandem_policy::{
+    Event, Rung, Status,
+    gates::{Gate, GateState},
+};
 
 use super::{Context, events, past, status, words};
 use crate::{
@@ -71,9 +74,9 @@ pub(super) fn print(
     write(out, "MODEL_DIR", &path)?;
     field(out, style, "STATE", format!("{health}{stale}; {}", status::proof(status)), Some(color))?;
     let runs = format!(
-        "ranks {} since {} (epoch {}), gateway {} at http://{}",
+        "ranks {} for {} (epoch {}), gateway {} at http://{}",
         status.phase,
-        style.ago(style.now_wall_ms.saturating_sub(status.phase_age_ms)),
+        span(status.phase_age_ms),
         status.epoch,
         status.gateway.phase,
         status.gateway.listen
@@ -89,10 +92,10 @@ pub(super) fn print(
     }
     for fault in &status.faults {
         let text = format!(
-            "{} since {}, met {} times: {}",
+            "{} {}, met {}: {}",
             words::fault(&fault.kind),
-            style.ago(fault.since_wall_ms),
-            fault.count,
+            style.lasting(fault.since_wall_ms),
+            words::times(fault.count),
             fault.evidence
         );
         write(out, "FAULT", &text)?;
@@ -158,6 +161,10 @@ fn current(status: &Status) -> String {
     }
 }
 
+fn failed(status: &Status) -> Option<&Gate> {
+    status.gates.iter().find(|gate| gate.state == GateState::Failed)
+}
+
 fn blocker(status: &Status) -> String {
     let worst = status.faults.first().map(|fault| words::fault(&fault.kind));
     status
@@ -165,18 +172,19 @@ fn blocker(status: &Status) -> String {
         .clone()
         .or(worst)
         .or_else(|| status.operator_drained.then(|| "drained by an operator".into()))
+        .or_else(|| status.operator_hold_until_ms.map(|_| "held by an operator".into()))
+        .or_else(|| failed(status).map(|gate| format!("gate {}", words::gate(gate.gate))))
         .unwrap_or_else(|| "none".into())
 }
 
 /// What shows the blocker best: the worst fault's evidence, else the failure, else the open gate's.
 fn evidence(status: &Status) -> String {
-    let gate = status.gates.iter().find(|gate| gate.state == GateState::Failed);
     status
         .faults
         .first()
         .map(|fault| fault.evidence.clone())
         .or_else(|| status.last_failure.clone())
-        .or_else(|| gate.map(|gate| gate.evidence.clone()))
+        .or_else(|| failed(status).map(|gate| gate.evidence.clone()))
         .unwrap_or_else(|| status::proof(status))
 }
 
@@ -185,12 +193,11 @@ pub(super) fn next_command(status: &Status) -> String {
     if status.operator_drained {
         return "tandem resume".into();
     }
-    let gate = status.gates.iter().find(|gate| gate.state == GateState::Failed);
     let remedies = status
         .faults
         .iter()
         .map(|fault| fault.remedy.as_str())
-        .chain(gate.map(|gate| gate.remedy.as_str()));
+        .chain(failed(status).map(|gate| gate.remedy.as_str()));
     let mut wanted = remedies.filter(|remedy| !remedy.is_empty());
     if let Some(remedy) = wanted.next() {
         return remedy.into();

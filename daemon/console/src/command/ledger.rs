@@ -27,7 +27,8 @@ pub(super) fn run(
     let found = match reader.query(&args.sql, &QueryLimits::default()) {
         Ok(found) => found,
         Err(error) => {
-            problem(problems, &past::chain(&error))?;
+            // Its text has its cause's already.
+            problem(problems, &error.to_string())?;
             let is_slow = matches!(error, QueryError::TooSlow(_));
             return Ok(if is_slow { exit::UNAVAILABLE } else { exit::USAGE });
         }

@@ -148,11 +148,9 @@ fn troubles(out: &mut impl Write, style: &Style, status: &Status) -> io::Result<
         field(out, style, "failure", failure, None)?;
     }
     for fault in &status.faults {
-        let times =
-            if fault.count > 1 { format!(", {} times", fault.count) } else { String::new() };
-        let since = style.ago(fault.since_wall_ms);
-        let text =
-            format!("{} since {since}{times}: {}", words::fault(&fault.kind), fault.evidence);
+        let lasting = style.lasting(fault.since_wall_ms);
+        let (kind, times) = (words::fault(&fault.kind), words::times(fault.count));
+        let text = format!("{kind} {lasting}, met {times}: {}", fault.evidence);
         field(out, style, "fault", text, Some(Color::Warn))?;
         if !fault.remedy.is_empty() {
             field(out, style, "", format!("do: {}", fault.remedy), None)?;

@@ -76,6 +76,11 @@ pub(super) fn is_wrong(row: &InvariantStatus) -> bool {
     applies && row.mode == Mode::Enforce && row.holds != Some(true)
 }
 
+/// `once`, `4 times`.
+pub(super) fn times(count: u32) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times") }
+}
+
 pub(super) fn bytes(bytes: u64) -> String {
     const GIBIBYTE: u64 = 1 << 30;
     if bytes < GIBIBYTE {
@@ -97,7 +102,7 @@ pub(super) fn event(what: &What) -> String {
         }
         What::Gate(g) => format!("{} {}: {}", gate(g.gate), gate_state(g.state).0, g.evidence),
         What::FaultRaised(f) => format!("{} raised: {}", fault(&f.kind), f.evidence),
-        What::FaultCleared(f) => format!("{} cleared after {} times", fault(&f.kind), f.count),
+        What::FaultCleared(f) => format!("{} cleared, met {}", fault(&f.kind), times(f.count)),
         What::Drift { invariant: name, found, wanted } => {
             format!("{} is {found}, wanted {wanted}", invariant(*name))
         }
