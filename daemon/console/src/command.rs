@@ -35,7 +35,7 @@ pub(crate) use events::KINDS as EVENT_KINDS;
 use crate::{
     Style,
     ask::{self, AskError, Asked},
-    print::escape,
+    print::{escape, escape_json},
 };
 
 /// What the commands ask, and how they print.
@@ -142,5 +142,5 @@ fn problem(problems: &mut impl Write, text: &str) -> io::Result<()> {
 fn json_part(out: &mut impl Write, asked: &Asked, part: &str) -> io::Result<()> {
     let whole: serde_json::Value = serde_json::from_str(&asked.json)?;
     let part = whole.get(part).unwrap_or(&serde_json::Value::Null);
-    writeln!(out, "{part}")
+    writeln!(out, "{}", escape_json(&part.to_string()))
 }

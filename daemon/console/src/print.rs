@@ -11,7 +11,7 @@ pub(crate) mod time;
 
 use std::io::{self, Write};
 
-pub(crate) use escape::escape;
+pub(crate) use escape::{escape, escape_json};
 pub(crate) use table::Table;
 
 /// How to print.

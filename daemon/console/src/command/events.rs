@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     exit,
-    print::{Color, Span, Style, line, time::iso},
+    print::{Color, Span, Style, escape_json, line, time::iso},
 };
 
 /// The kinds of events. A test compares them with the schema of [`Event`].
@@ -123,7 +123,7 @@ fn print(
             fields.insert("id".into(), id.into());
             fields.insert("time".into(), iso(event.wall_ms).into());
         }
-        return writeln!(out, "{json}");
+        return writeln!(out, "{}", escape_json(&json.to_string()));
     }
     let id = id.map_or("-".to_owned(), |id| id.to_string());
     line(out, &context.style, &spans(&context.style, &id, event))

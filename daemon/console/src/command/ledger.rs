@@ -8,7 +8,7 @@ use tandem_ledger::{Cell, QueryError, QueryLimits, Table as Found};
 use super::{Context, LedgerArgs, past, problem};
 use crate::{
     exit,
-    print::{Span, Table},
+    print::{Span, Table, escape, escape_json},
 };
 
 pub(super) fn run(
@@ -36,7 +36,7 @@ pub(super) fn run(
     if args.json {
         json(out, &found)?;
     } else if args.csv {
-        csv(out, &found)?;
+        csv(out, &found, context.is_terminal)?;
     } else {
         table(&found).write(out, &context.style)?;
     }
@@ -84,7 +84,8 @@ fn json(out: &mut impl Write, found: &Found) -> io::Result<()> {
         let cells = found.columns.iter().zip(row);
         Value::Object(cells.map(|(name, cell)| (name.clone(), value(cell))).collect::<Map<_, _>>())
     };
-    writeln!(out, "{}", Value::Array(found.rows.iter().map(object).collect()))
+    let objects = Value::Array(found.rows.iter().map(object).collect());
+    writeln!(out, "{}", escape_json(&objects.to_string()))
 }
 
 fn value(cell: &Cell) -> Value {
@@ -98,11 +99,12 @@ fn value(cell: &Cell) -> Value {
     }
 }
 
-/// RFC 4180. The texts are as they are, since a program reads them.
-fn csv(out: &mut impl Write, found: &Found) -> io::Result<()> {
-    csv_row(out, found.columns.iter().cloned())?;
+/// RFC 4180. A program gets the texts as they are, a terminal nothing that it obeys.
+fn csv(out: &mut impl Write, found: &Found, is_terminal: bool) -> io::Result<()> {
+    let shown = |text: String| if is_terminal { escape(&text).into_owned() } else { text };
+    csv_row(out, found.columns.iter().cloned().map(shown))?;
     for row in &found.rows {
-        csv_row(out, row.iter().map(|cell| text(cell).unwrap_or_default()))?;
+        csv_row(out, row.iter().map(|cell| shown(text(cell).unwrap_or_default())))?;
     }
     Ok(())
 }

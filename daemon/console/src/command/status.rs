@@ -7,12 +7,12 @@ use tandem_policy::{GatewayStatus, Health, RankStatus, Status, gates::GateState}
 use super::words;
 use crate::{
     ask::Asked,
-    print::{Color, Span, Style, Table, field, time::span},
+    print::{Color, Span, Style, Table, escape_json, field, time::span},
 };
 
 /// The endpoint's JSON, as it came.
 pub(super) fn json(out: &mut impl Write, _: &Style, asked: &Asked) -> io::Result<i32> {
-    writeln!(out, "{}", asked.json)?;
+    writeln!(out, "{}", escape_json(&asked.json))?;
     Ok(asked.exit_code())
 }
 

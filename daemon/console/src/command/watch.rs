@@ -12,7 +12,7 @@ use super::{Context, status, words};
 use crate::{
     ask::{self, AskError, Asked},
     exit,
-    print::{Span, Style, line, time::iso},
+    print::{Span, Style, escape_json, line, time::iso},
 };
 
 /// Between two looks: the supervisor's own pace.
@@ -109,7 +109,7 @@ pub(super) async fn lines(
     loop {
         let looked = look();
         match &looked {
-            Ok(asked) if as_json => writeln!(out, "{}", asked.json)?,
+            Ok(asked) if as_json => writeln!(out, "{}", escape_json(&asked.json))?,
             looked => line(out, style, &[Span::new(one_line(&now(style), looked))])?,
         }
         out.flush()?;

@@ -45,11 +45,31 @@ fn bare(line: &str) -> String {
 fn the_json_is_the_endpoints_own() {
     let asked = asked(&fixtures::hostile());
     let (_, text) = printed(|out| status::json(out, &plain(), &asked));
-    assert_eq!(text, format!("{}\n", asked.json));
+    assert_harmless(&text, false);
+    let same: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(same, serde_json::to_value(&asked.status).unwrap());
     let (_, text) = printed(|out| check::json(out, &plain(), &asked));
-    assert_eq!(text, serde_json::to_value(&asked.status.invariants).unwrap().to_string() + "\n");
+    let same: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(same, serde_json::to_value(&asked.status.invariants).unwrap());
+    assert_harmless(&text, false);
     let (_, text) = printed(|out| gates::json(out, &plain(), &asked));
-    assert_eq!(text, serde_json::to_value(&asked.status.gates).unwrap().to_string() + "\n");
+    let same: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(same, serde_json::to_value(&asked.status.gates).unwrap());
+    assert_harmless(&text, false);
+}
+
+#[test]
+fn health_has_a_colour() {
+    let style = Style { color: true, ..plain() };
+    let cases = [
+        (fixtures::healthy(), "health     \x1b[32mhealthy\x1b[0m"),
+        (fixtures::degraded(), "health     \x1b[33mdegraded\x1b[0m"),
+        (fixtures::held(), "health     \x1b[31mnot serving\x1b[0m"),
+    ];
+    for (status, expected) in cases {
+        let (_, text) = printed(|out| status::print(out, &style, &asked(&status)));
+        assert_eq!(text.lines().next(), Some(expected));
+    }
 }
 
 #[test]
