@@ -222,10 +222,6 @@ class Supervised(served.Pair):
         status = self.status()
         return [rank["pid"] for rank in status["ranks"]] + [status["gateway"]["pid"]]
 
-    def epoch_in_ledger(self):
-        """For while the status port is busy."""
-        return self.ledger("SELECT max(epoch) FROM epochs")[0][0]
-
     def is_ready(self):
         return self.fetch("/readyz")[0] == 200
 
@@ -285,7 +281,7 @@ class Stream(threading.Thread):
         super().__init__(daemon=True)
         self.pair, self.max_tokens = pair, max_tokens
         self.text, self.finish, self.is_whole, self.trouble = "", None, False, None
-        self.times = [time.monotonic()]
+        self.times = [time.monotonic(), time.monotonic()]
         self.start()
 
     def run(self):

@@ -1,6 +1,7 @@
 """A config file that changes while all runs: what is wrong is refused and changes nothing, what is
 right is taken with the least that has to be restarted."""
 
+import itertools
 import os
 import signal
 import time
@@ -24,12 +25,21 @@ def story(pair):
 
 
 @pytest.fixture(autouse=True)
-def settled(request):
-    if "pair" in request.fixturenames:
-        pair = request.getfixturevalue("pair")
-        pair.write_config()
-        pair.wait_for(lambda: not refused(pair), "accepted again")
-        pair.wait_until_served()
+def settled(pair):
+    push(pair, {})
+
+
+marks = itertools.count(200)
+
+
+def push(pair, changes):
+    """Writes a config and waits until it is in force; a count that restarts nothing tells that."""
+    mark = next(marks)
+    supervise = changes.get("supervise", {}) | {"restarts_max": mark}
+    pair.write_config(changes | {"supervise": supervise})
+    pair.wait_for(lambda: pair.status()["restarts_max"] == mark, "in force")
+    pair.wait_for(lambda: pair.status()["gateway"]["phase"] == "up", "with a gateway")
+    pair.wait_until_served()
 
 
 def refused(pair):
@@ -38,7 +48,7 @@ def refused(pair):
 
 # What is pushed, given the right text (None deletes the file), and what the refusal must name.
 WRONG = {
-    "a syntax error": (lambda text: text.replace("[engine]", "[engine"), "TOML"),
+    "a syntax error": (lambda text: text.replace("[engine]", "[engine"), "parse error"),
     "an unknown key": (lambda text: text.replace("[engine]", "[engine]\nturbo = true"), "turbo"),
     "a value out of range": (
         lambda text: text.replace("poll_ms = 200\n", "poll_ms = 1\n", 1), "host.poll_ms"),
@@ -54,19 +64,29 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_config_is_refused_with_the_reason_and_the_old_one_stays(pair, story, what):
-    change, named = WRONG[what]
-    in_force = (pair.run_dir / "config.toml").read_text()
-    epoch, pids = pair.epoch(), pair.pids()
+def test_a_wrong_config_is_refused_with_the_reason_and_the_old_one_stays(pair, what):
+    in_force, pids = (pair.run_dir / "config.toml").read_text(), pair.pids()
+    why = write_wrong(pair, what)
+    assert WRONG[what][1] in why, why
+    assert pair.faults()["config"]["evidence"] == why
+    assert pair.pids() == pids and pair.is_ready() and pair.chat()[1] == ANSWER
+    assert (pair.run_dir / "config.toml").read_text() == in_force
+
+
+def write_wrong(pair, what):
+    """Pushes it and gives the reason of the refusal."""
+    change, _ = WRONG[what]
     if change is None:
         pair.config.unlink()
     else:
         pair.config.write_text(change(pair.text()))
-    why = pair.wait_for(lambda: refused(pair), "refused")
-    assert (named in why or (named == "TOML" and "parse error" in why)), why
-    assert pair.faults()["config"]["evidence"] == why
-    assert pair.pids() == pids
-    # A rank that dies meanwhile comes back under the config in force.
+    return pair.wait_for(lambda: refused(pair), "refused")
+
+
+@pytest.mark.parametrize("what", ["a syntax error", "no file"])
+def test_a_rank_that_dies_meanwhile_comes_back_under_the_old_config(pair, story, what):
+    in_force, epoch, pids = (pair.run_dir / "config.toml").read_text(), pair.epoch(), pair.pids()
+    write_wrong(pair, what)
     stream = Stream(pair).wait_for_text()
     os.kill(pids[1], signal.SIGKILL)
     stream.is_undisturbed(story, f"rank 1 killed under {what} as config")
@@ -106,7 +126,7 @@ def test_a_change_of_the_gateway_lets_running_streams_finish(pair, story):
 def test_a_gateway_that_is_to_listen_elsewhere_is_served_there(pair):
     epoch, pids = pair.epoch(), pair.pids()
     [port] = ranks.free_ports(1)
-    old = pair.sections["gateway"]["listen"], pair.url, pair.http_port
+    old = pair.url, pair.http_port
     pair.write_config({"gateway": {"listen": f"127.0.0.1:{port}"}})
     pair.wait_for(lambda: refused(pair) or pair.pids()[2] not in (pids[2], None), "answered to")
     if why := refused(pair):
@@ -118,7 +138,7 @@ def test_a_gateway_that_is_to_listen_elsewhere_is_served_there(pair):
         pair.wait_until_served()
         assert pair.chat()[1] == ANSWER and pair.epoch() == epoch
     finally:
-        (_, pair.url, pair.http_port) = old
+        (pair.url, pair.http_port) = old
 
 
 def test_a_change_of_the_supervision_restarts_nothing(pair, story):
