@@ -1,8 +1,6 @@
 //! `tandem supervise`: the turn loop around `tandem_policy`.
 
-use std::{
-    fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration,
-};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tandem_console::{
