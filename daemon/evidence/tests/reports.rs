@@ -245,7 +245,9 @@ fn texts_are_bounded() {
 #[test]
 fn a_huge_report_is_named_and_not_read() {
     let folder = tempfile::tempdir().unwrap();
-    for (header, expected) in [(HEADER, "A-1"), ("{}", "huge.ips"), ("no json", "huge.ips")] {
+    for (header, expected) in
+        [(HEADER, "A-1"), ("{\"bug_type\":\"210\"}", "huge.ips"), ("no json", "huge.ips")]
+    {
         let path = folder.path().join("huge.ips");
         let mut file = fs::File::create(&path).unwrap();
         writeln!(file, "{header}").unwrap();
@@ -258,6 +260,11 @@ fn a_huge_report_is_named_and_not_read() {
             other => panic!("{other:?}"),
         }
     }
+    let stackshot = folder.path().join("stacks.ips");
+    let mut file = fs::File::create(&stackshot).unwrap();
+    writeln!(file, "{{\"bug_type\":\"288\"}}").unwrap();
+    file.set_len(REPORT_BYTES_MAX + 1).unwrap();
+    assert!(matches!(read_report(&stackshot), Err(ReportError::OtherKind { .. })));
 }
 
 #[test]

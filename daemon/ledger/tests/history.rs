@@ -97,10 +97,13 @@ fn every_kind_of_event_comes_back_as_it_was() {
     assert_eq!((state.epoch, state.boot.as_str()), (8, "next boot"));
 }
 
+/// Since which id, at most how many, of which kinds; the ids expected.
+type Asked<'a> = (Option<i64>, usize, Option<&'a [&'a str]>, &'a [i64]);
+
 #[test]
 fn events_are_asked_for_by_id_number_and_kind() {
     let (_folder, reader) = ledger();
-    let cases: [(Option<i64>, usize, Option<&[&str]>, &[i64]); 7] = [
+    let cases: [Asked<'_>; 7] = [
         (None, 3, None, &[20, 21, 22]),
         (Some(0), 3, None, &[1, 2, 3]),
         (Some(20), 100, None, &[21, 22]),
@@ -226,4 +229,16 @@ fn requests_are_summed_in_their_window_without_canaries() {
     assert_eq!(reader.request_totals(6_000..7_000).unwrap(), RequestTotals::default());
     let one = reader.request_totals(5_000..5_001).unwrap();
     assert_eq!(one.total_ms, Some(Quantiles { count: 1, p50: 10_000, p99: 10_000 }));
+}
+
+#[test]
+fn the_queries_of_the_documentation_are_answered() {
+    let (_folder, reader) = ledger();
+    let page = include_str!("../../../docs/ledger.md");
+    let block = page.split("```sql").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let queries: Vec<&str> = block.split_inclusive(';').filter(|q| q.contains("SELECT")).collect();
+    assert_eq!(queries.len(), 4);
+    for sql in queries {
+        reader.query(sql, &tandem_ledger::QueryLimits::default()).unwrap();
+    }
 }

@@ -2,7 +2,7 @@
 //! known by the catalogue of signatures.
 
 use std::{
-    borrow::Cow,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -32,14 +32,29 @@ fn platform_dirs() -> Vec<PathBuf> {
 }
 
 /// A catalogue that several tasks read.
-pub(super) type Signatures = Arc<Cow<'static, Catalogue>>;
+#[derive(Clone)]
+pub(super) enum Signatures {
+    Builtin(&'static Catalogue),
+    Loaded(Arc<Catalogue>),
+}
+
+impl Deref for Signatures {
+    type Target = Catalogue;
+
+    fn deref(&self) -> &Catalogue {
+        match self {
+            Self::Builtin(catalogue) => catalogue,
+            Self::Loaded(catalogue) => catalogue,
+        }
+    }
+}
 
 /// The catalogue that the config names, or the built-in one.
 pub(super) fn catalogue(path: &Path) -> Result<Signatures, tandem_evidence::CatalogueError> {
     if path.as_os_str().is_empty() {
-        Ok(Arc::new(Cow::Borrowed(Catalogue::builtin())))
+        Ok(Signatures::Builtin(Catalogue::builtin()))
     } else {
-        Catalogue::load(path).map(|catalogue| Arc::new(Cow::Owned(catalogue)))
+        Catalogue::load(path).map(|catalogue| Signatures::Loaded(Arc::new(catalogue)))
     }
 }
 

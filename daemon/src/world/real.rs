@@ -105,7 +105,7 @@ impl RealWorld {
         tokio::spawn(health::watch(self.shared.clone(), self.config.gateway.listen));
         tokio::spawn(evidence::watch_reports(
             self.shared.clone(),
-            Arc::clone(&self.catalogue),
+            self.catalogue.clone(),
             self.config.host.report_dirs.clone(),
         ));
         let in_force = Config::clone(&self.config);

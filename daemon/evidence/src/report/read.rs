@@ -23,18 +23,21 @@ const ID_BYTES_MAX: usize = 255;
 /// Reads a report.
 ///
 /// # Errors
-/// See [`ReportError`]; only [`ReportError::Partial`] is worth another try.
+/// See [`ReportError`]; only [`ReportError::Partial`] and [`ReportError::Io`] are worth another try.
 pub fn read_report(path: &Path) -> Result<(ReportId, Report), ReportError> {
     let mut file = open(path)?;
     let size_bytes = file.metadata()?.len();
     let mut bytes = Vec::new();
     file.by_ref().take(HEADER_BYTES_MAX as u64).read_to_end(&mut bytes)?;
+    let header = header(&bytes);
+    if let Ok((header, _)) = &header {
+        // Reports of other kinds can be large, and their bodies say nothing here.
+        body::known(header)?;
+    }
     if size_bytes > REPORT_BYTES_MAX {
         return Err(too_large(path, &bytes, size_bytes));
     }
-    // Reports of other kinds can be large, and their bodies say nothing here.
-    let (header, _) = header(&bytes)?;
-    body::known(&header)?;
+    header?;
     // One more than the limit tells a file that grew since.
     let rest = (REPORT_BYTES_MAX + 1).saturating_sub(bytes.len() as u64);
     file.take(rest).read_to_end(&mut bytes)?;

@@ -1,6 +1,6 @@
 //! Starting, following, adopting and ending the children.
 
-use std::{io, io::Write, process::Stdio, sync::Arc};
+use std::{io, io::Write, process::Stdio};
 
 use nix::sys::signal::Signal;
 use tandem_policy::{Ended, Process};
@@ -62,7 +62,7 @@ impl RealWorld {
     /// Readers of what a child writes: its log, and a gateway's records of requests.
     fn outputs(&self, who: Who, epoch: u64) -> Vec<Output> {
         let run_dir = &self.launcher.run_dir;
-        let (shared, catalogue) = (self.shared.clone(), Arc::clone(&self.catalogue));
+        let (shared, catalogue) = (self.shared.clone(), self.catalogue.clone());
         let on_line = move |line: &str| {
             logs::emit(who, epoch, line);
             evidence::of_line(&shared, &catalogue, who, epoch, line);
@@ -151,7 +151,7 @@ impl RealWorld {
         });
         let outputs = self.outputs(who, epoch);
         self.attend(who, pid, &outputs);
-        let (shared, catalogue) = (self.shared.clone(), Arc::clone(&self.catalogue));
+        let (shared, catalogue) = (self.shared.clone(), self.catalogue.clone());
         // One thread a child, which sleeps until it ends: the wait can't be missed or reordered.
         std::thread::spawn(move || {
             let how = match process.wait() {
