@@ -61,8 +61,12 @@ pub struct Target {
     /// The config file, which names the status endpoint
     #[arg(long, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// Ask this status endpoint instead, such as <http://127.0.0.1:52380>
-    #[arg(long, conflicts_with = "config")]
+    /// The status endpoint to ask.
+    #[arg(
+        long,
+        conflicts_with = "config",
+        help = "Ask this status endpoint and read no config, such as http://127.0.0.1:52380"
+    )]
     pub url: Option<String>,
 }
 
