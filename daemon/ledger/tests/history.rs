@@ -173,7 +173,7 @@ fn faults_drifts_epochs_and_boots_are_told_as_they_were() {
     let brief: Vec<_> =
         boots.iter().map(|b| (b.boot.as_str(), b.starts, b.version.as_deref())).collect();
     assert_eq!(brief, [("boot", 1, Some("0.1.0")), ("next boot", 1, Some("0.2.0"))]);
-    assert_eq!((boots[0].first_wall_ms, boots[0].last_wall_ms), (1_001_000, 1_021_000));
+    assert_eq!((boots[0].first_wall_ms, boots[0].last_wall_ms), (1_001_000, 1_022_000));
     assert_eq!(reader.boots(1).unwrap()[0].boot, "next boot");
 }
 
