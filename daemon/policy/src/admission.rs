@@ -21,3 +21,13 @@ pub fn check(
 ) -> Result<(), Refusal> {
     Ok(())
 }
+
+/// What is wrong.
+pub fn conditions(
+    _s: &Setup,
+    _st: &State,
+    _o: &Observation,
+    _n: Moment,
+) -> Vec<crate::fault::Condition> {
+    Vec::new()
+}

@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Fault, Moment, State, gates::Gate, invariant::Invariant};
+use crate::{
+    Action, Fault, Moment, State, gang, gates::Gate, gateway, invariant::Invariant, reboot,
+};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -119,7 +121,144 @@ pub enum What {
     },
 }
 
-/// What a turn changed.
-pub fn between(_before: &State, _after: &State, _actions: &[Action], _now: Moment) -> Vec<Event> {
-    Vec::new()
+/// What a turn changed. Repeated actions are told once: when they are asked for the first time.
+pub fn between(before: &State, after: &State, actions: &[Action], now: Moment) -> Vec<Event> {
+    let mut told = Vec::new();
+    phases(before, after, &mut told);
+    drifts(before, after, &mut told);
+    faults(before, after, &mut told);
+    for gate in &after.gates {
+        let was = before.gates.iter().find(|old| old.gate == gate.gate);
+        if was.map(|old| old.state) != Some(gate.state) {
+            told.push(What::Gate(gate.clone()));
+        }
+    }
+    if before.leak.name() != after.leak.name() {
+        told.push(What::Leak {
+            verdict: after.leak.name().into(),
+            unexplained_bytes: after.leak.unexplained_bytes(),
+        });
+    }
+    canaries(before, after, &mut told);
+    orders(before, after, &mut told);
+    if before.retune != after.retune
+        && let Some(retune) = &after.retune
+    {
+        told.push(What::Retune {
+            model: retune.model.clone(),
+            prefill_step_tokens: retune.prefill_step_tokens,
+        });
+    }
+    told.extend(
+        actions
+            .iter()
+            .filter(|action| is_first(action, before))
+            .map(|action| What::Action { action: format!("{action:?}") }),
+    );
+    let event = |what| Event { wall_ms: now.wall_ms, boot_ms: now.boot_ms, what };
+    told.into_iter().map(event).collect()
+}
+
+fn phases(before: &State, after: &State, told: &mut Vec<What>) {
+    if before.gang.name() != after.gang.name() || before.epoch != after.epoch {
+        let cause = match &after.gang {
+            gang::Phase::Held { reason, .. } => Some(reason.clone()),
+            gang::Phase::Stopping { cause: gang::StopCause::Failed(why), .. } => Some(why.clone()),
+            gang::Phase::Stopping { cause, .. } => Some(format!("{cause:?}").to_lowercase()),
+            _ => None,
+        };
+        told.push(What::Epoch {
+            epoch: after.epoch,
+            from: before.gang.name().into(),
+            to: after.gang.name().into(),
+            cause,
+        });
+    }
+    if before.gateway.name() != after.gateway.name() {
+        let cause = match &after.gateway {
+            gateway::Phase::Held { reason } => Some(reason.clone()),
+            _ => None,
+        };
+        told.push(What::Gateway {
+            from: before.gateway.name().into(),
+            to: after.gateway.name().into(),
+            cause,
+        });
+    }
+    if before.reboot.name() != after.reboot.name() {
+        let cause = after.reboot.cause().or(before.reboot.cause());
+        told.push(What::Reboot {
+            phase: after.reboot.name().into(),
+            cause: cause.map(|cause| format!("{}: {}", cause.kind, cause.evidence)),
+        });
+    }
+}
+
+fn drifts(before: &State, after: &State, told: &mut Vec<What>) {
+    for (invariant, drift) in &after.drifts {
+        let was = before.drifts.get(invariant);
+        if was.is_none_or(|old| old.count != drift.count) {
+            told.push(What::Drift {
+                invariant: *invariant,
+                found: drift.found.clone(),
+                wanted: drift.wanted.clone(),
+            });
+        }
+        if let Some(held_ms) = drift.held_ms
+            && was.is_none_or(|old| old.held_ms.is_none())
+        {
+            let after_ms = held_ms.saturating_sub(drift.since_ms);
+            told.push(What::Held { invariant: *invariant, after_ms });
+        }
+    }
+}
+
+fn faults(before: &State, after: &State, told: &mut Vec<What>) {
+    let has = |state: &State, fault: &Fault| state.faults.iter().any(|f| f.kind == fault.kind);
+    told.extend(
+        after.faults.iter().filter(|f| !has(before, f)).map(|f| What::FaultRaised(f.clone())),
+    );
+    told.extend(
+        before.faults.iter().filter(|f| !has(after, f)).map(|f| What::FaultCleared(f.clone())),
+    );
+}
+
+fn canaries(before: &State, after: &State, told: &mut Vec<What>) {
+    let (old, new) = (&before.scratch.canary, &after.scratch.canary);
+    if new.failures > 0 && new.failures != old.failures {
+        let detail = new.reason.clone().unwrap_or_default();
+        told.push(What::Canary { passed: false, detail });
+    } else if new.passed && (!old.passed || old.epoch != new.epoch) {
+        let detail = format!("epoch {} serves", new.epoch);
+        told.push(What::Canary { passed: true, detail });
+    }
+}
+
+fn orders(before: &State, after: &State, told: &mut Vec<What>) {
+    if before.last_order == after.last_order {
+        return;
+    }
+    let hold = match after.operator.hold {
+        None => "not held",
+        Some(_) => "held",
+    };
+    let drained = if after.operator.drained { "drained" } else { "not drained" };
+    told.push(What::Order { order: format!("order {}: {hold}, {drained}", after.last_order) });
+}
+
+/// Whether an action is asked for by a change and not again because its effect is not seen yet.
+/// Mends are told by the drift that they mend, canaries by what came of them.
+fn is_first(action: &Action, before: &State) -> bool {
+    match action {
+        Action::Mend(_) | Action::Canary { .. } => false,
+        Action::StartGang { epoch, .. } => *epoch != before.epoch,
+        Action::UnloadRank { .. } => !matches!(before.gang, gang::Phase::Stopping { .. }),
+        Action::KillRank { .. } => !before.suspected_leaks.iter().any(|l| l.epoch == before.epoch),
+        Action::StartGateway => !matches!(before.gateway, gateway::Phase::Up { .. }),
+        Action::StopGateway => !matches!(before.gateway, gateway::Phase::Stopping { .. }),
+        Action::KillGateway | Action::Exit => true,
+        Action::Reboot { attempt } => {
+            *attempt > 0 || !matches!(before.reboot, reboot::Phase::Rebooting { .. })
+        }
+    }
 }

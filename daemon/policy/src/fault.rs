@@ -3,7 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Moment, Observation, Setup, State, invariant::Invariant};
+use crate::{
+    EvidenceSource, Moment, Observation, Setup, State, admission, canary, gang, gateway,
+    invariant::{Invariant, drift},
+    leak, reboot,
+};
 
 /// The smallest action that may mend a fault; smallest first.
 #[derive(
@@ -120,5 +124,121 @@ pub struct Condition {
     pub remedy: String,
 }
 
+/// Most faults that are open at once; more than there are kinds, so only signatures could exceed it.
+const FAULTS_MAX: usize = 64;
+
 /// One turn: raises what is wrong now and clears what is not any more.
-pub fn step(_setup: &Setup, _state: &mut State, _seen: &Observation, _now: Moment) {}
+pub fn step(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) {
+    let mut conditions = conditions(setup, state, seen, now);
+    // The worst first; of two with the same kind the first counts.
+    conditions.sort_by(|a, b| b.rung.cmp(&a.rung).then_with(|| a.kind.cmp(&b.kind)));
+    let before = std::mem::take(&mut state.faults);
+    for condition in conditions {
+        let is_known = state.faults.iter().any(|fault| fault.kind == condition.kind);
+        if is_known || state.faults.len() >= FAULTS_MAX {
+            continue;
+        }
+        let old = before.iter().find(|fault| fault.kind == condition.kind);
+        state.faults.push(Fault {
+            since_wall_ms: old.map_or(now.wall_ms, |fault| fault.since_wall_ms),
+            // Met again when it is the same fault by other evidence.
+            count: old.map_or(1, |fault| {
+                fault.count.saturating_add(u32::from(fault.evidence != condition.evidence))
+            }),
+            kind: condition.kind,
+            evidence: condition.evidence,
+            rung: condition.rung,
+            remedy: condition.remedy,
+        });
+    }
+}
+
+/// All that is wrong now. The evidence has no figure that changes by itself: a changed fault is
+/// saved and told.
+fn conditions(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Vec<Condition> {
+    let mut found = drift::conditions(setup, state, seen, now);
+    found.extend(leak::conditions(setup, state, seen));
+    found.extend(admission::conditions(setup, state, seen, now));
+    found.extend(canary::verdict(setup, state));
+    found.extend(of_ranks(state));
+    found.extend(of_gateway(state));
+    found.extend(of_reboot(setup, state, seen, now));
+    found.extend(of_panics(state, seen));
+    if let Some(why) = &seen.config_refused {
+        found.push(Condition {
+            kind: Kind::Config,
+            evidence: why.clone(),
+            rung: Rung::None,
+            remedy: "mend the file; `tandem config check` tells when it is right".into(),
+        });
+    }
+    if let Some(why) = &seen.ledger_trouble {
+        found.push(Condition {
+            kind: Kind::Ledger,
+            evidence: why.clone(),
+            rung: Rung::None,
+            remedy: "make room on the disk of the ledger and see that root can write there".into(),
+        });
+    }
+    found
+}
+
+fn of_ranks(state: &State) -> Vec<Condition> {
+    let mut found = Vec::new();
+    if let Some(failure) = &state.last_failure {
+        found.push(Condition {
+            kind: failure.signature.clone().map_or(Kind::Engine, Kind::Signature),
+            evidence: failure.text.clone(),
+            rung: failure.rung,
+            remedy: failure.remedy.clone(),
+        });
+    }
+    if let gang::Phase::Held { reason, .. } = &state.gang {
+        let remedy = "mend the cause, then `tandem release`".into();
+        let evidence = reason.clone();
+        found.push(Condition { kind: Kind::Held, evidence, rung: Rung::Hold, remedy });
+    }
+    found
+}
+
+fn of_gateway(state: &State) -> Option<Condition> {
+    let (evidence, rung) = match &state.gateway {
+        gateway::Phase::Held { reason } => (reason.clone(), Rung::Hold),
+        gateway::Phase::Backoff { .. } => ("it ended and is started again".into(), Rung::Restart),
+        _ => return None,
+    };
+    let remedy = "see the gateway's log and `tandem config check`; then `tandem release`".into();
+    Some(Condition { kind: Kind::Gateway, evidence, rung, remedy })
+}
+
+fn of_reboot(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Option<Condition> {
+    let (cause, why) = reboot::refused(setup, state, seen, now)?;
+    Some(Condition {
+        kind: Kind::RebootRefused,
+        evidence: format!("{}: {why}", cause.evidence),
+        rung: Rung::Hold,
+        remedy: "reboot this machine when it suits, for example `sudo shutdown -r now`".into(),
+    })
+}
+
+/// Panics that ended one of our own boots, by the boot's id; others are another system's history.
+fn of_panics(state: &State, seen: &Observation) -> Option<Condition> {
+    let last = state.boots.iter().rev().nth(1)?;
+    let panic = seen.evidence.iter().rev().find(|evidence| match &evidence.source {
+        EvidenceSource::Panic { boot: Some(boot), .. } => boot.eq_ignore_ascii_case(last),
+        _ => false,
+    })?;
+    Some(Condition {
+        kind: Kind::Panic,
+        evidence: panic.text.clone(),
+        rung: Rung::None,
+        remedy: panic.remedy.clone(),
+    })
+}
+
+impl Kind {
+    /// Whether serving can't be called healthy with it. A panic of the last boot is history.
+    pub const fn is_unhealthy(&self) -> bool {
+        !matches!(self, Self::Panic)
+    }
+}

@@ -1,30 +1,33 @@
 //! The ranks: all run one epoch or none do.
 //!
 //! ```text
-//!          ┌────────────────── stale ranks of an earlier supervisor ─────────────┐
-//!          │                                                                     ▼
-//!        Idle ──start──▶ Starting ──all ready──▶ Serving ──a rank ended──▶ Stopping
-//!                           ▲ └──a rank ended, or start_timeout_ms──────────▲  │
-//!                           │                                                  │ all gone
-//!                        Backoff ◀──────────── budget left ────────────────────┤
-//!                                                                              │
-//!                         Held ◀── restart can't help, or budget spent ────────┤
-//!                        Drained ◀── SIGTERM, and the gateway has ended ───────┘
+//!        Idle ──admitted──▶ Starting ──all ready──▶ Serving ──lost, stalled, mute──▶ Stopping
+//!          ▲                   └──lost, or start_timeout_ms───────────────────────▲   │
+//!          │                                                                          │ all gone
+//!          ├──────────── another plan, or ranks of another supervisor ────────────────┤
+//!       Backoff ◀──────────────────── budget left ────────────────────────────────────┤
+//!        Held ◀──── restart can't help, or budget spent (a reboot may be wanted) ─────┤
+//!       Drained ◀──────── all is to be stopped, and the gateway has ended ────────────┘
 //! ```
 //!
 //! In `Stopping` every rank is asked to unload; one that has not after `unload_timeout_ms` is
-//! killed, the last rung, and remembered as a suspected leak. `Held` waits for an operator.
+//! killed, the last rung, and remembered as a suspected leak. A supervisor that takes over within
+//! the boot goes on from the phase it finds: ranks of the epoch it remembers are adopted.
+
+mod failure;
 
 use serde::{Deserialize, Serialize};
-use tandem_wire::exit;
 
-use crate::{Action, Ended, Leak, Moment, Observation, Process, Setup, State, backoff_ms, gateway};
+use crate::{
+    Action, Leak, Moment, Observation, Process, RankSeen, Setup, State, admission, canary, gateway,
+    reboot, retune, stall,
+};
 
 /// Where the ranks are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
-    /// Nothing was started yet.
+    /// None runs; the next epoch starts as soon as it is admitted.
     Idle,
     /// The epoch is started; not all ranks are ready.
     Starting {
@@ -45,12 +48,14 @@ pub enum Phase {
         /// When it starts, since boot.
         until_ms: u64,
     },
-    /// None runs, and none will until an operator restarts the supervisor.
+    /// None runs, and none will until an operator releases it or the machine boots anew.
     Held {
         /// Why, and what to do.
         reason: String,
+        /// Set if a reboot may help.
+        reboot: Option<reboot::Cause>,
     },
-    /// None runs, and none will: the supervisor ends.
+    /// None runs, and none will while all is to be stopped.
     Drained,
 }
 
@@ -58,11 +63,13 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum StopCause {
-    /// A rank ended or the start took too long.
+    /// A rank ended, hangs or lies, or the start took too long.
     Failed(String),
-    /// They belong to an earlier supervisor.
+    /// They belong to an earlier supervisor, whose memory of them is lost.
     Stale,
-    /// The supervisor was asked to end.
+    /// The config has another plan for them.
+    Plan,
+    /// All is to be stopped.
     Drain,
 }
 
@@ -92,7 +99,7 @@ enum Look {
     /// All of this epoch run and are ready.
     Ready,
     /// At least one of this epoch is not there any more, and at least one is.
-    Broken(String),
+    Broken,
     /// All of this epoch are gone.
     Gone,
 }
@@ -112,31 +119,12 @@ impl Look {
         } else if !processes().any(running) {
             Self::Gone
         } else if !processes().all(running) {
-            Self::Broken(root_cause(seen, epoch).0)
+            Self::Broken
         } else if seen.ranks.iter().all(|r| r.phase == Some(tandem_wire::Phase::Ready)) {
             Self::Ready
         } else {
             Self::Rising
         }
-    }
-}
-
-/// Why an epoch broke, and whether another could go better. The ranks that only noticed that
-/// another was gone come last: they are consequences.
-fn root_cause(seen: &Observation, epoch: u64) -> (String, bool) {
-    let order = |how: &Ended| match how {
-        how if !how.is_retryable() => 0,
-        Ended::Code(exit::PEER_LOST | exit::PEER_SILENT) => 2,
-        Ended::Code(exit::OK) => 3,
-        _ => 1,
-    };
-    let ended = seen.ranks.iter().enumerate().filter_map(|(rank, seen)| match &seen.process {
-        Process::Ended { epoch: e, how } if *e == epoch => Some((rank, how)),
-        _ => None,
-    });
-    match ended.min_by_key(|(rank, how)| (order(how), *rank)) {
-        Some((rank, how)) => (format!("rank {rank}: {how}"), how.is_retryable()),
-        None => ("a rank is missing".into(), true),
     }
 }
 
@@ -148,8 +136,30 @@ pub(super) fn step(
     now: Moment,
     actions: &mut Vec<Action>,
 ) {
-    let supervise = &setup.supervise;
     let look = Look::at(seen, state.epoch);
+    let unhealthy = unhealthy(setup, state, seen, now);
+    let next = next(setup, state, seen, now, look, unhealthy);
+    if next != state.gang {
+        if state.gang == Phase::Serving {
+            state.last_served_ms = now.boot_ms.saturating_sub(state.gang_since_ms);
+        }
+        state.gang = next;
+        state.gang_since_ms = now.boot_ms;
+    }
+    state.crashed_in_boot |= failure::is_crash(seen, state.epoch);
+    act(setup, state, seen, now, actions);
+}
+
+/// The transitions, all in one place.
+fn next(
+    setup: &Setup,
+    state: &mut State,
+    seen: &Observation,
+    now: Moment,
+    look: Look,
+    unhealthy: Option<String>,
+) -> Phase {
+    let supervise = &setup.supervise;
     let stopping = |cause: StopCause| Phase::Stopping {
         deadline_ms: now.boot_ms.saturating_add(supervise.unload_timeout_ms),
         cause,
@@ -157,54 +167,66 @@ pub(super) fn step(
     let any_running = seen.ranks.iter().any(|rank| rank.process.is_running());
     let draining = state.draining_since_ms.is_some();
     let may_stop = draining && may_stop_ranks(setup, state, seen, now);
-
-    let silent = silent_for(state, seen, now);
-
-    let next = match (state.gang.clone(), look) {
+    let held = state.operator.hold.is_some();
+    match (state.gang.clone(), look) {
         // Whatever runs while nothing should is an earlier supervisor's, whatever its epoch.
-        (Phase::Backoff { .. } | Phase::Idle, _) if any_running => stopping(StopCause::Stale),
-        (Phase::Held { .. }, _) if any_running => state.gang.clone(),
-        (Phase::Held { .. } | Phase::Backoff { .. } | Phase::Idle, _) if draining => Phase::Drained,
-        (Phase::Idle, _) => begin(setup, state, seen, now),
-        (Phase::Backoff { until_ms }, _) if now.boot_ms >= until_ms => {
-            begin(setup, state, seen, now)
+        (Phase::Backoff { .. } | Phase::Idle | Phase::Drained, _) if any_running => {
+            stopping(StopCause::Stale)
         }
+        (Phase::Backoff { .. } | Phase::Idle, _) if draining => Phase::Drained,
+        (Phase::Backoff { until_ms }, _) if now.boot_ms < until_ms => state.gang.clone(),
+        (Phase::Idle | Phase::Backoff { .. }, _) => begin(setup, state, seen, now),
 
         (Phase::Starting { .. } | Phase::Serving, _) if may_stop => stopping(StopCause::Drain),
-        (Phase::Starting { .. } | Phase::Serving, Look::Broken(cause)) => {
-            stopping(StopCause::Failed(cause))
-        }
-        (Phase::Starting { .. } | Phase::Serving, Look::Gone) => {
-            stopping(StopCause::Failed(root_cause(seen, state.epoch).0))
+        (Phase::Starting { .. } | Phase::Serving, Look::Broken | Look::Gone) => {
+            stopping(StopCause::Failed(failure::root_cause(seen, state.epoch).0))
         }
         (Phase::Starting { .. } | Phase::Serving, Look::Stale) => stopping(StopCause::Stale),
+        (Phase::Starting { .. } | Phase::Serving, Look::Rising | Look::Ready)
+            if state.rank_plan != setup.rank_plan && !held =>
+        {
+            stopping(StopCause::Plan)
+        }
         (Phase::Starting { .. }, Look::Ready) => Phase::Serving,
         (Phase::Starting { deadline_ms }, Look::Rising) if now.boot_ms >= deadline_ms => {
             let limit = supervise.start_timeout_ms;
             stopping(StopCause::Failed(format!("not ready within start_timeout_ms ({limit})")))
         }
-        (Phase::Serving, Look::Rising) if silent >= Some(supervise.silence_timeout_ms) => {
-            let limit = supervise.silence_timeout_ms;
-            stopping(StopCause::Failed(format!("a rank said nothing for {limit} ms")))
+        (Phase::Serving, Look::Rising | Look::Ready) if !held => match unhealthy {
+            Some(why) => stopping(StopCause::Failed(why)),
+            None => Phase::Serving,
+        },
+        (Phase::Serving, Look::Unstarted) => {
+            // They ended while no supervisor looked, so nobody knows how.
+            state.crashed_in_boot = true;
+            stopping(StopCause::Stale)
         }
-        (Phase::Serving, Look::Unstarted) => stopping(StopCause::Stale),
 
-        (Phase::Stopping { cause, .. }, Look::Gone | Look::Unstarted) => {
-            stopped(setup, state, seen, now, cause)
+        (Phase::Stopping { cause, .. }, _) if !any_running => {
+            failure::stopped(setup, state, seen, now, cause)
         }
         (phase, _) => phase,
-    };
-    if next != state.gang {
-        state.gang = next;
-        state.gang_since_ms = now.boot_ms;
     }
-    act(setup, state, seen, now, actions);
+}
+
+/// Why a serving gang should be started again although all its ranks run.
+fn unhealthy(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> Option<String> {
+    let silent_ms = silent_for(state, seen, now);
+    if state.gang != Phase::Serving {
+        return None;
+    }
+    let limit_ms = setup.supervise.silence_timeout_ms;
+    if silent_ms >= Some(limit_ms) {
+        return Some(format!("a rank said nothing for {limit_ms} ms"));
+    }
+    stall::look(setup, state, seen)
+        .or_else(|| canary::verdict(setup, state).map(|condition| condition.evidence))
 }
 
 /// For how long a rank that runs in a serving gang has said nothing, in milliseconds. One that dies
 /// or falls silent alone is noticed by its peers; this is for when there are none, or all hang.
 fn silent_for(state: &mut State, seen: &Observation, now: Moment) -> Option<u64> {
-    let silent = |rank: &crate::RankSeen| rank.process.is_running() && rank.phase.is_none();
+    let silent = |rank: &RankSeen| rank.process.is_running() && rank.phase.is_none();
     if state.gang == Phase::Serving && seen.ranks.iter().any(silent) {
         let since_ms = *state.scratch.silent_since_ms.get_or_insert(now.boot_ms);
         Some(now.boot_ms.saturating_sub(since_ms))
@@ -218,65 +240,37 @@ fn silent_for(state: &mut State, seen: &Observation, now: Moment) -> Option<u64>
 fn may_stop_ranks(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> bool {
     let since = state.draining_since_ms.unwrap_or(now.boot_ms);
     let waited_ms = now.boot_ms.saturating_sub(since);
-    state.gateway == gateway::Phase::Stopped
+    matches!(state.gateway, gateway::Phase::Stopped | gateway::Phase::Held { .. })
         || seen.terminations > 1
         || waited_ms >= setup.supervise.drain_timeout_ms
 }
 
-/// The next epoch: above every one that was ever seen, even if the memory of it was lost.
+/// The next epoch, if it is admitted: above every one that was ever seen, even if the memory of it
+/// was lost.
 fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> Phase {
+    let supervise = &setup.supervise;
+    if setup.uses_fabric && state.starts_in_boot >= supervise.fabric_starts_max {
+        let evidence = format!(
+            "{} starts of the RDMA fabric in one boot are all that supervise.fabric_starts_max \
+             allows",
+            state.starts_in_boot
+        );
+        return failure::held(evidence, Some("fabric"));
+    }
+    if admission::check(setup, state, seen, now).is_err() {
+        return Phase::Idle;
+    }
     let of = |process: &Process| match process {
         Process::Running { epoch, .. } | Process::Ended { epoch, .. } => *epoch,
         Process::Never => 0,
     };
     let highest = seen.ranks.iter().map(|rank| of(&rank.process)).max().unwrap_or(0);
     state.epoch = state.epoch.max(highest) + 1;
-    let deadline_ms = now.boot_ms.saturating_add(setup.supervise.start_timeout_ms);
-    Phase::Starting { deadline_ms }
-}
-
-/// All ranks are gone: what now?
-fn stopped(
-    setup: &Setup,
-    state: &mut State,
-    seen: &Observation,
-    now: Moment,
-    cause: StopCause,
-) -> Phase {
-    let (root, retryable) = root_cause(seen, state.epoch);
-    let failure = match cause {
-        _ if state.draining_since_ms.is_some() => return Phase::Drained,
-        StopCause::Stale | StopCause::Drain => return Phase::Idle,
-        // Ranks that ended after the first may know better why: one of them may be the culprit.
-        StopCause::Failed(_) if !retryable => root.clone(),
-        StopCause::Failed(first) => first,
-    };
-    state.last_failure = Some(crate::Failure {
-        text: failure.clone(),
-        rung: crate::Rung::Restart,
-        signature: None,
-        remedy: String::new(),
-    });
-    if !retryable {
-        let reason =
-            format!("{failure}; starting again can't help. Mend it, then restart the supervisor");
-        return Phase::Held { reason };
-    }
-    let supervise = &setup.supervise;
-    let window_start = now.boot_ms.saturating_sub(supervise.restart_window_ms);
-    state.restarts_ms.retain(|at| *at > window_start || window_start == 0);
-    if state.restarts_ms.len() >= supervise.restarts_max as usize {
-        let reason = format!(
-            "{} restarts in {} ms are all that [supervise] allows; the last cause: {failure}. \
-             Mend it, then restart the supervisor",
-            supervise.restarts_max, supervise.restart_window_ms
-        );
-        return Phase::Held { reason };
-    }
-    state.restarts_ms.push(now.boot_ms);
-    state.gang_failures = state.gang_failures.saturating_add(1);
-    let until_ms = now.boot_ms.saturating_add(backoff_ms(supervise, state.gang_failures));
-    Phase::Backoff { until_ms }
+    state.starts_in_boot = state.starts_in_boot.saturating_add(1);
+    state.rank_plan.clone_from(&setup.rank_plan);
+    let served_ms = std::mem::take(&mut state.last_served_ms);
+    retune::raise(setup, state, served_ms, now);
+    Phase::Starting { deadline_ms: now.boot_ms.saturating_add(supervise.start_timeout_ms) }
 }
 
 /// What the phase wants done, again on every turn until it is seen.
@@ -289,15 +283,16 @@ fn act(
 ) {
     match &state.gang {
         Phase::Starting { .. } if matches!(Look::at(seen, state.epoch), Look::Unstarted) => {
-            actions.push(Action::StartGang {
-                epoch: state.epoch,
-                prefill_step_tokens: setup.prefill_step_tokens,
-            });
+            let prefill_step_tokens = retune::step_tokens(setup, state);
+            actions.push(Action::StartGang { epoch: state.epoch, prefill_step_tokens });
         }
         Phase::Serving => {
             let served_ms = now.boot_ms.saturating_sub(state.gang_since_ms);
             if served_ms >= setup.supervise.stable_after_ms {
                 state.gang_failures = 0;
+            }
+            if canary::is_proven(setup, state, now) {
+                state.last_failure = None;
             }
         }
         Phase::Stopping { deadline_ms, .. } => {

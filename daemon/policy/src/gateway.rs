@@ -3,13 +3,16 @@
 //! ```text
 //!   Down ──start──▶ Up ──ended──▶ Backoff ──▶ Up        Stopping ──gone──▶ Stopped (or Down)
 //!    │              │   └─restart can't help─▶ Held        ▲
-//!    └─ one of an earlier supervisor runs ─────────────────┤
-//!                   └─ SIGTERM ────────────────────────────┘
+//!    └─ one runs that nobody remembers ────────────────────┤
+//!                   └─ all stops, it is mute, other plan ──┘
 //! ```
+//!
+//! A supervisor that takes over within the boot adopts the gateway that it finds, with all its
+//! clients' streams.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Moment, Observation, Process, Setup, State, backoff_ms};
+use crate::{Action, Moment, Observation, Process, Reading, Setup, State, backoff_ms, canary};
 
 /// How long the gateway may still take once it is not to be waited for, in milliseconds: time to
 /// send its clients an error.
@@ -71,12 +74,15 @@ pub(super) fn step(
     let draining = state.draining_since_ms.is_some();
     let hasty = draining && (seen.terminations > 1 || ranks_are_lost(state));
     let stop_within = |ms: u64| Phase::Stopping { deadline_ms: now.boot_ms.saturating_add(ms) };
+    let mute = is_mute(setup, state, seen, now) && state.operator.hold.is_none();
+    let replaced = state.gateway_plan != setup.gateway_plan && state.operator.hold.is_none();
 
     let next = match (state.gateway.clone(), &seen.gateway.process) {
-        (Phase::Down | Phase::Held { .. } | Phase::Backoff { .. }, Process::Running { .. }) => {
-            stop_within(supervise.drain_timeout_ms)
-        }
-        (Phase::Down | Phase::Held { .. } | Phase::Backoff { .. }, _) if draining => Phase::Stopped,
+        (
+            Phase::Down | Phase::Held { .. } | Phase::Backoff { .. } | Phase::Stopped,
+            Process::Running { .. },
+        ) => stop_within(supervise.drain_timeout_ms),
+        (Phase::Down | Phase::Backoff { .. }, _) if draining => Phase::Stopped,
         (Phase::Down, _) => Phase::Up { since_ms: now.boot_ms },
         (Phase::Backoff { until_ms }, _) if now.boot_ms >= until_ms => {
             Phase::Up { since_ms: now.boot_ms }
@@ -85,6 +91,10 @@ pub(super) fn step(
             stop_within(supervise.drain_timeout_ms)
         }
         (Phase::Up { .. }, _) if draining => Phase::Stopped,
+        (Phase::Up { .. }, Process::Running { .. }) if mute => stop_within(HASTE_MS),
+        (Phase::Up { .. }, Process::Running { .. }) if replaced => {
+            stop_within(supervise.drain_timeout_ms)
+        }
         (Phase::Up { .. }, Process::Ended { how, .. }) if how.is_retryable() => {
             state.gateway_failures = state.gateway_failures.saturating_add(1);
             let pause_ms = backoff_ms(supervise, state.gateway_failures);
@@ -92,7 +102,7 @@ pub(super) fn step(
         }
         (Phase::Up { .. }, Process::Ended { how, .. }) => Phase::Held {
             reason: format!(
-                "gateway: {how}; starting again can't help. Mend it, then restart the supervisor"
+                "gateway: {how}; starting again can't help. Mend it, then `tandem release`"
             ),
         },
         (Phase::Stopping { deadline_ms }, Process::Running { .. }) if hasty => {
@@ -110,9 +120,25 @@ pub(super) fn step(
     };
     let starts = matches!(next, Phase::Up { .. }) && !matches!(state.gateway, Phase::Up { .. });
     state.gateway = next;
+    if starts {
+        state.gateway_plan.clone_from(&setup.gateway_plan);
+        // What went through the last one proves nothing about this one.
+        state.scratch.canary = canary::Proof::default();
+    }
     // `Never` while it should be up: the start was not done, so it is asked for again.
     let absent = starts || seen.gateway.process == Process::Never;
     act(setup, state, seen, now, absent, actions);
+}
+
+/// Whether it runs and has not answered for too long. One that starts gets the same time.
+fn is_mute(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> bool {
+    let answers = seen.gateway.ready != Reading::Unknown;
+    if !matches!(state.gateway, Phase::Up { .. }) || !seen.gateway.process.is_running() || answers {
+        state.scratch.gateway_silent_since_ms = None;
+        return false;
+    }
+    let since_ms = *state.scratch.gateway_silent_since_ms.get_or_insert(now.boot_ms);
+    now.boot_ms.saturating_sub(since_ms) >= setup.supervise.gateway_timeout_ms
 }
 
 /// What the phase wants done, again on every turn until it is seen.

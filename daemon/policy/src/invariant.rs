@@ -3,6 +3,7 @@
 //! The names are the keys of `[invariants]` in the config, of the status and of the ledger.
 
 pub mod drift;
+pub mod judge;
 mod table;
 
 use schemars::JsonSchema;

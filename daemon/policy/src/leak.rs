@@ -80,6 +80,6 @@ impl Verdict {
 pub fn step(_setup: &Setup, _state: &mut State, _seen: &Observation, _now: Moment) {}
 
 /// What is wrong.
-pub fn conditions(_state: &State) -> Vec<Condition> {
+pub fn conditions(_setup: &Setup, _state: &State, _seen: &Observation) -> Vec<Condition> {
     Vec::new()
 }

@@ -135,13 +135,15 @@ pub fn decide(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> 
     invariant::drift::step(setup, &mut next, seen, now, &mut actions);
     leak::step(setup, &mut next, seen, now);
     canary::step(setup, &mut next, seen, now, &mut actions);
+    reboot::step(setup, &mut next, seen, now, &mut actions);
     gateway::step(setup, &mut next, seen, now, &mut actions);
     gang::step(setup, &mut next, seen, now, &mut actions);
-    reboot::step(setup, &mut next, seen, now, &mut actions);
     gates::step(setup, &mut next, seen, now);
     fault::step(setup, &mut next, seen, now);
     if operator::has_ended(&next, seen) {
         // An orderly stop forgets what only a run of failures needs; the epoch's number stays.
+        next.gang = gang::Phase::Drained;
+        next.gateway = gateway::Phase::Stopped;
         next.restarts_ms.clear();
         next.gang_failures = 0;
         actions.push(Action::Exit);

@@ -1,11 +1,79 @@
-//! Operators' orders.
+//! Operators' orders, and what stops everything: a signal, an order or a reboot.
 
-use crate::{Moment, Observation, State};
+use crate::{
+    Hold, Moment, Observation, OrderKind, Process, State, gang, gateway,
+    reboot::{self, Latch},
+};
 
-/// Obeys new orders.
-pub(crate) fn step(_state: &mut State, _seen: &Observation, _now: Moment) {}
+/// Obeys new orders, ends a hold that is over, and sets or ends the drain.
+pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
+    for order in &seen.orders {
+        if order.number > state.last_order {
+            obey(state, order.what);
+            state.last_order = order.number;
+        }
+    }
+    let is_over = |hold: Hold| hold.until_wall_ms.is_some_and(|until| until <= now.wall_ms);
+    if state.operator.hold.is_some_and(is_over) {
+        state.operator.hold = None;
+    }
+    drain(state, seen, now);
+}
+
+fn obey(state: &mut State, what: OrderKind) {
+    match what {
+        OrderKind::Drain => state.operator.drained = true,
+        OrderKind::Resume => state.operator.drained = false,
+        OrderKind::Hold { until_wall_ms } => state.operator.hold = Some(Hold { until_wall_ms }),
+        OrderKind::Release => release(state),
+    }
+}
+
+/// Ends every hold. Whoever releases has seen to the cause, so the budgets of this boot begin anew;
+/// what a day allows does not.
+fn release(state: &mut State) {
+    state.operator.hold = None;
+    if matches!(state.gang, gang::Phase::Held { .. }) {
+        state.gang = gang::Phase::Idle;
+        state.restarts_ms.clear();
+        state.gang_failures = 0;
+        state.starts_in_boot = 0;
+    }
+    if matches!(state.gateway, gateway::Phase::Held { .. }) {
+        state.gateway = gateway::Phase::Down;
+        state.gateway_failures = 0;
+    }
+    state.latch = Latch::default();
+}
+
+/// Whether all is to be stopped.
+fn must_stop(state: &State, seen: &Observation) -> bool {
+    seen.terminations > 0 || state.operator.drained || state.reboot != reboot::Phase::Steady
+}
+
+/// Begins or ends the drain. What was stopped by one that is over starts again.
+pub(crate) fn drain(state: &mut State, seen: &Observation, now: Moment) {
+    if must_stop(state, seen) {
+        state.draining_since_ms.get_or_insert(now.boot_ms);
+        return;
+    }
+    state.draining_since_ms = None;
+    if state.gang == gang::Phase::Drained {
+        state.gang = gang::Phase::Idle;
+        state.gang_since_ms = now.boot_ms;
+    }
+    if state.gateway == gateway::Phase::Stopped {
+        state.gateway = gateway::Phase::Down;
+    }
+}
 
 /// Whether the supervisor was asked to end and all is stopped.
-pub(crate) fn has_ended(_state: &State, _seen: &Observation) -> bool {
-    false
+pub(crate) fn has_ended(state: &State, seen: &Observation) -> bool {
+    let no_ranks = matches!(state.gang, gang::Phase::Drained | gang::Phase::Held { .. });
+    let idle = |process: &Process| !process.is_running();
+    seen.terminations > 0
+        && no_ranks
+        && seen.ranks.iter().all(|rank| idle(&rank.process))
+        && matches!(state.gateway, gateway::Phase::Stopped | gateway::Phase::Held { .. })
+        && idle(&seen.gateway.process)
 }

@@ -1,23 +1,46 @@
 //! The reboot of this machine: the last rung before an operator.
 //!
 //! ```text
-//!   Steady ──needed, allowed──▶ Draining ──all stopped──▶ Rebooting ──new boot id──▶ Steady
-//!     ▲                            │                          │
-//!     └──── cause gone ────────────┘        held, if it does not happen
+//!            wanted and allowed         all stopped, or too late
+//!   Steady ───────────────────▶ Draining ─────────────▶ Rebooting ──▶ (another boot) Steady
+//!     ▲                            │                        │ asked again, harder each time
+//!     └─────── not wanted any more ┴─── it did not happen ──┘
 //! ```
+//!
+//! All that limits reboots counts running time, the sum of the uptime of all boots: a clock that
+//! jumps neither brings a reboot nearer nor keeps it away. A power cut loses at most
+//! [`TICK_MS`] of it, which errs towards fewer reboots.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Moment, Observation, RebootStatus, Setup, State};
+use crate::{
+    Action, Moment, Observation, RebootStatus, Setup, State, gang, invariant::judge, leak, operator,
+};
 
-/// Most past reboots remembered: more than any budget of a day.
+/// Most past reboots remembered; more than [`PER_DAY_MAX`].
 pub const HISTORY_MAX: usize = 32;
+
+/// Most that `reboot.per_day_max` can be.
+pub const PER_DAY_MAX: usize = 24;
+
+/// The window of the budget, in running time.
+const DAY_MS: u64 = 86_400_000;
+
+/// How often running time is written down.
+const TICK_MS: u64 = 600_000;
+
+/// Pause between two tries to make the system reboot. A clean reboot takes the machine down within
+/// seconds; a stuck one may need harder means.
+const RETRY_MS: u64 = 120_000;
+
+/// Most tries. The last is the hardest that there is, so more would change nothing.
+const ATTEMPTS_MAX: u32 = 3;
 
 /// Where a reboot is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
-    /// None is wanted.
+    /// None is on its way.
     Steady,
     /// Gateway and ranks are being stopped.
     Draining {
@@ -32,8 +55,6 @@ pub enum Phase {
         cause: Cause,
         /// When it was first asked, since boot.
         since_ms: u64,
-        /// How often.
-        attempts: u32,
     },
 }
 
@@ -41,7 +62,7 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cause {
-    /// One word: the same cause again soon after a reboot is not mended by another.
+    /// One word: the same soon after a reboot is not mended by another.
     pub kind: String,
     /// The evidence.
     pub evidence: String,
@@ -51,12 +72,33 @@ pub struct Cause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Past {
-    /// When, since 1970.
+    /// When, since 1970, for people.
     pub wall_ms: u64,
-    /// The boot that it ended.
+    /// When, in running time.
+    pub running_ms: u64,
+    /// The boot that it ended; empty if it stands for what was forgotten.
     pub boot: String,
-    /// Why.
-    pub cause: String,
+    /// Its cause's kind.
+    pub kind: String,
+}
+
+/// Running time over all boots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunningTime {
+    /// Of all boots before this one, in milliseconds.
+    pub before_ms: u64,
+    /// Of this boot, as last written down.
+    pub this_boot_ms: u64,
+}
+
+/// Whether a reboot is known not to help: the same cause came back right after one, or it could not
+/// be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latch {
+    /// The cause that another reboot would not mend; until an operator releases it, or a boot.
+    pub kind: Option<String>,
 }
 
 impl Phase {
@@ -69,36 +111,192 @@ impl Phase {
         }
     }
 
-    /// After another boot nothing is pending: that boot is what was wanted.
-    pub fn after_boot(self) -> Self {
-        Self::Steady
+    /// Why, unless steady.
+    pub const fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Steady => None,
+            Self::Draining { cause, .. } | Self::Rebooting { cause, .. } => Some(cause),
+        }
     }
 }
 
 impl Past {
-    /// Stands for all that was forgotten.
-    pub fn unknown(now: Moment) -> Self {
-        Self { wall_ms: now.wall_ms, boot: String::new(), cause: String::new() }
+    /// Stands for one that was forgotten: it counts as just done.
+    pub const fn unknown(now: Moment) -> Self {
+        Self { wall_ms: now.wall_ms, running_ms: 0, boot: String::new(), kind: String::new() }
+    }
+}
+
+impl RunningTime {
+    /// In another boot.
+    pub const fn after_boot(self) -> Self {
+        Self { before_ms: self.before_ms.saturating_add(self.this_boot_ms), this_boot_ms: 0 }
+    }
+
+    /// Now.
+    pub const fn now_ms(&self, now: Moment) -> u64 {
+        self.before_ms.saturating_add(now.boot_ms)
     }
 }
 
 /// One turn.
 pub fn step(
-    _setup: &Setup,
-    _state: &mut State,
-    _seen: &Observation,
-    _now: Moment,
-    _actions: &mut Vec<Action>,
+    setup: &Setup,
+    state: &mut State,
+    seen: &Observation,
+    now: Moment,
+    actions: &mut Vec<Action>,
 ) {
+    if now.boot_ms.saturating_sub(state.running.this_boot_ms) >= TICK_MS {
+        state.running.this_boot_ms = now.boot_ms;
+    }
+    let wanted = wanted(state);
+    if let Some(cause) = &wanted {
+        latch(setup, state, cause, now);
+    }
+    let any_running = seen.gateway.process.is_running()
+        || seen.ranks.iter().any(|rank| rank.process.is_running());
+    let next = match (state.reboot.clone(), wanted) {
+        (Phase::Steady, Some(cause)) if refusal(setup, state, seen, now, &cause.kind).is_none() => {
+            let supervise = &setup.supervise;
+            let patience_ms =
+                supervise.drain_timeout_ms.saturating_add(supervise.unload_timeout_ms);
+            Phase::Draining { cause, deadline_ms: now.boot_ms.saturating_add(patience_ms) }
+        }
+        // Only until the system was asked: after that there is no way back.
+        (Phase::Draining { .. }, None) => Phase::Steady,
+        (Phase::Draining { .. }, _) if state.operator.hold.is_some() => Phase::Steady,
+        (Phase::Draining { cause, deadline_ms }, _)
+            if !any_running || now.boot_ms >= deadline_ms =>
+        {
+            state.reboots.push(Past {
+                wall_ms: now.wall_ms,
+                running_ms: state.running.now_ms(now),
+                boot: state.boot.clone(),
+                kind: cause.kind.clone(),
+            });
+            let surplus = state.reboots.len().saturating_sub(HISTORY_MAX);
+            state.reboots.drain(..surplus);
+            state.running.this_boot_ms = now.boot_ms;
+            Phase::Rebooting { cause, since_ms: now.boot_ms }
+        }
+        (Phase::Rebooting { cause, since_ms }, _)
+            if now.boot_ms.saturating_sub(since_ms) >= RETRY_MS * u64::from(ATTEMPTS_MAX) =>
+        {
+            state.latch.kind = Some(cause.kind);
+            Phase::Steady
+        }
+        (phase, _) => phase,
+    };
+    state.reboot = next;
+    operator::drain(state, seen, now);
+    if let Phase::Rebooting { since_ms, .. } = &state.reboot {
+        let attempt = now.boot_ms.saturating_sub(*since_ms) / RETRY_MS;
+        let attempt = u32::try_from(attempt).unwrap_or(u32::MAX).min(ATTEMPTS_MAX - 1);
+        actions.push(Action::Reboot { attempt });
+    }
+}
+
+/// Why a reboot is wanted now.
+fn wanted(state: &State) -> Option<Cause> {
+    if let leak::Verdict::Confirmed { unexplained_bytes, .. } = &state.leak {
+        let mib = unexplained_bytes >> 20;
+        let evidence = format!("{mib} MiB of wired memory are owned by no process");
+        return Some(Cause { kind: "leak".into(), evidence });
+    }
+    match &state.gang {
+        gang::Phase::Held { reboot, .. } => reboot.clone(),
+        _ => None,
+    }
+}
+
+/// A cause that is back within `latch_ms` of the boot that was to mend it stays refused.
+fn latch(setup: &Setup, state: &mut State, cause: &Cause, now: Moment) {
+    let previous = state.boots.iter().rev().nth(1);
+    let just_done = state
+        .reboots
+        .last()
+        .is_some_and(|past| Some(&past.boot) == previous && past.kind == cause.kind);
+    if just_done && now.boot_ms < setup.reboot.latch_ms && state.latch.kind.is_none() {
+        state.latch.kind = Some(cause.kind.clone());
+    }
+}
+
+/// Why an automatic reboot for a cause of this kind is not allowed now.
+pub fn refusal(
+    setup: &Setup,
+    state: &State,
+    seen: &Observation,
+    now: Moment,
+    kind: &str,
+) -> Option<String> {
+    let reboot = &setup.reboot;
+    let recent = recent(state, now);
+    let doublings = u32::try_from(recent.saturating_sub(1)).unwrap_or(32).min(32);
+    let interval_ms = reboot.interval_min_ms.saturating_mul(1 << doublings);
+    let last_ms = state.reboots.last().map(|past| past.running_ms);
+    let since_last_ms = last_ms.map(|last| state.running.now_ms(now).saturating_sub(last));
+    if !reboot.automatic {
+        Some("reboot.automatic is false".into())
+    } else if !setup.can_reboot {
+        Some("there is no way to reboot this platform: set reboot.command".into())
+    } else if state.operator.hold.is_some() {
+        Some("an operator holds it (`tandem release`)".into())
+    } else if state.operator.drained {
+        Some("an operator drained it (`tandem resume`)".into())
+    } else if seen.terminations > 0 {
+        Some("the supervisor was asked to end".into())
+    } else if let Err(why) = judge::unattended_boot(setup, seen, now) {
+        Some(format!("it might not come back unattended: {why}"))
+    } else if state.latch.kind.as_deref() == Some(kind) {
+        Some(format!("a reboot for the same cause ({kind}) did not mend it, or could not be done"))
+    } else if now.boot_ms < reboot.uptime_min_ms {
+        Some(format!("it booted less than {} s ago", reboot.uptime_min_ms / 1_000))
+    } else if recent >= reboot.per_day_max as usize {
+        Some(format!("{recent} automatic reboots in 24 hours are all that [reboot] allows"))
+    } else if since_last_ms.is_some_and(|since| recent > 0 && since < interval_ms) {
+        Some(format!("the last automatic reboot was less than {} s ago", interval_ms / 1_000))
+    } else {
+        None
+    }
+}
+
+/// Automatic reboots in the last 24 hours of running time.
+fn recent(state: &State, now: Moment) -> usize {
+    let running_ms = state.running.now_ms(now);
+    let is_recent = |past: &&Past| running_ms.saturating_sub(past.running_ms) < DAY_MS;
+    state.reboots.iter().filter(is_recent).count()
+}
+
+/// What is wanted and refused, and why.
+pub fn refused(
+    setup: &Setup,
+    state: &State,
+    seen: &Observation,
+    now: Moment,
+) -> Option<(Cause, String)> {
+    if state.reboot != Phase::Steady {
+        return None;
+    }
+    let cause = wanted(state)?;
+    let why = refusal(setup, state, seen, now, &cause.kind)?;
+    Some((cause, why))
 }
 
 /// What the status shows.
-pub fn status(_setup: &Setup, _state: &State, _seen: &Observation, _now: Moment) -> RebootStatus {
+pub fn status(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> RebootStatus {
+    let left = (setup.reboot.per_day_max as usize).saturating_sub(recent(state, now));
+    let kind = wanted(state).map(|cause| cause.kind).unwrap_or_default();
     RebootStatus {
-        phase: String::new(),
-        cause: None,
-        budget_left: 0,
-        refused: None,
-        past_wall_ms: Vec::new(),
+        phase: state.reboot.name().into(),
+        cause: state.reboot.cause().map(|cause| format!("{}: {}", cause.kind, cause.evidence)),
+        budget_left: u32::try_from(left).unwrap_or(u32::MAX),
+        refused: refusal(setup, state, seen, now, &kind),
+        past_wall_ms: state
+            .reboots
+            .iter()
+            .filter(|past| !past.boot.is_empty())
+            .map(|past| past.wall_ms)
+            .collect(),
     }
 }

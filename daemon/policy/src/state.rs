@@ -39,6 +39,8 @@ pub struct State {
     pub gang_failures: u32,
     /// When the ranks were restarted after a failure, since boot, within the last window.
     pub restarts_ms: Vec<u64>,
+    /// For how long the last epoch served, in milliseconds.
+    pub last_served_ms: u64,
     /// Starts of the ranks in this boot.
     pub starts_in_boot: u32,
     /// Whether a rank crashed or was killed in this boot.
@@ -69,6 +71,10 @@ pub struct State {
     pub reboot: reboot::Phase,
     /// Automatic reboots, oldest first; at most [`reboot::HISTORY_MAX`].
     pub reboots: Vec<reboot::Past>,
+    /// Running time over all boots, which no change of a clock touches.
+    pub running: reboot::RunningTime,
+    /// A cause that another reboot would not mend.
+    pub latch: reboot::Latch,
     /// What operators decided.
     pub operator: Operator,
     /// Number of the last order that was obeyed.
@@ -162,6 +168,7 @@ impl State {
             gang_since_ms: 0,
             gang_failures: 0,
             restarts_ms: Vec::new(),
+            last_served_ms: 0,
             starts_in_boot: 0,
             crashed_in_boot: false,
             rank_plan: String::new(),
@@ -177,6 +184,8 @@ impl State {
             retune: None,
             reboot: reboot::Phase::Steady,
             reboots: Vec::new(),
+            running: reboot::RunningTime::default(),
+            latch: reboot::Latch::default(),
             operator: Operator::default(),
             last_order: 0,
             faults: Vec::new(),
@@ -201,8 +210,8 @@ impl State {
             epoch: self.epoch,
             baseline: self.baseline,
             retune: self.retune,
-            reboot: self.reboot.after_boot(),
             reboots: self.reboots,
+            running: self.running.after_boot(),
             operator: self.operator,
             last_order: self.last_order,
             faults: self.faults,
@@ -226,7 +235,7 @@ impl State {
     /// as used up.
     pub fn after_loss(boot: &str, now: Moment) -> Self {
         let mut state = Self::new(boot);
-        state.reboots.push(reboot::Past::unknown(now));
+        state.reboots = vec![reboot::Past::unknown(now); reboot::PER_DAY_MAX];
         state
     }
 
@@ -250,11 +259,11 @@ impl State {
             gateway::Phase::Stopping { deadline_ms } => Some(deadline_ms),
             _ => None,
         };
-        ranks.into_iter().chain(gateway).min()
+        [ranks, gateway, drift::next_deadline_ms(self)].into_iter().flatten().min()
     }
 
     /// Remembers a killed rank once.
-    pub(super) fn suspect(&mut self, leak: Leak) {
+    pub(crate) fn suspect(&mut self, leak: Leak) {
         let known = |l: &Leak| l.pid == leak.pid && l.epoch == leak.epoch && l.rank == leak.rank;
         if self.suspected_leaks.iter().any(known) {
             return;

@@ -201,7 +201,7 @@ pub struct GatewayStatus {
 impl Status {
     pub(crate) fn of(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Self {
         let held = match (&state.gang, &state.gateway) {
-            (gang::Phase::Held { reason }, _) | (_, gateway::Phase::Held { reason }) => {
+            (gang::Phase::Held { reason, .. }, _) | (_, gateway::Phase::Held { reason }) => {
                 Some(reason.clone())
             }
             _ => None,
@@ -213,7 +213,7 @@ impl Status {
         let serves = state.gang == gang::Phase::Serving && all_ready && ready == Some(true);
         let health = if held.is_some() || draining {
             Health::NotServing
-        } else if serves && proven && state.faults.is_empty() {
+        } else if serves && proven && !state.faults.iter().any(|fault| fault.kind.is_unhealthy()) {
             Health::Healthy
         } else {
             Health::Degraded

@@ -70,3 +70,8 @@ pub fn status(
 ) -> Vec<InvariantStatus> {
     Vec::new()
 }
+
+/// When something is to happen even if nothing is observed, since boot.
+pub const fn next_deadline_ms(_state: &State) -> Option<u64> {
+    None
+}
