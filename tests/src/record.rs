@@ -1,0 +1,252 @@
+//! What the promises are checked against: what truly happened, and what was shown of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tandem_policy::{
+    CanaryOutcome, Event, Hold, Moment, Observation, OrderKind, Process, Setup, State, What, gang,
+    invariant::Invariant,
+};
+
+use crate::oracle;
+
+/// What operators have ordered, as far as it was shown to the supervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intent {
+    /// A hold.
+    pub hold: Option<Hold>,
+    /// Nothing is to be served.
+    pub drained: bool,
+    number: u64,
+}
+
+/// The records of one life.
+#[derive(Default)]
+pub struct Record {
+    /// Saves that worked.
+    pub saves: u64,
+    /// The highest epoch that anybody could still know of.
+    pub(crate) epoch_floor: u64,
+    /// Starts of the ranks in this boot, since the budget last began anew.
+    pub(crate) starts_in_boot: u32,
+    /// Starts of the ranks, and what allows one: a decision to try again after a failure, a new
+    /// supervisor, an order, a new plan, a reboot that did not come.
+    pub(crate) starts: u64,
+    pub(crate) allowed_starts: u64,
+    /// When it was decided to try again, since boot, since the budget last began anew.
+    pub(crate) restarts_ms: Vec<u64>,
+    last_gang: Option<gang::Phase>,
+    last_reboot: String,
+    /// What may end in a hold, since the last release.
+    excuses: BTreeSet<&'static str>,
+    /// True times of the reboots that were ordered, and the boot that each ended.
+    pub(crate) reboots: Vec<(u64, u32)>,
+    /// The reboot that was last asked for: boot, since when, cause.
+    pub(crate) reboot_asked: Option<(u32, u64, String)>,
+    /// A cause that came back right after a reboot for it.
+    pub(crate) latched: Option<String>,
+    /// Orders given, and those that the ledger says were obeyed.
+    pub(crate) orders_given: u64,
+    pub(crate) orders_told: u64,
+    pub(crate) intent: Intent,
+    /// When each rank's process was first asked to unload.
+    pub(crate) unload_asked: BTreeMap<u32, u64>,
+    /// Drifts as they were shown, since boot, and until when the invariant is to be left alone.
+    drifts_ms: BTreeMap<Invariant, Vec<u64>>,
+    held_before: BTreeMap<Invariant, bool>,
+    pub(crate) paused_until: BTreeMap<Invariant, u64>,
+    /// When each was last mended, since boot.
+    pub(crate) mends_ms: BTreeMap<Invariant, Vec<u64>>,
+    /// The epoch that was proven by a sane answer, and when tokens last came in it, since boot.
+    pub(crate) proof: Option<(u64, u64)>,
+    last_tokens: Option<(u64, u64)>,
+    pub(crate) events: u64,
+    /// Whether the last turn's verdict was one of leaked memory.
+    pub(crate) had_leak: bool,
+}
+
+impl Record {
+    /// Something happened that may end in a hold.
+    pub(crate) fn excuse(&mut self, why: &'static str) {
+        self.excuses.insert(why);
+    }
+
+    /// What may have ended in a hold since the last release.
+    pub fn excuses(&self) -> Vec<&'static str> {
+        self.excuses.iter().copied().collect()
+    }
+
+    pub(crate) fn booted(&mut self) {
+        self.starts_in_boot = 0;
+        self.restarts_ms.clear();
+        self.last_gang = None;
+        self.latched = None;
+        self.unload_asked.clear();
+        self.drifts_ms.clear();
+        self.held_before.clear();
+        self.paused_until.clear();
+        self.mends_ms.clear();
+        self.proof = None;
+        self.last_tokens = None;
+        self.had_leak = false;
+        self.excuses.clear();
+    }
+
+    pub(crate) fn lost_memory(&mut self, epoch_floor: u64) {
+        self.epoch_floor = epoch_floor;
+        self.starts_in_boot = 0;
+        self.restarts_ms.clear();
+        self.last_gang = None;
+        self.latched = None;
+        self.excuses.insert("the memory of reboots was lost");
+    }
+
+    pub(crate) fn supervisor_started(&mut self, state: &State) {
+        self.allowed_starts += 1;
+        self.intent = Intent {
+            hold: state.operator.hold,
+            drained: state.operator.drained,
+            number: state.last_order,
+        };
+        self.drifts_ms.clear();
+        self.held_before.clear();
+        self.paused_until.clear();
+        self.proof = None;
+        self.last_tokens = None;
+        self.had_leak = false;
+        self.last_reboot.clear();
+    }
+
+    pub(crate) fn replanned(&mut self, _t: u64) {
+        self.allowed_starts += 1;
+    }
+
+    pub(crate) fn rebooted(&mut self, t: u64, boots: u32) {
+        self.reboots.push((t, boots));
+    }
+
+    pub(crate) fn started(&mut self, _t: u64, _boots: u32, epoch: u64) {
+        self.starts += 1;
+        self.starts_in_boot += 1;
+        self.epoch_floor = self.epoch_floor.max(epoch);
+        self.unload_asked.clear();
+    }
+
+    /// What was saved tells what was decided.
+    pub(crate) fn saved(&mut self, events: &[Event]) {
+        self.saves += 1;
+        let is_order = |event: &&Event| matches!(event.what, What::Order { .. });
+        self.orders_told += events.iter().filter(is_order).count() as u64;
+        self.events += events.len() as u64;
+    }
+
+    /// A state was saved: a decision to try again is one.
+    pub(crate) fn decided(&mut self, state: &State, now: Moment) {
+        if let gang::Phase::Backoff { .. } = state.gang
+            && self.last_gang.as_ref() != Some(&state.gang)
+        {
+            self.restarts_ms.push(now.boot_ms);
+            self.allowed_starts += 1;
+        }
+        if state.reboot.name() == "steady" && self.last_reboot == "draining" {
+            self.allowed_starts += 1;
+        }
+        state.reboot.name().clone_into(&mut self.last_reboot);
+        self.last_gang = Some(state.gang.clone());
+    }
+
+    /// What the supervisor is shown.
+    pub(crate) fn shown(&mut self, setup: &Setup, seen: &Observation, now: Moment) {
+        self.show_orders(seen, now);
+        self.show_tokens(seen, now);
+        for invariant in Invariant::ALL {
+            self.show_invariant(setup, seen, invariant, now);
+        }
+    }
+
+    fn show_orders(&mut self, seen: &Observation, now: Moment) {
+        for order in &seen.orders {
+            if order.number <= self.intent.number {
+                continue;
+            }
+            self.intent.number = order.number;
+            self.allowed_starts += 1;
+            match order.what {
+                OrderKind::Drain => self.intent.drained = true,
+                OrderKind::Resume => self.intent.drained = false,
+                OrderKind::Hold { until_wall_ms } => {
+                    self.intent.hold = Some(Hold { until_wall_ms });
+                }
+                OrderKind::Release => {
+                    self.intent.hold = None;
+                    self.starts_in_boot = 0;
+                    self.restarts_ms.clear();
+                    self.latched = None;
+                    self.excuses.clear();
+                }
+            }
+        }
+        let is_over = |hold: Hold| hold.until_wall_ms.is_some_and(|until| until <= now.wall_ms);
+        if self.intent.hold.is_some_and(is_over) {
+            self.intent.hold = None;
+        }
+    }
+
+    fn show_tokens(&mut self, seen: &Observation, now: Moment) {
+        let epoch = match seen.ranks.first().map(|rank| &rank.process) {
+            Some(Process::Running { epoch, .. }) => *epoch,
+            _ => return,
+        };
+        if let Some(canary) = &seen.canary
+            && let Some(CanaryOutcome::Answered { text, .. }) = &canary.outcome
+            && canary.epoch == epoch
+            && oracle::is_sane(text)
+            && self.proof.is_none_or(|(proven, at)| proven != epoch || canary.at_ms > at)
+        {
+            self.proof = Some((epoch, canary.at_ms));
+        }
+        let Some(vitals) = seen.ranks.first().and_then(|rank| rank.vitals.as_ref()) else {
+            return;
+        };
+        let grew = self.last_tokens.is_some_and(|(e, tokens)| e == epoch && vitals.tokens > tokens);
+        let is_first = self.last_tokens.is_none_or(|(e, _)| e != epoch);
+        self.last_tokens = Some((epoch, vitals.tokens));
+        if let Some((proven, at)) = &mut self.proof
+            && *proven == epoch
+            && (grew || is_first)
+        {
+            *at = now.boot_ms;
+        }
+    }
+
+    fn show_invariant(
+        &mut self,
+        setup: &Setup,
+        seen: &Observation,
+        invariant: Invariant,
+        now: Moment,
+    ) {
+        let Some(holds) = oracle::holds(setup, invariant, seen, now) else { return };
+        let before = self.held_before.insert(invariant, holds);
+        if holds || before != Some(true) {
+            return;
+        }
+        let window_ms = setup.host.flap_window_ms;
+        let drifts = self.drifts_ms.entry(invariant).or_default();
+        drifts.retain(|at| now.boot_ms - at < window_ms);
+        drifts.push(now.boot_ms);
+        if drifts.len() > setup.host.flap_max as usize {
+            self.paused_until.entry(invariant).or_insert(now.boot_ms + window_ms);
+        }
+    }
+
+    /// Whether this one flapped so much that it is to be left alone now.
+    pub(crate) fn is_paused(&mut self, invariant: Invariant, now: Moment) -> bool {
+        let until = self.paused_until.get(&invariant).copied();
+        let paused = until.is_some_and(|until| now.boot_ms < until);
+        if until.is_some() && !paused {
+            self.paused_until.remove(&invariant);
+            self.drifts_ms.remove(&invariant);
+        }
+        paused
+    }
+}
