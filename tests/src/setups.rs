@@ -9,7 +9,7 @@ use tandem_policy::{
 use crate::dice::Dice;
 
 /// The settings that a seed gives.
-pub fn roll(dice: &mut Dice) -> Setup {
+pub(crate) fn roll(dice: &mut Dice) -> Setup {
     let mut setup = Setup {
         ranks: u32::try_from(dice.pick(&[1, 2, 2, 2, 3])).unwrap_or(2),
         rank_plan: "ranks 0".into(),
