@@ -5,14 +5,16 @@
 //! with its default and the reason for it, and a test keeps the two equal.
 
 mod check;
+mod plan;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use tandem_engine::settings::{RankPlace, RankSetup};
+use tandem_policy::settings::{Canary, Host, Invariants, Leak, Reboot, Supervise};
 
 /// Where the config is looked for unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = if cfg!(target_os = "macos") {
@@ -37,6 +39,16 @@ pub struct Config {
     pub gateway: tandem_gateway::Settings,
     /// Keeping it all alive.
     pub supervise: Supervise,
+    /// What the host must be like.
+    pub host: Host,
+    /// What is done about each invariant of the host.
+    pub invariants: Invariants,
+    /// When wired memory counts as leaked.
+    pub leak: Leak,
+    /// The request that proves serving.
+    pub canary: Canary,
+    /// The last rung.
+    pub reboot: Reboot,
 }
 
 /// `[node]`: this machine.
@@ -45,8 +57,10 @@ pub struct Config {
 pub struct Node {
     /// Name of this machine in `[[rank]]` and in the status.
     pub name: String,
-    /// Folder for sockets, process ids and the supervisor's memory.
+    /// Folder for sockets, process ids and logs of the children; it may be emptied at a boot.
     pub run_dir: PathBuf,
+    /// Folder for what must outlive a boot: the supervisor's ledger.
+    pub state_dir: PathBuf,
     /// User that gateway and ranks run as when the supervisor is root; empty keeps root.
     pub user: String,
     /// Least severe level that is logged.
@@ -133,32 +147,6 @@ fn one() -> u32 {
     1
 }
 
-/// `[supervise]`: keeping gateway and ranks alive. All times in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Supervise {
-    /// Address of the status endpoint; loopback only.
-    pub status_listen: SocketAddr,
-    /// Pause before the first restart of something that failed.
-    pub backoff_min_ms: u64,
-    /// The pause doubles with every failure, up to this.
-    pub backoff_max_ms: u64,
-    /// Serving this long without a failure sets the pause back to the least.
-    pub stable_after_ms: u64,
-    /// Most restarts of the ranks in one window; one more and they are held.
-    pub restarts_max: u32,
-    /// Length of that window.
-    pub restart_window_ms: u64,
-    /// Longest time from the start of the ranks until all are ready.
-    pub start_timeout_ms: u64,
-    /// Longest time a ready rank may leave the supervisor's questions unanswered.
-    pub silence_timeout_ms: u64,
-    /// Longest time a rank gets to unload by itself before it is killed.
-    pub unload_timeout_ms: u64,
-    /// Longest time the gateway gets to end running requests after SIGTERM.
-    pub drain_timeout_ms: u64,
-}
-
 impl Default for Config {
     fn default() -> Self {
         let node = Node::default();
@@ -171,6 +159,11 @@ impl Default for Config {
             engine: tandem_engine::Settings::default(),
             gateway: tandem_gateway::Settings::default(),
             supervise: Supervise::default(),
+            host: Host::default(),
+            invariants: Invariants::default(),
+            leak: Leak::default(),
+            canary: Canary::default(),
+            reboot: Reboot::default(),
         }
     }
 }
@@ -180,6 +173,7 @@ impl Default for Node {
         Self {
             name: "local".into(),
             run_dir: "/var/run/tandem".into(),
+            state_dir: "/usr/local/var/tandem/state".into(),
             user: "_tandem".into(),
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
@@ -193,23 +187,6 @@ impl Default for Model {
             path: "/usr/local/var/tandem/models/default".into(),
             id: String::new(),
             aliases: Vec::new(),
-        }
-    }
-}
-
-impl Default for Supervise {
-    fn default() -> Self {
-        Self {
-            status_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 52380)),
-            backoff_min_ms: 500,
-            backoff_max_ms: 60_000,
-            stable_after_ms: 300_000,
-            restarts_max: 10,
-            restart_window_ms: 3_600_000,
-            start_timeout_ms: 600_000,
-            silence_timeout_ms: 30_000,
-            unload_timeout_ms: 30_000,
-            drain_timeout_ms: 35_000,
         }
     }
 }
@@ -255,6 +232,7 @@ impl Config {
         let folder = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_path_buf));
         if let Some(folder) = folder {
             config.node.run_dir = folder.join(&config.node.run_dir);
+            config.node.state_dir = folder.join(&config.node.state_dir);
             config.model.path = folder.join(&config.model.path);
         }
         let problems = config.problems();
@@ -296,6 +274,8 @@ impl Config {
             model_id: self.model.served_id(),
             aliases: self.model.aliases.clone(),
             rank_socket: self.rank_socket(0),
+            canary_key_hash: None,
+            records: false,
         }
     }
 }

@@ -2,18 +2,17 @@
 //! can be tested without a process.
 //!
 //! ```text
-//!  supervise ─▶ policy::decide ─▶ World ─┬▶ tandem gateway ─▶ tandem_gateway
-//!     └─ status endpoint ◀─ tandem status└▶ tandem rank N  ─▶ tandem_engine
+//!  supervise ─▶ tandem_policy ─▶ World ─┬▶ tandem gateway ─▶ tandem_gateway
+//!     │                           │      └▶ tandem rank N  ─▶ tandem_engine
+//!     └▶ tandem_console           ├▶ tandem_host      the operating system
+//!        status, orders,          ├▶ tandem_evidence  signatures of crashes
+//!        metrics, events          └▶ tandem_ledger    memory and history
 //! ```
-
-#![allow(clippy::disallowed_methods, reason = "banned in policy only")]
 
 pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod log;
-#[deny(clippy::disallowed_methods, reason = "policy is pure; clippy.toml says what is banned")]
-pub mod policy;
 pub mod role;
 pub mod status;
 pub mod supervise;

@@ -26,6 +26,8 @@ pub fn start(level: LogLevel, format: LogFormat) {
     });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::env::var_os(SUPERVISED).is_some() {
+        // A log that can't be written (its disk is full) must not end a child.
+        let builder = builder.log_internal_errors(false);
         builder.without_time().with_target(false).with_ansi(false).init();
     } else if format == LogFormat::Json {
         builder.json().flatten_event(true).init();

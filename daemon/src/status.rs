@@ -8,7 +8,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, response::IntoRespons
 use tokio::{net::TcpListener, sync::watch};
 use tracing::error;
 
-use crate::policy::{Health, SCHEMA, Status};
+use tandem_policy::{Health, SCHEMA, Status};
 
 pub use print::human;
 

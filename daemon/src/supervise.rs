@@ -1,27 +1,29 @@
-//! `tandem supervise`: the turn loop around `policy::decide`.
+//! `tandem supervise`: the turn loop around `tandem_policy`.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::sync::watch;
+use tandem_console::{
+    Build, Publisher,
+    control::{ControlServer, Orders},
+};
+use tandem_ledger::{Ledger, Limits, Opened};
+use tandem_policy::{Event, State, Turns, What, World};
 use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
-    policy::{self, Action, State, Status},
-    status,
-    world::{RealWorld, RunDir, World, boot_id},
+    world::{Parts, RealWorld, RunDir},
 };
 
-/// A turn is taken at least this often, whatever happens: deadlines are met by it.
-const TURN_PERIOD: Duration = Duration::from_secs(1);
+/// Name of the socket in the run directory that takes orders.
+pub const CONTROL_SOCKET: &str = "control.sock";
 
 /// Least time between two turns, so that a storm of events costs little.
-const TURN_PAUSE: Duration = Duration::from_millis(10);
+const TURN_PAUSE: Duration = Duration::from_millis(5);
 
 /// Supervises until asked to end. To be called within a tokio runtime.
 pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
-    check_model(&config)?;
     let run_dir = RunDir::take(&config)?;
     let listener =
         tokio::net::TcpListener::bind(config.supervise.status_listen).await.with_context(|| {
@@ -35,102 +37,129 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
         api = %config.gateway.listen,
         "supervising"
     );
-    let config = Arc::new(config);
-    let mut world = RealWorld::new(Arc::clone(&config), config_path, run_dir)
-        .context("can't begin to supervise")?;
-    let state = world.store().load(&boot_id());
-    let (publish, published) = watch::channel(None);
-    tokio::spawn(status::serve(listener, published));
+    let boot = tandem_host::boot_id();
+    let (ledger, memory) = open_ledger(&config, &boot)?;
+    let control = ControlServer::bind(&run_dir.path.join(CONTROL_SOCKET))
+        .context("can't make the control socket")?;
+    let orders = Orders::new(memory.state.last_order);
+    let mut publisher = Publisher::new(Build { version: env!("CARGO_PKG_VERSION").into() });
+    tokio::spawn(control.serve(orders.clone()));
+    let published = publisher.published();
+    tokio::spawn(async move {
+        if let Err(error) = tandem_console::http::serve(listener, published).await {
+            error!("the status endpoint ended: {error}");
+        }
+    });
 
-    let mut turns = Turns::new(state);
+    let config = Arc::new(config);
+    let mut setup = config.policy_setup();
+    let mut world = RealWorld::new(Parts {
+        config_path: config_path.canonicalize().context("can't find the config again")?,
+        config,
+        run_dir,
+        ledger,
+        lost: memory.lost,
+        orders,
+    })
+    .context("can't begin to supervise")?;
+    let mut turns = Turns::new(memory.state);
+    turns.tell(started(&mut world, &boot, memory.is_new_boot));
     loop {
         let changed = world.changed();
-        let (status, ends) = turns.take(&config, &mut world);
-        publish.send_replace(Some(status));
-        if ends {
+        if let Some(config) = world.new_config() {
+            setup = config.policy_setup();
+        }
+        let turn = turns.take(&setup, &mut world);
+        for event in turn.events {
+            log(&event);
+            publisher.tell(event);
+        }
+        publisher.publish(turn.status);
+        if turn.ends {
             info!("all is stopped");
             return Ok(());
         }
-        let _ = tokio::time::timeout(turns.idle(&mut world), changed).await;
+        let _ = tokio::time::timeout(turns.idle(world.now()), changed).await;
         tokio::time::sleep(TURN_PAUSE).await;
     }
 }
 
-fn check_model(config: &Config) -> anyhow::Result<()> {
-    let file = config.model.path.join("config.json");
-    anyhow::ensure!(
-        file.exists(),
-        "model.path: there is no {}; `tandem model import FILE.gguf` makes such a folder",
-        file.display()
-    );
-    Ok(())
-}
-
-/// The loop's own memory, and one turn of it.
-pub struct Turns {
+/// What the supervisor goes on from.
+struct Memory {
     state: State,
-    /// What is known to be on disk; `None` before the first save.
-    saved: Option<State>,
+    /// Why earlier memory was lost, if it was.
+    lost: Option<String>,
+    is_new_boot: bool,
 }
 
-impl Turns {
-    /// Goes on from this state.
-    pub const fn new(state: State) -> Self {
-        Self { state, saved: None }
-    }
+fn open_ledger(config: &Config, boot: &str) -> anyhow::Result<(Ledger, Memory)> {
+    let folder = &config.node.state_dir;
+    let (ledger, opened) = Ledger::open(folder, Limits::default()).with_context(|| {
+        format!("can't open the ledger in {} (node.state_dir)", folder.display())
+    })?;
+    let memory = match opened {
+        Opened::Fresh => Memory { state: State::new(boot), lost: None, is_new_boot: true },
+        Opened::Found(state) => {
+            let is_new_boot = state.boot != boot;
+            Memory { state: state.resumed(boot), lost: None, is_new_boot }
+        }
+        Opened::SetAside { to, why } => {
+            let lost = format!("it could not be used ({why}) and is kept as {}", to.display());
+            warn!("the ledger: {lost}; going on without it, and without automatic reboots");
+            let state = State::after_loss(boot, tandem_host::now());
+            Memory { state, lost: Some(lost), is_new_boot: false }
+        }
+    };
+    Ok((ledger, memory))
+}
 
-    /// How long the next turn may wait if nothing changes: until the next deadline, at most
-    /// [`TURN_PERIOD`].
-    fn idle(&self, world: &mut impl World) -> Duration {
-        let now_ms = world.now().boot_ms;
-        let until = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(now_ms));
-        self.state.next_deadline_ms().map_or(TURN_PERIOD, |at_ms| until(at_ms).min(TURN_PERIOD))
-    }
+fn started(world: &mut RealWorld, boot: &str, is_new_boot: bool) -> Event {
+    let now = world.now();
+    let what = What::Started {
+        boot: boot.to_owned(),
+        is_new_boot,
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    Event { wall_ms: now.wall_ms, boot_ms: now.boot_ms, what }
+}
 
-    /// Observe, decide, save, act. Returns what to publish and whether all is done. While the state
-    /// can't be saved, no risky action is done; policy asks for it again on the next turn.
-    pub fn take(&mut self, config: &Config, world: &mut impl World) -> (Status, bool) {
-        let now = world.now();
-        let seen = world.observe();
-        let decision = policy::decide(config, &self.state, &seen, now);
-        self.report(&decision.state);
-        self.state = decision.state;
-        if self.saved.as_ref() != Some(&self.state) {
-            match world.save(&self.state) {
-                Ok(()) => self.saved = Some(self.state.clone()),
-                Err(error) => error!("{:#}", anyhow::Error::new(error)),
-            }
+/// Tells the log what happened.
+fn log(event: &Event) {
+    match &event.what {
+        What::FaultRaised(fault) => {
+            warn!(fault = fault.kind.name(), rung = ?fault.rung, "fault: {}", fault.evidence);
         }
-        let is_saved = self.saved.as_ref() == Some(&self.state);
-        let mut ends = false;
-        for action in &decision.actions {
-            if action.is_risky() && !is_saved {
-                warn!("not done because the state could not be saved: {action:?}");
-                continue;
-            }
-            ends |= *action == Action::Exit;
-            world.perform(action);
+        What::FaultCleared(fault) => info!(fault = fault.kind.name(), "fault is over"),
+        What::Drift { invariant, found, wanted } => {
+            warn!(invariant = invariant.row().name, "drifted: {found}, wanted {wanted}");
         }
-        (decision.status, ends)
-    }
-
-    fn report(&self, next: &State) {
-        if next.gang != self.state.gang {
-            let (from, to) = (self.state.gang.name(), next.gang.name());
-            let epoch = next.epoch;
-            match &next.gang {
-                policy::gang::Phase::Held { reason } => error!(epoch, "ranks are held: {reason}"),
-                policy::gang::Phase::Stopping { cause, .. } => {
-                    warn!(epoch, "ranks: {from} → {to}: {cause:?}");
-                }
-                _ => info!(epoch, "ranks: {from} → {to}"),
-            }
+        What::Held { invariant, after_ms } => {
+            info!(invariant = invariant.row().name, "holds again after {after_ms} ms");
         }
-        if next.gateway.name() != self.state.gateway.name() {
-            match &next.gateway {
-                policy::gateway::Phase::Held { reason } => error!("gateway is held: {reason}"),
-                to => info!("gateway: {} → {}", self.state.gateway.name(), to.name()),
-            }
+        What::Epoch { epoch, from, to, cause: Some(cause) } if to == "held" => {
+            error!(epoch, "ranks: {from} → {to}: {cause}");
         }
+        What::Epoch { epoch, from, to, cause: Some(cause) } => {
+            warn!(epoch, "ranks: {from} → {to}: {cause}");
+        }
+        What::Epoch { epoch, from, to, cause: None } => info!(epoch, "ranks: {from} → {to}"),
+        What::Gateway { from, to, cause: Some(cause) } => error!("gateway: {from} → {to}: {cause}"),
+        What::Gateway { from, to, cause: None } => info!("gateway: {from} → {to}"),
+        What::Leak { verdict, unexplained_bytes } => {
+            warn!("leaked memory: {verdict}, {} MiB unexplained", unexplained_bytes >> 20);
+        }
+        What::Canary { passed: false, detail } => warn!("canary failed: {detail}"),
+        What::Reboot { phase, cause } => {
+            warn!("reboot: {phase}: {}", cause.as_deref().unwrap_or("no cause"));
+        }
+        What::Retune { model, prefill_step_tokens } => {
+            warn!("prefill step of {model} is now {prefill_step_tokens} tokens");
+        }
+        What::Order { order } => info!("operator: {order}"),
+        What::Started { .. }
+        | What::Gate(_)
+        | What::Action { .. }
+        | What::Canary { passed: true, .. }
+        | What::Config { .. } => {}
     }
 }

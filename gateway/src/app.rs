@@ -20,6 +20,7 @@ use crate::{
     generation::Generation,
     model::{Model, Recommended},
     reasoning::ReasoningSplitter,
+    record::Recorder,
     request::{Defaults, Params},
 };
 
@@ -37,6 +38,8 @@ pub(crate) struct App {
     pub(crate) engine: EngineLink,
     /// Unix time of the start, in seconds: the model's `created`.
     pub(crate) created: u64,
+    /// Whether requests are recorded.
+    records: bool,
     slots: Arc<Semaphore>,
     tokenizing: Semaphore,
     draining: AtomicBool,
@@ -47,6 +50,7 @@ pub(crate) struct Admission {
     card: ModelCard,
     permit: OwnedSemaphorePermit,
     deadline: Instant,
+    recorder: Recorder,
 }
 
 /// What is to be generated for one request.
@@ -66,7 +70,8 @@ impl App {
     pub(crate) fn new(setup: GatewaySetup, model: Model) -> Self {
         let settings = setup.settings;
         Self {
-            keys: Keys::new(&settings),
+            keys: Keys::new(&settings, setup.canary_key_hash.as_deref()),
+            records: setup.records,
             model: Arc::new(model),
             model_id: setup.model_id,
             aliases: setup.aliases,
@@ -114,13 +119,14 @@ impl App {
 
     /// Gives a request of `choices` generations its place, if the engine is ready and there is
     /// room.
-    pub(crate) fn admit(&self, choices: u32) -> Result<Admission, ApiError> {
+    pub(crate) fn admit(&self, choices: u32, is_canary: bool) -> Result<Admission, ApiError> {
         let card = self.ready()?;
         let permit = Arc::clone(&self.slots)
             .try_acquire_many_owned(choices)
             .map_err(|_| ApiError::queue_full(self.settings.max_queued))?;
         let timeout = Duration::from_millis(self.settings.request_timeout_ms);
-        Ok(Admission { card, permit, deadline: Instant::now() + timeout })
+        let recorder = Recorder::new(self.records, &self.model_id, is_canary);
+        Ok(Admission { card, permit, deadline: Instant::now() + timeout, recorder })
     }
 
     /// Runs work on text off the async threads, a few at a time, within the request's time.
@@ -139,8 +145,13 @@ impl App {
     }
 
     /// Checks a plan against the model and hands it to the engine.
-    pub(crate) fn start(&self, admission: Admission, plan: Plan) -> Result<Generation, ApiError> {
-        let Admission { card, permit, deadline } = admission;
+    pub(crate) fn start(
+        &self,
+        id: &str,
+        admission: Admission,
+        plan: Plan,
+    ) -> Result<Generation, ApiError> {
+        let Admission { card, permit, deadline, mut recorder } = admission;
         let Plan { prompts, params, param, .. } = plan;
         if params.sampling.logit_bias.iter().any(|(token, _)| *token >= card.vocab_size) {
             let problem = format_args!("names a token that is not under {}", card.vocab_size);
@@ -179,7 +190,8 @@ impl App {
         let run = self.engine.submit(jobs);
         let model = Arc::clone(&self.model);
         let timeout_ms = self.settings.request_timeout_ms;
-        Ok(Generation::new(run, choices, prompt_tokens, model, permit, timeout_ms))
+        recorder.begin(id, prompt_tokens);
+        Ok(Generation::new(run, choices, prompt_tokens, model, timeout_ms, recorder, permit))
     }
 
     /// Takes no more requests; waits for the running ones, then ends those that are left.

@@ -10,6 +10,7 @@ use crate::{
     engine_link::{Failure, Progress, Run},
     error::ApiError,
     model::Model,
+    record::Recorder,
 };
 
 /// All choices of one request. Dropping it frees its places and stops the engine's work for it.
@@ -19,6 +20,9 @@ pub(crate) struct Generation {
     prompt_tokens: usize,
     model: Arc<Model>,
     timeout_ms: u64,
+    recorder: Recorder,
+    /// Choices that have not ended.
+    open: usize,
     _places: OwnedSemaphorePermit,
 }
 
@@ -45,10 +49,12 @@ impl Generation {
         choices: Vec<Choice>,
         prompt_tokens: usize,
         model: Arc<Model>,
-        places: OwnedSemaphorePermit,
         timeout_ms: u64,
+        recorder: Recorder,
+        places: OwnedSemaphorePermit,
     ) -> Self {
-        Self { run, choices, prompt_tokens, model, timeout_ms, _places: places }
+        let open = choices.len();
+        Self { run, choices, prompt_tokens, model, timeout_ms, recorder, open, _places: places }
     }
 
     /// How many choices there are.
@@ -77,10 +83,29 @@ impl Generation {
                     let (delta, reason) = choice.finish(tokenizer, reason);
                     (delta, Some(reason))
                 }
-                Progress::Failed(failure) => return Some(Err(self.error(failure))),
+                Progress::Failed(failure) => {
+                    let error = self.error(failure);
+                    self.recorder.fail(error.status.as_u16(), self.usage().completion_tokens);
+                    return Some(Err(error));
+                }
             };
             if finish.is_some() || !delta.is_empty() {
+                self.record(&delta, finish);
                 return Some(Ok(Update { index, delta, finish }));
+            }
+        }
+    }
+
+    /// Keeps the record: its first text, and its end with the last choice's.
+    fn record(&mut self, delta: &Delta, finish: Option<FinishReason>) {
+        if !delta.is_empty() {
+            self.recorder.first_text();
+        }
+        self.recorder.count(self.usage().completion_tokens);
+        if let Some(reason) = finish {
+            self.open = self.open.saturating_sub(1);
+            if self.open == 0 {
+                self.recorder.finish(reason, self.usage().completion_tokens);
             }
         }
     }

@@ -19,6 +19,7 @@ mod model;
 #[path = "../tests/gateway/model_folder.rs"]
 mod model_folder;
 mod reasoning;
+mod record;
 mod request;
 mod routes;
 mod server;
@@ -34,6 +35,9 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 pub use auth::hash_api_key;
 pub use settings::{SamplingDefaults, Settings};
 
+/// Name of the environment variable that tells a supervised gateway [`GatewaySetup::canary_key_hash`].
+pub const CANARY_KEY_HASH: &str = "TANDEM_CANARY_KEY_HASH";
+
 /// What the gateway process is told by its config.
 #[derive(Clone, Debug)]
 pub struct GatewaySetup {
@@ -47,6 +51,12 @@ pub struct GatewaySetup {
     pub aliases: Vec<String>,
     /// Socket of rank 0; it need not exist yet.
     pub rank_socket: PathBuf,
+    /// Hash, as [`hash_api_key`] makes it, of the key that the supervisor's own requests carry; it
+    /// always comes in.
+    pub canary_key_hash: Option<String>,
+    /// Whether a line of JSON ([`tandem_wire::RequestRecord`]) is written to standard output for
+    /// every request that ended.
+    pub records: bool,
 }
 
 /// Why the gateway could not start or had to end.

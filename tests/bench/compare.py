@@ -88,6 +88,7 @@ class Ours:
 [node]
 name = "here"
 run_dir = {json.dumps(str(folder / "run"))}
+state_dir = {json.dumps(str(folder / "state"))}
 user = ""
 [model]
 path = {json.dumps(str(MODEL))}

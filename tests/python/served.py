@@ -17,6 +17,7 @@ CONFIG = """
 [node]
 name = "here"
 run_dir = {folder}
+state_dir = {folder}
 user = ""
 [model]
 path = {model}

@@ -79,6 +79,7 @@ write_demo_config() {
 # Written by \`install.sh demo\`. Every key, with its default, is in config/tandem.toml.
 [node]
 run_dir = "run"
+state_dir = "state"
 # Whoever runs the demo owns its files; another user might not reach them.
 user = ""
 [model]

@@ -1,1 +1,18 @@
-//! What an admin sees: status endpoint, metrics, events, control socket and the commands that print them.
+//! What an admin sees: the status endpoint with its metrics and events, the control socket, and the
+//! commands that ask them and print the answer.
+//!
+//! ```text
+//!  supervisor ──Publisher──▶ http      /status /healthz /readyz /metrics /events   (loopback)
+//!             ◀──Orders───── control   drain resume hold release                   (root's socket)
+//!  tandem status, check, gates, doctor, explain, events, handoff, ledger, drain, ... : command
+//! ```
+
+pub mod command;
+pub mod control;
+pub mod exit;
+pub mod http;
+mod print;
+mod publish;
+
+pub use print::Style;
+pub use publish::{Build, Published, Publisher, Told};

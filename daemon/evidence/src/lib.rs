@@ -1,1 +1,28 @@
-//! evidence
+//! Evidence of why something ended: a catalogue of known signatures, and what is found in the
+//! output of a child, in its exit status and in the system's crash reports.
+//!
+//! A [`Catalogue`] maps a signature to its meaning and to the smallest [`Action`] that can help. It
+//! only names that action: whether and when it is taken, and whether a larger one is due because the
+//! same signature came back, is the policy's.
+
+#![allow(clippy::disallowed_methods, reason = "banned in policy only")]
+
+mod action;
+mod catalogue;
+mod explain;
+mod folder;
+mod parse;
+mod report;
+mod signature;
+mod text;
+
+pub use action::Action;
+pub use catalogue::{CATALOGUE_BYTES_MAX, Catalogue, LINE_BYTES_MAX};
+pub use explain::EXPLAIN_MAX;
+pub use folder::{FILES_PER_SCAN_MAX, REMEMBERED_MAX, Refused, ReportFolder, TRIES_MAX};
+pub use parse::{CatalogueError, Problem, SIGNATURES_MAX};
+pub use report::{
+    REPORT_BYTES_MAX, REPORT_TEXT_BYTES_MAX, Report, ReportError, ReportId, Victim, boot_of,
+    read_report,
+};
+pub use signature::{Exit, HIT_TEXT_BYTES_MAX, Hit, Signature, Source, Trigger};

@@ -1,1 +1,38 @@
-//! host
+//! The only door to the operating system.
+//!
+//! ```text
+//!   read(invariant) ─▶ Found, or why it is Unknown        LinkWatch ─▶ a link or address changed
+//!   mend(repair)    ─▶ set, or a MendError that says      exited    ─▶ a process ended
+//!   memory()        ─▶ what is locked, and by whom        Probes    ─▶ what a costly probe found
+//! ```
+//!
+//! The platform is chosen here and nowhere else. What a platform does not have is
+//! `Unknown::NotOnThisPlatform`, never a made-up value. Everything is read in the namespaces of the
+//! calling thread, so two hosts can be two network namespaces of one kernel.
+
+mod clock;
+mod disk;
+mod limits;
+// The reader of a Mac will use it too.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+mod link_address;
+pub mod mac;
+mod mend_error;
+pub mod probes;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as platform;
+
+#[cfg(not(target_os = "linux"))]
+mod macos;
+#[cfg(not(target_os = "linux"))]
+use macos as platform;
+
+pub use clock::{boot_id, now};
+pub use mend_error::MendError;
+pub use platform::{
+    LinkWatch, command_line, cpu_time_ms, exited, footprint_bytes, is_running, memory, mend, read,
+};
+pub use probes::Probes;

@@ -5,6 +5,7 @@
 pub mod drift;
 pub mod judge;
 mod table;
+pub(crate) mod version;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,9 +24,9 @@ pub enum Invariant {
     LinkAddress,
     /// The Thunderbolt port is in no bridge.
     LinkUnbridged,
-    /// RDMA over Thunderbolt is switched on in the firmware.
+    /// RDMA over Thunderbolt is switched on in the firmware; needed only by an RDMA fabric.
     RdmaEnabled,
-    /// The port's own RDMA device is there and active.
+    /// The port's own RDMA device is there and active; needed only by an RDMA fabric.
     RdmaActive,
     /// The GPU may wire as much memory as the config says, in MiB.
     WiredLimit,
@@ -137,3 +138,6 @@ impl Sighting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

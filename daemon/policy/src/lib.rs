@@ -158,3 +158,6 @@ fn backoff_ms(supervise: &Supervise, failures: u32) -> u64 {
     let doublings = failures.saturating_sub(1).min(32);
     supervise.backoff_min_ms.saturating_mul(1 << doublings).min(supervise.backoff_max_ms)
 }
+
+#[cfg(test)]
+mod tests;

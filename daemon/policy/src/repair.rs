@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::invariant::Invariant;
+
 /// One setting to be made. Making it again does no harm.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "repair", rename_all = "snake_case")]
@@ -49,4 +51,27 @@ pub enum Repair {
     },
     /// Turns the network clock on.
     ClockSynchronised,
+}
+
+impl Repair {
+    /// The invariant that it mends.
+    pub fn invariant(&self) -> Invariant {
+        match self {
+            Self::LinkMtu { .. } => Invariant::LinkMtu,
+            Self::LinkAddress { .. } => Invariant::LinkAddress,
+            Self::LinkUnbridged { .. } => Invariant::LinkUnbridged,
+            Self::WiredLimit { .. } => Invariant::WiredLimit,
+            Self::SpotlightOff { .. } => Invariant::SpotlightOff,
+            Self::Power { key, .. } => match key.as_str() {
+                "disksleep" => Invariant::DiskSleepOff,
+                "powernap" => Invariant::PowerNapOff,
+                "lowpowermode" => Invariant::LowPowerOff,
+                "autorestart" => Invariant::RestartAfterPowerLoss,
+                _ => Invariant::SleepOff,
+            },
+            Self::AutomaticUpdatesOff => Invariant::AutomaticUpdatesOff,
+            Self::OpenFiles { .. } => Invariant::OpenFiles,
+            Self::ClockSynchronised => Invariant::ClockSynchronised,
+        }
+    }
 }

@@ -64,6 +64,8 @@ pub struct Host {
     pub os_version_min: String,
     /// Folders that crash reports appear in; empty takes the platform's.
     pub report_dirs: Vec<PathBuf>,
+    /// A catalogue of crash signatures in place of the built-in one; empty takes that.
+    pub signatures: PathBuf,
     /// How often cheap facts are read; changes that the system announces are seen at once.
     pub poll_ms: u64,
     /// How often costly probes run, such as those that start a tool.
@@ -181,6 +183,7 @@ impl Default for Host {
             open_files_min: 1_024,
             os_version_min: "26.2".into(),
             report_dirs: Vec::new(),
+            signatures: PathBuf::new(),
             poll_ms: 5_000,
             slow_poll_ms: 300_000,
             probe_timeout_ms: 5_000,

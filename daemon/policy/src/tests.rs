@@ -1,18 +1,21 @@
 //! Every row: where the machine is and what is seen; then where it goes and what it does.
 
+use std::collections::BTreeMap;
+
 use tandem_wire::exit;
 
-use super::{Action::*, gang::StopCause, *};
-use crate::policy::gang::Phase as Gang;
-use crate::policy::gateway::Phase as Gateway;
+use super::{Action::*, gang::Phase as Gang, gang::StopCause, gateway::Phase as Gateway, *};
+use crate::invariant::{Found, Invariant, Sighting, Unknown};
 
+mod climbing;
 mod ending;
+mod keeping;
 
 const EPOCH: u64 = 5;
 const NOW: u64 = 1_000_000;
 
-fn config() -> Config {
-    Config::default()
+fn setup() -> Setup {
+    Setup::default()
 }
 
 fn at(boot_ms: u64) -> Moment {
@@ -24,9 +27,25 @@ fn state(gang: Gang) -> State {
         epoch: EPOCH,
         gang,
         gang_since_ms: NOW - 1_000,
+        rank_plan: setup().rank_plan,
         gateway: Gateway::Up { since_ms: NOW },
+        gateway_plan: setup().gateway_plan,
         ..State::new("boot")
     }
+}
+
+/// Tokens came just now.
+fn proven(gang: Gang) -> State {
+    let mut state = state(gang);
+    state.scratch.canary = canary::Proof {
+        epoch: EPOCH,
+        number: 1,
+        counted: 1,
+        passed: true,
+        proven_ms: Some(NOW),
+        ..canary::Proof::default()
+    };
+    state
 }
 
 fn running(epoch: u64, phase: tandem_wire::Phase) -> RankSeen {
@@ -61,7 +80,47 @@ fn killed() -> RankSeen {
 fn seen(ranks: [RankSeen; 2]) -> Observation {
     let process = Process::Running { pid: 200, epoch: 0 };
     let gateway = GatewaySeen { process, ready: Reading::Known { value: true, age_ms: 10 } };
-    Observation { ranks: ranks.into(), gateway, terminations: 0 }
+    Observation {
+        ranks: ranks.into(),
+        gateway,
+        terminations: 0,
+        invariants: sound_host(),
+        memory: Some(Memory {
+            at_ms: NOW,
+            total_bytes: 64 << 30,
+            wired_bytes: 1 << 30,
+            available_bytes: 60 << 30,
+            owners: Vec::new(),
+        }),
+        artifacts: Artifacts::Complete { weights_bytes: 1 << 30 },
+        evidence: Vec::new(),
+        canary: None,
+        orders: Vec::new(),
+        config_refused: None,
+        ledger_trouble: None,
+    }
+}
+
+/// As on Linux: some are read and hold, the others are not there.
+fn sound_host() -> BTreeMap<Invariant, Sighting> {
+    let known = |found| Sighting::Known { found, source: "test".into(), at_ms: NOW };
+    Invariant::ALL
+        .into_iter()
+        .map(|invariant| {
+            let sighting = match invariant {
+                Invariant::DiskSpace => known(Found::Count(1 << 40)),
+                Invariant::OpenFiles => known(Found::Count(1 << 16)),
+                Invariant::ClockSynchronised => known(Found::Flag(true)),
+                _ => Sighting::Unknown(Unknown::NotOnThisPlatform),
+            };
+            (invariant, sighting)
+        })
+        .collect()
+}
+
+/// What is done, but for canaries, which have tests of their own.
+fn done(decision: &Decision) -> Vec<Action> {
+    decision.actions.iter().filter(|action| !matches!(action, Canary { .. })).cloned().collect()
 }
 
 fn starting() -> Gang {
@@ -85,7 +144,7 @@ fn clearing() -> Gang {
 }
 
 fn held() -> Gang {
-    Gang::Held { reason: "r".into() }
+    Gang::Held { reason: "r".into(), reboot: None }
 }
 
 type Row = (Gang, [RankSeen; 2], &'static str, Vec<Action>);
@@ -109,16 +168,16 @@ fn backoff(until_ms: u64) -> Gang {
 fn check(rows: Vec<Row>) {
     for (gang, ranks, phase, actions) in rows {
         let described = format!("{gang:?} {ranks:?}");
-        let decision = decide(&config(), &state(gang), &seen(ranks), at(NOW));
+        let decision = decide(&setup(), &state(gang), &seen(ranks), at(NOW));
         assert_eq!(decision.state.gang.name(), phase, "{described}");
-        assert_eq!(decision.actions, actions, "{described}");
+        assert_eq!(done(&decision), actions, "{described}");
         assert_eq!(decision.status.phase, phase);
     }
 }
 
 #[test]
 fn ranks_start_together_and_stop_together() {
-    let start = |epoch| vec![StartGang { epoch }];
+    let start = |epoch| vec![StartGang { epoch, prefill_step_tokens: 512 }];
     let none = Vec::new;
     check(vec![
         // Start.
@@ -143,7 +202,7 @@ fn ranks_start_together_and_stop_together() {
 
 #[test]
 fn stopping_waits_for_all_and_kills_last() {
-    let start = |epoch| vec![StartGang { epoch }];
+    let start = |epoch| vec![StartGang { epoch, prefill_step_tokens: 512 }];
     let none = Vec::new;
     check(vec![
         // Stopping waits for all, and kills only after the deadline.
@@ -160,6 +219,7 @@ fn stopping_waits_for_all_and_kills_last() {
         (Gang::Idle, [old(), never()], "stopping", vec![UnloadRank { rank: 0 }]),
         (Gang::Idle, [never(), newer()], "stopping", vec![UnloadRank { rank: 1 }]),
         (backoff(NOW + 1), [never(), old()], "stopping", vec![UnloadRank { rank: 1 }]),
+        (Gang::Drained, [ready(), never()], "stopping", vec![UnloadRank { rank: 0 }]),
         (Gang::Serving, [old(), ready()], "stopping", unload_both()),
         (clearing(), [ended(3, Ended::Unseen), never()], "idle", none()),
         (late(clearing()), [old(), never()], "stopping", vec![KillRank { rank: 0 }]),
@@ -171,62 +231,63 @@ fn stopping_waits_for_all_and_kills_last() {
 
 #[test]
 fn failures_wait_longer_and_longer_until_the_budget_is_spent() {
-    let mut config = config();
-    config.supervise.restarts_max = 4;
+    let mut setup = setup();
+    setup.supervise.restarts_max = 4;
     let mut now = NOW;
     let mut state = state(Gang::Serving);
     let mut pauses = Vec::new();
     for _ in 0..4 {
         state.gang = stopping("x");
-        state = decide(&config, &state, &seen([killed(), lost(82)]), at(now)).state;
+        state = decide(&setup, &state, &seen([killed(), lost(82)]), at(now)).state;
         let Gang::Backoff { until_ms } = state.gang else { panic!("{:?}", state.gang) };
         pauses.push(until_ms - now);
         now = until_ms;
     }
     assert_eq!(pauses, [500, 1_000, 2_000, 4_000]);
     state.gang = stopping("x");
-    let held = decide(&config, &state, &seen([killed(), lost(82)]), at(now));
-    let Gang::Held { reason } = &held.state.gang else { panic!("{:?}", held.state.gang) };
-    assert!(reason.contains("4 restarts"), "{reason}");
+    let held = decide(&setup, &state, &seen([killed(), lost(82)]), at(now));
+    let Gang::Held { reason, reboot } = &held.state.gang else { panic!("{:?}", held.state.gang) };
+    assert!(reason.contains("4 restarts") && reason.contains("tandem release"), "{reason}");
+    assert_eq!(reboot.as_ref().map(|cause| cause.kind.as_str()), Some("restarts"));
     assert_eq!(held.status.health, Health::NotServing);
     assert!(matches!(held.state.clone().resumed("boot").gang, Gang::Held { .. }), "crash");
     assert_eq!(held.state.resumed("next boot").gang, Gang::Idle);
 
     // The same failures, spread over more than the window, are no reason to give up.
-    let later = at(now + config.supervise.restart_window_ms);
-    let again = decide(&config, &state, &seen([killed(), lost(82)]), later).state;
+    let later = at(now + setup.supervise.restart_window_ms);
+    let again = decide(&setup, &state, &seen([killed(), lost(82)]), later).state;
     assert_eq!((again.gang.name(), again.restarts_ms.len()), ("backoff", 1));
 }
 
 #[test]
 fn serving_for_long_forgets_failures() {
-    let config = config();
+    let setup = setup();
     let mut state = State { gang_failures: 6, ..state(Gang::Serving) };
-    let stable = state.gang_since_ms + config.supervise.stable_after_ms;
-    state = decide(&config, &state, &seen([ready(), ready()]), at(stable - 1)).state;
+    let stable = state.gang_since_ms + setup.supervise.stable_after_ms;
+    state = decide(&setup, &state, &seen([ready(), ready()]), at(stable - 1)).state;
     assert_eq!(state.gang_failures, 6);
-    state = decide(&config, &state, &seen([ready(), ready()]), at(stable)).state;
+    state = decide(&setup, &state, &seen([ready(), ready()]), at(stable)).state;
     assert_eq!(state.gang_failures, 0);
 }
 
 #[test]
 fn a_gang_that_says_nothing_is_restarted_in_the_end() {
-    let config = config();
+    let setup = setup();
     let silent = || seen([RankSeen { phase: None, ..ready() }, ready()]);
-    let one = decide(&config, &state(Gang::Serving), &silent(), at(NOW)).state;
-    let spoke = decide(&config, &one, &seen([ready(), ready()]), at(NOW + 20_000)).state;
-    let still = decide(&config, &spoke, &silent(), at(NOW + 30_000)).state;
+    let one = decide(&setup, &state(Gang::Serving), &silent(), at(NOW)).state;
+    let spoke = decide(&setup, &one, &seen([ready(), ready()]), at(NOW + 20_000)).state;
+    let still = decide(&setup, &spoke, &silent(), at(NOW + 30_000)).state;
     assert_eq!(still.gang.name(), "serving", "it spoke in between");
-    let stopped = decide(&config, &still, &silent(), at(NOW + 60_000)).state;
+    let stopped = decide(&setup, &still, &silent(), at(NOW + 60_000)).state;
     assert_eq!(stopped.gang.name(), "stopping");
 }
 
 #[test]
 fn a_killed_rank_is_remembered_once() {
-    let config = config();
+    let setup = setup();
     let mut state = state(late(stopping("x")));
     for turn in 0..3 {
-        state = decide(&config, &state, &seen([ready(), lost(0)]), at(NOW + turn)).state;
+        state = decide(&setup, &state, &seen([ready(), lost(0)]), at(NOW + turn)).state;
     }
     assert_eq!(state.suspected_leaks.len(), 1);
     assert_eq!((state.suspected_leaks[0].rank, state.suspected_leaks[0].pid), (0, 100));
@@ -248,7 +309,7 @@ fn healthy_is_only_what_is_known_to_serve() {
     for (change, expected) in cases {
         let mut seen = seen([ready(), ready()]);
         change(&mut seen);
-        let status = decide(&config(), &state(Gang::Serving), &seen, at(NOW)).status;
+        let status = decide(&setup(), &proven(Gang::Serving), &seen, at(NOW)).status;
         assert_eq!(status.health, expected, "{seen:?}");
     }
 }

@@ -21,6 +21,10 @@ impl Config {
         self.check_node(&mut problems);
         self.check_ranks(&mut problems);
         self.check_supervise(&mut problems);
+        self.host.problems(&mut problems);
+        self.leak.problems(&mut problems);
+        self.canary.problems(&mut problems);
+        self.reboot.problems(&mut problems);
         self.check_ports(&mut problems);
         problems
     }
@@ -100,7 +104,11 @@ impl Config {
             ("restarts_max", s.restarts_max.into(), 1, 1_000),
             ("restart_window_ms", s.restart_window_ms, 1_000, 24 * hour_ms),
             ("start_timeout_ms", s.start_timeout_ms, 1_000, 2 * hour_ms),
+            ("fabric_starts_max", s.fabric_starts_max.into(), 1, 1_000),
             ("silence_timeout_ms", s.silence_timeout_ms, 1_000, hour_ms),
+            ("stall_timeout_ms", s.stall_timeout_ms, 1_000, 24 * hour_ms),
+            ("gateway_timeout_ms", s.gateway_timeout_ms, 1_000, hour_ms),
+            ("retune_raise_after_ms", s.retune_raise_after_ms, 1_000, 8_760 * hour_ms),
             ("unload_timeout_ms", s.unload_timeout_ms, 1_000, hour_ms),
             ("drain_timeout_ms", s.drain_timeout_ms, 0, hour_ms),
         ] {

@@ -5,7 +5,7 @@ use tandem_wire::exit;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-use crate::config::Config;
+use crate::{config::Config, log};
 
 /// Serves until SIGTERM or SIGINT; returns the exit code, whose meanings are a rank's
 /// ([`tandem_wire::exit`]).
@@ -30,7 +30,11 @@ pub fn run(config: &Config) -> i32 {
             }
             info!("asked to end");
         };
-        match tandem_gateway::run(config.gateway_setup(), shutdown).await {
+        let mut setup = config.gateway_setup();
+        setup.canary_key_hash = std::env::var(tandem_gateway::CANARY_KEY_HASH).ok();
+        // Somebody reads them only where a supervisor does.
+        setup.records = std::env::var_os(log::SUPERVISED).is_some();
+        match tandem_gateway::run(setup, shutdown).await {
             Ok(()) => exit::OK,
             Err(error) => {
                 let code = match &error {

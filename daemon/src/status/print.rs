@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::policy::{Health, RankStatus, Status};
+use tandem_policy::{Health, RankStatus, Status};
 
 /// The status as aligned lines; coloured only if asked.
 pub fn human(status: &Status, colour: bool) -> String {

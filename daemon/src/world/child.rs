@@ -1,6 +1,7 @@
 //! What is known of the children, shared between the tasks that learn it and the turn that reads it.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -9,10 +10,14 @@ use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
+use tandem_policy::{
+    Artifacts, CanarySeen, Ended, Evidence, Memory, Process,
+    invariant::{Invariant, Sighting},
+};
 use tandem_wire::{Phase, ToRank, Vitals};
 use tokio::sync::{Notify, mpsc};
 
-use crate::policy::{Ended, Process};
+use crate::config::Config;
 
 /// One child.
 pub(super) struct Child {
@@ -43,6 +48,14 @@ impl Child {
     pub(super) const fn pid(&self) -> Option<u32> {
         match self.process {
             Process::Running { pid, .. } => Some(pid),
+            _ => None,
+        }
+    }
+
+    /// The epoch, while it runs.
+    pub(super) const fn epoch(&self) -> Option<u64> {
+        match self.process {
+            Process::Running { epoch, .. } => Some(epoch),
             _ => None,
         }
     }
@@ -79,6 +92,15 @@ pub(super) struct Facts {
     /// What the gateway's `/health` said, and when.
     pub(super) ready: Option<(bool, Instant)>,
     pub(super) terminations: u32,
+    pub(super) invariants: BTreeMap<Invariant, Sighting>,
+    pub(super) memory: Option<Memory>,
+    pub(super) artifacts: Artifacts,
+    pub(super) evidence: Vec<Evidence>,
+    pub(super) canary: Option<CanarySeen>,
+    /// Why the config file as it is now was refused.
+    pub(super) config_refused: Option<String>,
+    /// A changed config that was accepted and is not in force yet.
+    pub(super) new_config: Option<Box<Config>>,
 }
 
 /// Which child.
@@ -130,6 +152,13 @@ impl Shared {
             gateway: Child::of(Process::Never),
             ready: None,
             terminations: 0,
+            invariants: BTreeMap::new(),
+            memory: None,
+            artifacts: Artifacts::Unread,
+            evidence: Vec::new(),
+            canary: None,
+            config_refused: None,
+            new_config: None,
         };
         Self { facts: Arc::new(Mutex::new(facts)), changed: Arc::default() }
     }

@@ -1,14 +1,14 @@
 //! Starting a child: its arguments, its whole environment, its user, its secret.
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     io::{self, Read, Write},
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use nix::unistd::User;
+use nix::unistd::{User, fchown};
 use tandem_engine::settings::Backend;
 use tandem_wire::Session;
 
@@ -25,8 +25,11 @@ const GLIBC_TUNABLES: &str = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold
 pub(super) struct Launcher {
     /// This executable.
     pub(super) executable: PathBuf,
-    /// The config file, whole path.
+    /// The config that children read, whole path: a copy of what the supervisor accepted, because
+    /// the file it came from may be changed, or broken, at any time.
     pub(super) config_path: PathBuf,
+    /// Hash of the key of the gateway's canaries.
+    pub(super) canary_key_hash: String,
     pub(super) run_dir: PathBuf,
     pub(super) user: Option<User>,
 }
@@ -57,12 +60,26 @@ impl Launcher {
             }
         }
         command.current_dir(&self.run_dir).process_group(0);
+        if who == Who::Gateway {
+            command.env(tandem_gateway::CANARY_KEY_HASH, &self.canary_key_hash);
+        }
         if let Some(user) = &self.user {
             // With a user given, the standard library also drops the supplementary groups.
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Writes the config that children read.
+    pub(super) fn write_config(&self, config: &Config) -> io::Result<()> {
+        let text = toml::to_string(config).map_err(io::Error::other)?;
+        let file = create_anew(&self.config_path)?;
+        // Paths and hashes of keys: for the children, and nobody else.
+        file.set_permissions(Permissions::from_mode(0o640))?;
+        if let Some(user) = &self.user {
+            fchown(&file, None, Some(user.gid))?;
+        }
+        (&file).write_all(text.as_bytes())
     }
 
     fn hosts_path(&self) -> PathBuf {
@@ -118,6 +135,7 @@ mod tests {
         Launcher {
             executable: "/bin/tandem".into(),
             config_path: "/etc/t.toml".into(),
+            canary_key_hash: "sha256:0".into(),
             run_dir: run_dir.into(),
             user: None,
         }

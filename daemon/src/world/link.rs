@@ -81,7 +81,7 @@ async fn listen(shared: &Shared, rank: u32, pid: u32, mut reader: OwnedReadHalf)
             Ok(FromRank::Phase { phase, .. }) => {
                 shared.change_child(who, pid, |child| child.phase = Some(phase));
             }
-            // No reason for a turn of its own: nothing is decided by counters yet.
+            // No reason for a turn of its own: what is decided by counters can wait for the next.
             Ok(FromRank::Vitals(vitals)) => {
                 if let Some(child) = shared.facts().child(who).filter(|c| c.pid() == Some(pid)) {
                     child.vitals = Some(vitals);

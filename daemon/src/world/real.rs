@@ -1,75 +1,123 @@
 //! The real world: processes, sockets, clock, disk.
 
-use std::{
-    io::{self, Write},
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use nix::sys::signal::Signal;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
+use tandem_console::control::Orders;
+use tandem_ledger::Ledger;
+use tandem_policy::{
+    Action, Event, GatewaySeen, Moment, Observation, OrderKind, RankSeen, Reading, SaveError,
+    State, World,
 };
-use tracing::{info, warn};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 
 use super::{
-    RunDir, SaveError, Store, World,
+    RunDir, canary,
     child::{Child, Shared, Who},
-    health, host,
-    launch::{Launcher, new_session},
-    link, logs, stale,
+    config_file, evidence, health,
+    host::{HostThread, Watched},
+    launch::Launcher,
+    reboot::Reboots,
+    requests::Requests,
 };
-use crate::{
-    config::Config,
-    policy::{Action, Ended, GatewaySeen, Moment, Observation, Process, RankSeen, Reading, State},
-};
+use crate::config::Config;
 
-/// How often a process that is not our child is looked for.
-const STALE_PERIOD: Duration = Duration::from_millis(500);
-
-/// Rank numbers that an earlier config may have had: the most that any may have.
-const RANKS_MAX: u32 = 8;
+mod children;
 
 /// The machine that this supervisor runs on.
 pub struct RealWorld {
     config: Arc<Config>,
     shared: Shared,
     launcher: Launcher,
-    store: Store,
-    run_dir: RunDir,
+    canary_key: String,
+    catalogue: evidence::Signatures,
+    host: HostThread,
+    reboots: Reboots,
+    requests: Requests,
+    orders: Orders,
+    ledger: Ledger,
+    ledger_path: PathBuf,
+    /// Why the last save failed.
+    unsaved: Option<String>,
+    /// Why earlier memory was lost; until an operator releases.
+    lost: Option<String>,
+    /// Holds the run directory for as long as this lives.
+    _run_dir: RunDir,
+}
+
+/// What a [`RealWorld`] is made of.
+pub struct Parts {
+    /// The accepted config.
+    pub config: Arc<Config>,
+    /// The file it came from, which is watched.
+    pub config_path: PathBuf,
+    /// The run directory.
+    pub run_dir: RunDir,
+    /// The ledger, and the folder it is in.
+    pub ledger: Ledger,
+    /// Why earlier memory was lost, if it was.
+    pub lost: Option<String>,
+    /// Operators' orders.
+    pub orders: Orders,
 }
 
 impl RealWorld {
     /// Finds what an earlier supervisor left and begins to watch. To be called within a tokio
     /// runtime.
-    pub fn new(config: Arc<Config>, config_path: &Path, run_dir: RunDir) -> io::Result<Self> {
+    pub fn new(parts: Parts) -> anyhow::Result<Self> {
+        let Parts { config, config_path, run_dir, ledger, lost, orders } = parts;
+        let catalogue = evidence::catalogue(&config.host.signatures)?;
+        let shared = Shared::new(config.rank.len());
+        let canary_key = run_dir.canary_key()?;
         let launcher = Launcher {
             executable: std::env::current_exe()?,
-            config_path: config_path.canonicalize()?,
+            config_path: run_dir.path.join("config.toml"),
+            canary_key_hash: tandem_gateway::hash_api_key(&canary_key),
             run_dir: run_dir.path.clone(),
             user: run_dir.user.clone(),
         };
+        launcher.write_config(&config)?;
         let world = Self {
-            shared: Shared::new(config.rank.len()),
-            store: Store::new(&run_dir.path),
-            config,
+            host: HostThread::start(shared.clone(), watched(&config)),
+            ledger_path: config.node.state_dir.clone(),
+            shared,
             launcher,
-            run_dir,
+            canary_key,
+            catalogue,
+            reboots: Reboots::default(),
+            requests: Requests::default(),
+            orders,
+            ledger,
+            unsaved: None,
+            lost,
+            config,
+            _run_dir: run_dir,
         };
-        world.find_stale();
-        for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-            tokio::spawn(count_signals(world.shared.clone(), signal(kind)?));
-        }
-        tokio::spawn(health::watch(world.shared.clone(), world.config.gateway.listen));
+        world.find_running();
+        world.watch(config_path)?;
         Ok(world)
     }
 
-    /// Where the state is kept.
-    pub fn store(&self) -> Store {
-        self.store.clone()
+    fn watch(&self, config_path: PathBuf) -> io::Result<()> {
+        for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+            tokio::spawn(count_signals(self.shared.clone(), signal(kind)?));
+        }
+        tokio::spawn(health::watch(self.shared.clone(), self.config.gateway.listen));
+        tokio::spawn(evidence::watch_reports(
+            self.shared.clone(),
+            self.catalogue.clone(),
+            self.config.host.report_dirs.clone(),
+        ));
+        let in_force = Config::clone(&self.config);
+        tokio::spawn(config_file::watch(self.shared.clone(), config_path, in_force));
+        let (orders, shared) = (self.orders.clone(), self.shared.clone());
+        tokio::spawn(async move {
+            loop {
+                orders.arrived().await;
+                shared.change(|_| {});
+            }
+        });
+        Ok(())
     }
 
     /// Resolves when there may be something new to observe.
@@ -78,126 +126,49 @@ impl RealWorld {
         async move { shared.changed().await }
     }
 
+    /// The config that is in force from now on, if it changed.
+    pub fn new_config(&mut self) -> Option<Arc<Config>> {
+        let config = Arc::new(*self.shared.facts().new_config.take()?);
+        self.host.watch(watched(&config));
+        if let Err(error) = self.launcher.write_config(&config) {
+            warn!("the children's config can't be written: {error}");
+        }
+        self.config = Arc::clone(&config);
+        Some(config)
+    }
+
     fn socket(&self, rank: u32) -> PathBuf {
         self.config.rank_socket(rank)
     }
 
-    fn find_stale(&self) {
-        let ranks = (0..RANKS_MAX).map(Who::Rank);
-        for who in ranks.chain([Who::Gateway]) {
-            let found = stale::find(&self.run_dir.path, &self.launcher.config_path, who);
-            let Some(stale::Stale { pid, epoch }) = found else {
-                continue;
-            };
-            warn!("an earlier supervisor left {who} (process {pid}, epoch {epoch}) running");
-            let mut child = Child::of(Process::Running { pid, epoch });
-            if self.shared.facts().child(who).is_none() {
-                // The config now has fewer ranks, so policy has no place for this one.
-                child.ask_to_end();
-                continue;
-            }
-            self.shared.change(|facts| {
-                if let Some(place) = facts.child(who) {
-                    *place = child;
-                }
-            });
-            tokio::spawn(watch_stale(self.shared.clone(), who, pid));
-            self.connect(who, pid);
-        }
+    fn save_all(
+        &mut self,
+        state: &State,
+        events: &[Event],
+    ) -> Result<(), tandem_ledger::LedgerError> {
+        self.ledger.save(state, events)?;
+        self.orders.obeyed(state.last_order);
+        Ok(())
     }
 
-    fn connect(&self, who: Who, pid: u32) {
-        if let Who::Rank(rank) = who {
-            tokio::spawn(link::keep(self.shared.clone(), rank, pid, self.socket(rank)));
+    /// Writes down what the gateway told of requests. Lost ones are no reason for anything.
+    fn record_requests(&mut self) {
+        let requests = self.requests.take();
+        if requests.is_empty() {
+            return;
         }
-    }
-
-    fn start_gang(&self, epoch: u64) {
-        info!(epoch, ranks = self.config.rank.len(), "starting the ranks");
-        let line = self.launcher.write_hosts(&self.config).and_then(|()| {
-            let mut line = serde_json::to_vec(&new_session(epoch)?)?;
-            line.push(b'\n');
-            Ok(line)
-        });
-        for rank in 0..self.config.rank.len() as u32 {
-            // Nobody listens on it any more; the new rank may be another user than the old one was,
-            // who could not remove it.
-            let _ = std::fs::remove_file(self.socket(rank));
-            match &line {
-                Ok(line) => self.start(Who::Rank(rank), epoch, line),
-                Err(error) => self.not_started(Who::Rank(rank), epoch, error),
-            }
+        if let Err(error) = self.ledger.record_requests(&requests) {
+            warn!("{} requests are not in the history: {error}", requests.len());
         }
-    }
-
-    fn start(&self, who: Who, epoch: u64, input: &[u8]) {
-        match self.spawn(who, epoch, input) {
-            Ok(pid) => {
-                info!("started {who} (process {pid})");
-                self.connect(who, pid);
-            }
-            Err(error) => self.not_started(who, epoch, &error),
-        }
-    }
-
-    fn not_started(&self, who: Who, epoch: u64, error: &io::Error) {
-        let how = Ended::NotStarted(error.to_string());
-        warn!("{who} {how}");
-        self.shared.change(|facts| {
-            if let Some(child) = facts.child(who) {
-                *child = Child::of(Process::Ended { epoch, how });
-            }
-        });
-    }
-
-    fn spawn(&self, who: Who, epoch: u64, input: &[u8]) -> io::Result<u32> {
-        let mut command = self.launcher.command(&self.config, who);
-        command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
-        let mut process = command.spawn()?;
-        let pid = process.id();
-        if let Some(mut stdin) = process.stdin.take() {
-            // Less than a pipe holds, so this never waits; a child that already ended says why by
-            // its exit code.
-            let _ = stdin.write_all(input);
-        }
-        if let Err(error) = self.launcher.note_pid(who, pid, epoch) {
-            warn!("{who}'s process id can't be noted, so a later supervisor may miss it: {error}");
-        }
-        self.shared.change(|facts| {
-            if let Some(child) = facts.child(who) {
-                *child = Child::of(Process::Running { pid, epoch });
-            }
-        });
-        let outputs = (process.stdout.take(), process.stderr.take());
-        if let (Some(stdout), Some(stderr)) = outputs {
-            let stdout = tokio::process::ChildStdout::from_std(stdout)?;
-            let stderr = tokio::process::ChildStderr::from_std(stderr)?;
-            tokio::spawn(logs::forward(who, epoch, stdout));
-            tokio::spawn(logs::forward(who, epoch, stderr));
-        }
-        let shared = self.shared.clone();
-        // One thread a child, which sleeps until it ends: the wait can't be missed or reordered.
-        std::thread::spawn(move || {
-            let how = match process.wait() {
-                Ok(status) => ended(status),
-                Err(_) => Ended::Unseen,
-            };
-            match &how {
-                Ended::Code(0) => info!("{who} (process {pid}) ended: {how}"),
-                _ => warn!("{who} (process {pid}) ended: {how}"),
-            }
-            shared.ended(who, pid, how);
-        });
-        Ok(pid)
     }
 }
 
-fn ended(status: std::process::ExitStatus) -> Ended {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => Ended::Code(code),
-        (None, Some(signal)) => Ended::Signal(signal),
-        (None, None) => Ended::Unseen,
+fn watched(config: &Config) -> Watched {
+    Watched {
+        host: config.host.clone(),
+        leak: config.leak.clone(),
+        model_dir: config.model.path.clone(),
+        state_dir: config.node.state_dir.clone(),
     }
 }
 
@@ -207,22 +178,17 @@ async fn count_signals(shared: Shared, mut signals: tokio::signal::unix::Signal)
     }
 }
 
-async fn watch_stale(shared: Shared, who: Who, pid: u32) {
-    while shared.is_running(who, pid) {
-        if !stale::runs(pid) {
-            info!("{who} (process {pid}) of an earlier supervisor is gone");
-            shared.ended(who, pid, Ended::Unseen);
-        }
-        sleep(STALE_PERIOD).await;
-    }
-}
-
 impl World for RealWorld {
     fn now(&mut self) -> Moment {
-        host::now()
+        tandem_host::now()
     }
 
     fn observe(&mut self) -> Observation {
+        self.record_requests();
+        let orders = self.orders.pending();
+        if orders.iter().any(|order| order.what == OrderKind::Release) {
+            self.lost = None;
+        }
         let facts = self.shared.facts();
         let rank = |child: &Child| RankSeen {
             process: child.process.clone(),
@@ -240,35 +206,55 @@ impl World for RealWorld {
             ranks: facts.ranks.iter().map(rank).collect(),
             gateway: GatewaySeen { process: facts.gateway.process.clone(), ready },
             terminations: facts.terminations,
+            invariants: facts.invariants.clone(),
+            memory: facts.memory.clone(),
+            artifacts: facts.artifacts.clone(),
+            evidence: facts.evidence.clone(),
+            canary: facts.canary.clone(),
+            orders,
+            config_refused: facts.config_refused.clone(),
+            ledger_trouble: self.unsaved.clone().or_else(|| self.lost.clone()),
         }
     }
 
-    fn save(&mut self, state: &State) -> Result<(), SaveError> {
-        self.store.save(state)
+    fn save(&mut self, state: &State, events: &[Event]) -> Result<(), SaveError> {
+        match self.save_all(state, events) {
+            Ok(()) => {
+                self.unsaved = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.unsaved = Some(format!("can't be written: {error}"));
+                Err(SaveError::new(&self.ledger_path, error))
+            }
+        }
     }
 
     fn perform(&mut self, action: &Action) {
-        match *action {
-            Action::StartGang { epoch } => self.start_gang(epoch),
-            Action::StartGateway => self.start(Who::Gateway, 0, &[]),
-            Action::UnloadRank { rank } => self.with(Who::Rank(rank), Child::ask_to_end),
+        match action {
+            Action::Mend(repair) => self.host.mend(repair.clone()),
+            Action::StartGang { epoch, prefill_step_tokens } => {
+                self.start_gang(*epoch, *prefill_step_tokens);
+            }
+            Action::StartGateway => self.start_gateway(),
+            Action::UnloadRank { rank } => self.with(Who::Rank(*rank), Child::ask_to_end),
             Action::StopGateway => self.with(Who::Gateway, Child::ask_to_end),
-            Action::KillRank { rank } => self.kill(Who::Rank(rank)),
+            Action::KillRank { rank } => self.kill(Who::Rank(*rank)),
             Action::KillGateway => self.kill(Who::Gateway),
+            Action::Canary { epoch, number } => canary::send(
+                self.shared.clone(),
+                canary::Canary {
+                    epoch: *epoch,
+                    number: *number,
+                    listen: self.config.gateway.listen,
+                    model: self.config.model.served_id(),
+                    key: self.canary_key.clone(),
+                    max_tokens: self.config.canary.max_tokens,
+                    timeout: Duration::from_millis(self.config.canary.timeout_ms),
+                },
+            ),
+            Action::Reboot { attempt } => self.reboots.ask(&self.config.reboot.command, *attempt),
             Action::Exit => {}
         }
-    }
-}
-
-impl RealWorld {
-    fn with(&self, who: Who, act: impl FnOnce(&mut Child)) {
-        if let Some(child) = self.shared.facts().child(who) {
-            act(child);
-        }
-    }
-
-    fn kill(&self, who: Who) {
-        warn!("{who} did not end when asked; killing it");
-        self.with(who, |child| child.signal(Signal::SIGKILL));
     }
 }

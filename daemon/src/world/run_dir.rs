@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use nix::{
     unistd::{Uid, User, chown},
 };
 
+use super::launch::random_hex;
 use crate::config::Config;
 
 /// Why the run directory can't be used.
@@ -77,6 +78,29 @@ impl RunDir {
         fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(failed("set mode of"))?;
         let lock = lock(&path)?;
         Ok(Self { path, user, _lock: lock })
+    }
+}
+
+impl RunDir {
+    /// The key that the gateway knows the supervisor's canaries by: the one that a running gateway
+    /// was started with, or a new one. Only the supervisor's user can read it.
+    pub fn canary_key(&self) -> io::Result<String> {
+        let path = self.path.join("canary.key");
+        if let Ok(file) =
+            OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&path)
+        {
+            let is_ours = file.metadata()?.uid() == Uid::effective().as_raw();
+            let mut key = String::new();
+            let size = file.take(128).read_to_string(&mut key)?;
+            if is_ours && size == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Ok(key);
+            }
+        }
+        let key = random_hex()?;
+        let mut file = create_anew(&path)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(key.as_bytes())?;
+        Ok(key)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Children that an earlier supervisor left behind.
+//! Children that an earlier supervisor left running.
 //!
 //! They are found by the process ids it noted and, where that note is gone, by a rank's own `Hello`.
 //! A noted id counts only while that process still is what it was: ids are used again.
@@ -42,32 +42,14 @@ fn read_note(path: &Path) -> Option<Stale> {
     Some(Stale { pid: pid.parse().ok()?, epoch: epoch.parse().ok()? })
 }
 
-/// Whether a process runs, and does not just wait to be reaped.
-pub(super) fn runs(pid: u32) -> bool {
-    !command_line(pid).is_empty()
-}
-
 /// Whether a process runs and was started as this child.
 fn is_ours(pid: u32, config_path: &Path, who: Who) -> bool {
-    let command = command_line(pid);
+    let command = tandem_host::command_line(pid);
     let role = match who {
         Who::Gateway => " gateway --config ".to_owned(),
         Who::Rank(rank) => format!(" rank --rank {rank} --config "),
     };
     command.contains(&format!("{role}{}", config_path.display()))
-}
-
-/// A process's arguments in one line; empty if there is none, or only its exit status is left.
-fn command_line(pid: u32) -> String {
-    #[cfg(target_os = "linux")]
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline"));
-    #[cfg(not(target_os = "linux"))]
-    let bytes = std::process::Command::new("/bin/ps")
-        .args(["-o", "command=", "-p", &pid.to_string()])
-        .output()
-        .map(|output| output.stdout);
-    let bytes = bytes.unwrap_or_default();
-    String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
 #[cfg(test)]

@@ -14,12 +14,14 @@
 pub mod exit;
 mod frame;
 mod message;
+mod record;
 
 pub use frame::{FRAME_BYTES_MAX, FrameError, decode, encode, read_frame, write_frame};
 pub use message::{
     Candidate, FailureCode, FinishReason, FromRank, Hello, ModelCard, Phase, Sampling, Session,
     Submit, ToRank, Token, Vitals,
 };
+pub use record::RequestRecord;
 
 /// Raised whenever a message changes its meaning; a peer that says another number is refused.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -23,10 +23,11 @@ pub(super) async fn create(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let is_canary = super::is_canary(&app, &request);
     let fields = request_body::fields(&app, request).await?;
     let mut chat = ChatRequest::read(&fields, &app.defaults()?)?;
     drop(fields);
-    let admission = app.admit(chat.params.n)?;
+    let admission = app.admit(chat.params.n, is_canary)?;
     let params = chat.params.clone();
     let work = move |model: &Model| render(model, &mut chat);
     let rendered = app.with_model(&admission, work).await?;

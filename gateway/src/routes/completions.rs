@@ -21,6 +21,7 @@ pub(super) async fn create(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let is_canary = super::is_canary(&app, &request);
     let fields = request_body::fields(&app, request).await?;
     let CompletionRequest { prompts, params } = CompletionRequest::read(&fields, &app.defaults()?)?;
     drop(fields);
@@ -32,7 +33,7 @@ pub(super) async fn create(
         );
         return Err(ApiError::field("n", problem));
     }
-    let admission = app.admit(generations)?;
+    let admission = app.admit(generations, is_canary)?;
     let work = move |model: &Model| {
         prompts.into_iter().map(|prompt| encode(model, prompt)).collect::<Result<Vec<_>, _>>()
     };

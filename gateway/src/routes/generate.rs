@@ -36,7 +36,7 @@ pub(super) async fn answer(
         logprobs: plan.params.logprobs.is_some(),
     };
     let (stream, include_usage) = (plan.params.stream, plan.params.include_usage);
-    let generation = app.start(admission, plan)?;
+    let generation = app.start(&header.id, admission, plan)?;
     if stream {
         let keep_alive = Duration::from_millis(app.settings.keep_alive_ms);
         return Ok(sse::respond(header, generation, include_usage, keep_alive));

@@ -124,3 +124,9 @@ async fn check_key(
     response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
     response
 }
+
+/// Whether a request is one of the supervisor's own.
+fn is_canary(app: &App, request: &Request) -> bool {
+    let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    app.keys.is_canary(presented)
+}

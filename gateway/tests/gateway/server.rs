@@ -60,6 +60,8 @@ impl Gateway {
             model_id: "tiny/model".into(),
             aliases: vec!["gpt-4o".into()],
             rank_socket: socket,
+            canary_key_hash: None,
+            records: false,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

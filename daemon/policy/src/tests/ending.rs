@@ -39,7 +39,7 @@ fn the_gateway_is_kept_up_on_its_own() {
         let mut seen = seen([ready(), ready()]);
         seen.gateway.process = process;
         seen.terminations = draining.into();
-        let decision = decide(&config(), &state, &seen, at(NOW));
+        let decision = decide(&setup(), &state, &seen, at(NOW));
         assert_eq!(decision.state.gateway.name(), phase, "{described}");
         let of_gateway = |a: &Action| matches!(a, StartGateway | StopGateway | KillGateway);
         let actions: Vec<_> = decision.actions.into_iter().filter(of_gateway).collect();
@@ -49,33 +49,33 @@ fn the_gateway_is_kept_up_on_its_own() {
 
 #[test]
 fn an_end_waits_for_running_requests_then_unloads_then_exits() {
-    let config = config();
+    let setup = setup();
     let mut seen = seen([ready(), ready()]);
     seen.terminations = 1;
-    let one = decide(&config, &state(Gang::Serving), &seen, at(NOW));
-    assert_eq!(one.actions, [StopGateway], "the ranks still serve what runs");
-    let two = decide(&config, &one.state, &seen, at(NOW + 20_000));
-    assert_eq!(two.actions, [StopGateway]);
+    let one = decide(&setup, &state(Gang::Serving), &seen, at(NOW));
+    assert_eq!(done(&one), [StopGateway], "the ranks still serve what runs");
+    let two = decide(&setup, &one.state, &seen, at(NOW + 20_000));
+    assert_eq!(done(&two), [StopGateway]);
     seen.gateway.process = Process::Ended { epoch: 0, how: Ended::Code(0) };
-    let three = decide(&config, &two.state, &seen, at(NOW + 21_000));
-    assert_eq!(three.actions, [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }]);
+    let three = decide(&setup, &two.state, &seen, at(NOW + 21_000));
+    assert_eq!(done(&three), [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }]);
     seen.ranks = vec![lost(0), lost(0)];
-    let four = decide(&config, &three.state, &seen, at(NOW + 22_000));
-    assert_eq!(four.actions, [Exit]);
+    let four = decide(&setup, &three.state, &seen, at(NOW + 22_000));
+    assert_eq!(done(&four), [Exit]);
     let next = four.state.resumed("boot");
     assert_eq!((next.gang, next.epoch, next.draining_since_ms), (Gang::Idle, EPOCH, None));
 }
 
 #[test]
 fn a_second_request_to_end_does_not_wait_for_requests() {
-    let config = config();
+    let setup = setup();
     let mut seen = seen([ready(), ready()]);
     seen.terminations = 2;
-    let one = decide(&config, &state(Gang::Serving), &seen, at(NOW));
+    let one = decide(&setup, &state(Gang::Serving), &seen, at(NOW));
     let unload = [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }];
-    assert_eq!(one.actions, [[StopGateway].as_slice(), &unload].concat());
-    let two = decide(&config, &one.state, &seen, at(NOW + 2_500));
-    let three = decide(&config, &two.state, &seen, at(NOW + 5_000));
+    assert_eq!(done(&one), [[StopGateway].as_slice(), &unload].concat());
+    let two = decide(&setup, &one.state, &seen, at(NOW + 2_500));
+    let three = decide(&setup, &two.state, &seen, at(NOW + 5_000));
     assert!(three.actions.contains(&KillGateway), "{:?}", three.actions);
     assert!(!three.actions.contains(&KillRank { rank: 0 }), "ranks get all of their time");
 }

@@ -1,0 +1,3 @@
+//! The commands.
+#[cfg(test)]
+pub(crate) mod fixtures;

@@ -1,0 +1,109 @@
+//! One signature: where it is read, what it means and what to do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Action, text};
+
+/// Longest text that a [`Hit`] carries, in bytes: a log line's worth, since hits are saved and sent
+/// to the peer.
+pub const HIT_TEXT_BYTES_MAX: usize = 512;
+
+/// Where a signature is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// One line that a rank or the gateway wrote.
+    Output,
+    /// The exit code of a rank or the gateway, or the signal that ended it.
+    Exit,
+    /// A crash report (bug type 309) or a GPU event (284).
+    CrashReport,
+    /// A report of processes that the kernel killed for memory (298).
+    Jetsam,
+    /// A kernel panic (210).
+    Panic,
+    /// Nothing that can be read: the supervisor measures it, or a person sees it.
+    Symptom,
+}
+
+impl Source {
+    /// All.
+    pub const ALL: [Self; 6] =
+        [Self::Output, Self::Exit, Self::CrashReport, Self::Jetsam, Self::Panic, Self::Symptom];
+
+    /// Its name in the catalogue.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Output => "output",
+            Self::Exit => "exit",
+            Self::CrashReport => "crash-report",
+            Self::Jetsam => "jetsam",
+            Self::Panic => "panic",
+            Self::Symptom => "symptom",
+        }
+    }
+
+    /// The source of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.name() == name)
+    }
+}
+
+/// What makes a signature apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A regular expression found in the source's text.
+    Pattern(String),
+    /// This exit code.
+    Code(i32),
+    /// This signal, as macOS numbers them.
+    Signal(i32),
+    /// Nothing that a program can match.
+    Unmatched,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With an exit code.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+/// One entry of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Its name: unique, lower-case words joined by hyphens.
+    pub id: String,
+    /// Where it is read.
+    pub source: Source,
+    /// What makes it apply.
+    pub trigger: Trigger,
+    /// What it says about the pair, in a sentence or two.
+    pub meaning: String,
+    /// The smallest action that can help.
+    pub action: Action,
+    /// What an operator does.
+    pub remedy: String,
+    /// What it is about, such as `memory` or `fabric`: a label for metrics.
+    pub kind: Option<String>,
+}
+
+impl Signature {
+    /// That this signature was seen in `text`.
+    pub fn hit(&self, text: &str) -> Hit {
+        Hit { id: self.id.clone(), action: self.action, text: text::line(text, HIT_TEXT_BYTES_MAX) }
+    }
+}
+
+/// A signature that was seen, as plain data to decide on, save and show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hit {
+    /// [`Signature::id`].
+    pub id: String,
+    /// [`Signature::action`].
+    pub action: Action,
+    /// Where it was seen: at most [`HIT_TEXT_BYTES_MAX`] bytes, one line.
+    pub text: String,
+}

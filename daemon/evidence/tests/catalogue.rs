@@ -1,0 +1,287 @@
+//! The built-in catalogue: what it recognises, and what it leaves alone.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+use serde::Deserialize;
+use tandem_evidence::{Action, Catalogue, EXPLAIN_MAX, Exit, Report, Source, Trigger, Victim};
+use tandem_wire::exit;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Samples {
+    sample: Vec<Sample>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sample {
+    id: String,
+    text: String,
+    #[serde(default)]
+    also: Vec<String>,
+}
+
+fn samples() -> Vec<Sample> {
+    toml::from_str::<Samples>(include_str!("samples.toml")).unwrap().sample
+}
+
+/// All signatures of a source whose pattern matches, found without the catalogue's own matcher.
+fn matching(source: Source, text: &str) -> Vec<&'static str> {
+    let of_source = Catalogue::builtin().signatures().iter().filter(|s| s.source == source);
+    of_source
+        .filter(|s| match &s.trigger {
+            Trigger::Pattern(pattern) => Regex::new(pattern).unwrap().is_match(text),
+            _ => false,
+        })
+        .map(|s| s.id.as_str())
+        .collect()
+}
+
+fn exit_of(text: &str) -> Exit {
+    let (kind, number) = text.split_once(' ').unwrap();
+    match kind {
+        "code" => Exit::Code(number.parse().unwrap()),
+        "signal" => Exit::Signal(number.parse().unwrap()),
+        _ => panic!("{text:?} is neither a code nor a signal"),
+    }
+}
+
+fn panic_of(text: &str) -> Report {
+    Report::Panic { boot_session: None, text: text.to_owned(), captured_wall_ms: None }
+}
+
+fn crash_of(text: &str) -> Report {
+    Report::Crash {
+        process: "tandem".into(),
+        pid: Some(1),
+        signal: None,
+        exception: None,
+        termination: None,
+        captured_wall_ms: None,
+        text: text.to_owned(),
+    }
+}
+
+#[test]
+fn the_built_in_catalogue_loads_whole() {
+    let text = include_str!("../../../config/signatures.toml");
+    let entries = text.lines().filter(|line| *line == "[[signature]]").count();
+    assert!(entries > 100, "{entries}");
+    assert_eq!(Catalogue::builtin().signatures().len(), entries);
+    Catalogue::parse(text, "config/signatures.toml").unwrap();
+}
+
+#[test]
+fn every_signature_has_a_sample_and_every_sample_finds_its_signature() {
+    let catalogue = Catalogue::builtin();
+    let mut wrong = Vec::new();
+    for Sample { id, text, also } in &samples() {
+        let signature = catalogue.get(id).unwrap_or_else(|| panic!("no signature {id}"));
+        let found = match signature.source {
+            Source::Output => catalogue.match_output(text),
+            Source::Exit => catalogue.match_exit(&exit_of(text)),
+            Source::CrashReport => catalogue.match_report(&crash_of(text)),
+            Source::Panic => catalogue.match_report(&panic_of(text)),
+            // Built from its parts below; here the text is enough.
+            Source::Jetsam => {
+                matching(Source::Jetsam, text).first().and_then(|id| catalogue.get(id))
+            }
+            Source::Symptom => catalogue.explain(text).first().copied(),
+        };
+        let found = found.map(|signature| signature.id.as_str());
+        if found != Some(id) {
+            wrong.push(format!("{text:?}: {found:?} instead of {id}"));
+        }
+        if !matches!(signature.source, Source::Exit | Source::Symptom) {
+            let expected: Vec<_> = [id].into_iter().chain(also).map(String::as_str).collect();
+            let all = matching(signature.source, text);
+            if all != expected {
+                wrong.push(format!("{text:?}: matches {all:?}, not {expected:?}"));
+            }
+        }
+    }
+    let samples = samples();
+    let sampled: BTreeSet<&str> = samples.iter().map(|sample| sample.id.as_str()).collect();
+    for signature in catalogue.signatures() {
+        if !sampled.contains(signature.id.as_str()) {
+            wrong.push(format!("{} has no sample", signature.id));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_says_nothing_is_no_hit() {
+    for line in include_str!("innocent.txt").lines() {
+        let found = Catalogue::builtin().match_output(line).map(|signature| signature.id.as_str());
+        assert_eq!(found, None, "{line:?}");
+    }
+    let quiet = Report::Jetsam { largest: None, victims: Vec::new(), captured_wall_ms: None };
+    assert_eq!(Catalogue::builtin().match_report(&quiet), None);
+    assert_eq!(Catalogue::builtin().match_report(&crash_of("frame main (Safari)")), None);
+    for ended in [Exit::Code(1), Exit::Code(9), Exit::Signal(1), Exit::Signal(64)] {
+        assert_eq!(Catalogue::builtin().match_exit(&ended), None);
+    }
+}
+
+#[test]
+fn every_exit_code_of_a_rank_is_known_and_those_that_cannot_end_differently_are_held() {
+    for code in 1..=255 {
+        let found = Catalogue::builtin().match_exit(&Exit::Code(code));
+        if exit::meaning(code) == "unknown" {
+            continue;
+        }
+        let action = found.unwrap_or_else(|| panic!("exit code {code} is unknown")).action;
+        let expected = if exit::is_retryable(code) { Action::Restart } else { Action::Hold };
+        assert_eq!(action, expected, "exit code {code}");
+    }
+    let orderly = Catalogue::builtin().match_exit(&Exit::Code(exit::OK)).unwrap();
+    assert_eq!(orderly.action, Action::None);
+}
+
+#[test]
+fn the_actions_are_the_smallest_that_can_help() {
+    for (text, action) in [
+        ("[jaccl] Changing queue pair to RTR failed with errno 22", Action::Reassert),
+        ("[jaccl] Changing queue pair to RTR failed with errno 16", Action::Reboot),
+        ("[jaccl] Changing queue pair to INIT failed with errno 16", Action::Restart),
+        ("[jaccl] Couldn't connect (error: 65)", Action::Hold),
+        ("[jaccl] Couldn't connect (error: 61)", Action::Restart),
+        ("[jaccl] Connection attempt 1 waiting 1000 ms", Action::None),
+        ("[METAL] x Insufficient Memory (00000008:y)", Action::Retune),
+        ("ValueError: x contains custom code", Action::Hold),
+    ] {
+        assert_eq!(Catalogue::builtin().match_output(text).unwrap().action, action, "{text}");
+    }
+    assert!(Action::ALL.is_sorted(), "smallest first");
+}
+
+#[test]
+fn reports_are_matched_by_their_own_source_only() {
+    let victim = |name: &str| Victim {
+        name: name.into(),
+        pid: Some(456),
+        reason: "vm-pageshortage".into(),
+        resident_bytes: None,
+    };
+    let jetsam = |names: &[&str]| Report::Jetsam {
+        largest: None,
+        victims: names.iter().map(|name| victim(name)).collect(),
+        captured_wall_ms: None,
+    };
+    let gpu = |restart_reason, text: &str| Report::Gpu {
+        process: "tandem".into(),
+        signature: Some(577),
+        restart_reason,
+        restart_reason_text: Some(text.into()),
+        guilty_dm: None,
+        captured_wall_ms: None,
+    };
+    let out_of_memory = "kIOGPUCommandBufferCallbackErrorOutOfMemory";
+    for (report, expected) in [
+        (jetsam(&["tandem"]), Some("jetsam-tandem")),
+        (jetsam(&["photod", "tandem"]), Some("jetsam-tandem")),
+        (jetsam(&["tandemonium"]), Some("jetsam-other")),
+        (jetsam(&[]), None),
+        (gpu(Some(4), ""), Some("gpu-firmware-lockup")),
+        (gpu(None, "firmware-detected lockup"), Some("gpu-firmware-lockup")),
+        (gpu(Some(40), "unlucky"), Some("gpu-reset")),
+        (crash_of(out_of_memory), Some("crash-gpu-out-of-memory")),
+        (panic_of(out_of_memory), None),
+    ] {
+        let found = Catalogue::builtin().match_report(&report).map(|s| s.id.as_str());
+        assert_eq!(found, expected, "{report:?}");
+    }
+}
+
+#[test]
+fn an_explanation_takes_an_id_a_part_of_one_a_line_or_an_exit_code() {
+    let ids = |text: &str| -> Vec<&str> {
+        Catalogue::builtin().explain(text).iter().map(|s| s.id.as_str()).collect()
+    };
+    for (text, first) in [
+        ("gpu-hang", "gpu-hang"),
+        (" gpu-hang\n", "gpu-hang"),
+        ("stranded", "wired-memory-stranded"),
+        ("exit code 81", "exit-group"),
+        ("exit 134", "signal-abort"),
+        ("rank 1 (process 5) ended: killed by signal 9", "signal-killed"),
+        ("Runner terminated with signal=9", "runner-killed"),
+        ("a\nb\n[ring] connection to a peer was lost\n", "ring-peer-lost"),
+        ("ZOMBIE ORPHANED FENCE KERNEL", "gpu-wedged"),
+        (
+            "panic(cpu 1 caller 0xf): \"completeMemory() prepare count underflow\"",
+            "panic-gpu-memory-count",
+        ),
+        ("first [METAL] Command buffer execution failed: Insufficient Memory", "gpu-out-of-memory"),
+    ] {
+        assert_eq!(ids(text).first(), Some(&first), "{text:?}: {:?}", ids(text));
+    }
+    assert!(ids("signal=9 Runner terminated with signal=9").contains(&"signal-killed"));
+    for text in ["", "   ", "\n", "xyzzy", "zzz qqq"] {
+        assert_eq!(ids(text), Vec::<&str>::new(), "{text:?}");
+    }
+    let many = ids("the");
+    assert_eq!(many.len(), EXPLAIN_MAX);
+    assert_eq!(many.iter().collect::<BTreeSet<_>>().len(), EXPLAIN_MAX, "each once: {many:?}");
+}
+
+#[test]
+fn a_line_is_looked_at_up_to_its_bound() {
+    let fault = "[ring] connection to a peer was lost";
+    let at = |column: usize| format!("{}{fault}", "x".repeat(column));
+    let found = |line: &str| Catalogue::builtin().match_output(line).is_some();
+    assert!(found(&at(tandem_evidence::LINE_BYTES_MAX - fault.len())));
+    assert!(!found(&at(tandem_evidence::LINE_BYTES_MAX - fault.len() + 1)));
+}
+
+#[test]
+fn a_hit_is_one_bounded_line() {
+    let signature = Catalogue::builtin().get("gpu-hang").unwrap();
+    let hit = signature.hit("a\x1b[2J\nERROR forged");
+    assert_eq!((hit.id.as_str(), hit.action), ("gpu-hang", Action::Restart));
+    assert_eq!(hit.text, "a [2J ERROR forged");
+    let long = signature.hit(&"ä".repeat(1_000));
+    assert_eq!(long.text.len(), tandem_evidence::HIT_TEXT_BYTES_MAX);
+    let json = serde_json::to_string(&hit).unwrap();
+    assert!(json.contains(r#""action":"restart""#), "{json}");
+}
+
+#[test]
+fn remedies_name_config_keys_that_exist() {
+    let config: toml::Table = toml::from_str(include_str!("../../../config/tandem.toml")).unwrap();
+    let key = Regex::new(r"\b(engine|model|gateway|node)\.([a-z_]+)\b").unwrap();
+    let mut named = 0;
+    for signature in Catalogue::builtin().signatures() {
+        for found in key.captures_iter(&signature.remedy) {
+            let known = config.get(&found[1]).and_then(|section| section.get(&found[2]));
+            assert!(known.is_some(), "{}: {} is no key", signature.id, &found[0]);
+            named += 1;
+        }
+    }
+    assert!(named > 10, "{named}");
+}
+
+#[test]
+fn kinds_are_a_small_set_of_labels() {
+    let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+    for signature in Catalogue::builtin().signatures() {
+        *uses.entry(signature.kind.as_deref().unwrap_or("none")).or_default() += 1;
+    }
+    let known = [
+        "config",
+        "fabric",
+        "gpu",
+        "integrity",
+        "memory",
+        "misdiagnosis",
+        "model",
+        "panic",
+        "peer",
+        "process",
+        "software",
+    ];
+    assert_eq!(uses.keys().copied().collect::<Vec<_>>(), known);
+}

@@ -1,0 +1,28 @@
+//! What macOS says, read into types, and what it means for the host's invariants.
+//!
+//! Every file here reads one source: the answer of one command, or the bytes of one socket. They
+//! are pure, so they are tested everywhere on forms recorded from Macs; running the commands is
+//! another module's work. An answer in a form that is not known is an [`Unparsed`], never a guess.
+//!
+//! What is read must be whole: a reader that stopped at a limit has to say so, and not hand the
+//! first part here, because a list that was cut can look like a shorter list.
+
+pub mod accelerator;
+pub mod defaults;
+pub mod fdesetup;
+pub mod firewall;
+pub mod hardware_ports;
+pub mod ifconfig;
+pub mod launchctl;
+pub mod mdutil;
+pub mod network_setup;
+pub mod os_version;
+pub mod pmset;
+pub mod rdma;
+pub mod route;
+pub mod thunderbolt;
+pub mod time_sync;
+mod unparsed;
+pub mod vm_stat;
+
+pub use unparsed::{SEEN_BYTES_MAX, TEXT_BYTES_MAX, Unparsed};

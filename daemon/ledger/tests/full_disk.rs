@@ -1,0 +1,89 @@
+//! A disk that is full, and has room again.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use support::{example, found};
+use tandem_ledger::Reader;
+
+/// What the saver told: numbers saved before the failure, the failure, numbers saved after.
+struct Told {
+    before: u64,
+    failure: String,
+    after: Option<u64>,
+}
+
+fn told(output: &Output) -> Told {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<&str> = text.lines().collect();
+    let failed = lines.iter().position(|line| line.starts_with("failed")).expect("it never failed");
+    Told {
+        before: lines[failed - 1].parse().unwrap(),
+        failure: lines[failed].to_owned(),
+        after: lines.get(failed + 1).map(|line| line.parse().unwrap()),
+    }
+}
+
+fn events(folder: &Path) -> i64 {
+    let reader = Reader::open(folder).unwrap();
+    reader.events(None, 1, None).unwrap().events.last().unwrap().0
+}
+
+/// The system's limit on a file's size, which every system has: the write fails as on a disk
+/// without room, but for the error's name.
+#[test]
+fn a_save_that_the_system_refuses_loses_nothing_that_was_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$@\"", "sh"])
+        .arg(example("saver"))
+        .arg("until-full")
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let told = told(&output);
+    assert!(told.before > 10, "{}", told.before);
+    assert_eq!(found(folder.path()), told.before, "{}", told.failure);
+    assert_eq!(events(folder.path()), 2 * told.before as i64, "no event without its state");
+
+    let (mut ledger, _) = support::open(folder.path());
+    ledger.save(&support::state(told.before + 1), &[]).unwrap();
+    drop(ledger);
+    assert_eq!(found(folder.path()), told.before + 1, "and it goes on");
+}
+
+/// A real file system without room, which the saver makes again while it runs.
+#[cfg(target_os = "linux")]
+#[test]
+fn saving_goes_on_once_a_full_disk_has_room() {
+    // The file system lives and dies with the process's mount namespace, so all is looked at there.
+    const SCRIPT: &str = "set -e; mount -t tmpfs -o size=4m tmpfs \"$2\"; \
+        head -c 2000000 /dev/zero > \"$2/ballast\"; mkdir \"$2/ledger\"; \
+        \"$1\" make-room \"$2/ledger\" \"$2/ballast\"; cp -r \"$2/ledger\" \"$3/\"";
+    let is_possible = Command::new("unshare").args(["-rm", "true"]).output();
+    if !is_possible.is_ok_and(|output| output.status.success()) {
+        eprintln!("not run: this system gives its users no mount namespaces");
+        return;
+    }
+    let [disk, copy] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let output = Command::new("unshare")
+        .args(["-rm", "sh", "-c", SCRIPT, "sh"])
+        .arg(example("saver"))
+        .args([disk.path(), copy.path()])
+        .output()
+        .unwrap();
+    let told = told(&output);
+    assert!(told.failure.contains("full=true"), "{}", told.failure);
+    assert!(told.before > 10, "{}", told.before);
+    assert_eq!(told.after, Some(told.before + 1), "the failed save, again");
+    let ledger = copy.path().join("ledger");
+    assert_eq!(found(&ledger), told.before + 1);
+    assert_eq!(events(&ledger), 2 * (told.before as i64 + 1), "nothing was lost or told twice");
+}

@@ -1,0 +1,87 @@
+//! The history of requests: the gateway writes one line of JSON a finished request to its standard
+//! output; prompts and answers are never in it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tandem_ledger::{Finish, Request};
+use tandem_wire::RequestRecord;
+use tracing::warn;
+
+/// Most records that wait for the ledger; the oldest go first. Some seconds of the busiest gateway.
+const WAITING_MAX: usize = 4_096;
+
+/// Most bytes of one record.
+const RECORD_BYTES_MAX: usize = 4 << 10;
+
+/// Records that wait for the ledger.
+#[derive(Clone, Default)]
+pub(super) struct Requests(Arc<Mutex<Vec<Request>>>);
+
+impl Requests {
+    /// Takes a line of the gateway's standard output; `epoch` is the one that runs.
+    pub(super) fn take_line(&self, line: &str, epoch: Option<u64>) {
+        let record = (line.len() <= RECORD_BYTES_MAX)
+            .then(|| serde_json::from_str::<RequestRecord>(line).ok())
+            .flatten();
+        let Some(record) = record.map(|record| request(record, epoch)).filter(Request::is_bounded)
+        else {
+            warn!("a line of the gateway is no record of a request and is not kept");
+            return;
+        };
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= WAITING_MAX {
+            waiting.remove(0);
+        }
+        waiting.push(record);
+    }
+
+    /// All that wait.
+    pub(super) fn take(&self) -> Vec<Request> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn request(record: RequestRecord, epoch: Option<u64>) -> Request {
+    Request {
+        id: record.id,
+        wall_ms: record.wall_ms,
+        model: record.model,
+        prompt_tokens: record.prompt_tokens,
+        // The engine has no prefix cache yet, so every prompt is computed whole.
+        cached_tokens: 0,
+        completion_tokens: record.completion_tokens,
+        first_token_ms: record.first_token_ms,
+        total_ms: record.total_ms,
+        finish: match record.finish.as_str() {
+            "stop" => Finish::Stop,
+            "length" => Finish::Length,
+            "cancelled" => Finish::Cancelled,
+            _ => Finish::Error,
+        },
+        status: record.status,
+        canary: record.canary,
+        epoch,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_taken_whole_or_not_at_all() {
+        let requests = Requests::default();
+        let line = r#"{"id":"chatcmpl-1","wall_ms":5,"model":"m","prompt_tokens":3,
+            "completion_tokens":2,"first_token_ms":9,"total_ms":20,"finish":"length",
+            "status":200,"canary":false}"#;
+        requests.take_line(&line.replace('\n', ""), Some(4));
+        for odd in ["", "{}", "x", &line.replace("\"m\"", &format!("{:?}", "m".repeat(5_000)))] {
+            requests.take_line(odd, None);
+        }
+        let taken = requests.take();
+        assert_eq!(taken.len(), 1);
+        assert_eq!((taken[0].id.as_str(), taken[0].epoch), ("chatcmpl-1", Some(4)));
+        assert_eq!(taken[0].finish, Finish::Length);
+        assert_eq!(requests.take(), []);
+    }
+}
