@@ -109,7 +109,7 @@ impl Life {
         self.turns.is_some()
             && self.held_reason().is_some()
             && self.status.as_ref().is_some_and(is_steady)
-            && !self.node.record.excuses().is_empty()
+            && !self.node.excuses().is_empty()
     }
 
     /// Once troubles stop it serves again within a bound, or says what an operator has to do; once
@@ -131,7 +131,7 @@ impl Life {
         let Some(reason) = self.held_reason() else {
             return Err(format!("not serving again: {}", self.describe()));
         };
-        let excuses = self.node.record.excuses();
+        let excuses = self.node.excuses();
         if excuses.is_empty() {
             return Err(format!("held without a justification: {reason}"));
         }

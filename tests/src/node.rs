@@ -207,6 +207,42 @@ impl Node {
             && self.ranks.iter().all(|rank| rank.plan == self.setup.rank_plan)
     }
 
+    /// What justifies that it holds for an operator.
+    pub fn excuses(&self) -> Vec<&'static str> {
+        const DAY_MS: u64 = 86_400_000;
+        let mut excuses = self.record.excuses();
+        let limits = &self.setup.reboot;
+        let supervise = &self.setup.supervise;
+        let last = self.record.restarts_ms.last().copied().unwrap_or(0);
+        let in_window = |at: &&u64| last - **at < supervise.restart_window_ms;
+        let restarts = self.record.restarts_ms.iter().filter(in_window).count();
+        let is_spent = restarts >= supervise.restarts_max as usize;
+        let starts = self.record.starts_in_boot;
+        let burnt = self.setup.uses_fabric && starts >= supervise.fabric_starts_max;
+        if is_spent {
+            excuses.push("the restarts of the window are spent");
+        }
+        if burnt {
+            excuses.push("the starts of the fabric are spent");
+        }
+        let leaks = self.memory.stranded_bytes > 0;
+        if !(leaks || is_spent || burnt) {
+            return excuses;
+        }
+        let recent = self.record.reboots.iter().filter(|(at, _)| self.t - at < DAY_MS).count();
+        let is_lost = self.record.memory_lost_at.is_some_and(|at| self.t - at < DAY_MS);
+        if leaks && (!limits.automatic || !self.setup.can_reboot) {
+            excuses.push("memory is stranded and no reboot is allowed");
+        }
+        if leaks && (recent >= limits.per_day_max as usize || is_lost) {
+            excuses.push("memory is stranded and the reboots of the day are spent");
+        }
+        if leaks && self.record.latched.is_some() {
+            excuses.push("memory is stranded again, right after a reboot");
+        }
+        excuses
+    }
+
     /// An operator reboots the machine.
     pub fn replace_and_reboot(&mut self) {
         self.tell(|_| "an operator reboots the machine".into());
@@ -276,8 +312,10 @@ impl World for Node {
             config_refused: self.config_refused(),
             ledger_trouble: if self.disk.last_failed {
                 Some("can't write the ledger: no space left on device".into())
-            } else {
+            } else if self.faulty && self.t < self.machine.supervisor_since + 30_000 {
                 self.disk.lost.clone()
+            } else {
+                None
             },
         };
         self.record.shown(&self.setup, &seen, moment);

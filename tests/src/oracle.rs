@@ -45,11 +45,21 @@ pub(crate) fn holds(
 }
 
 /// Whether the lack of a reading means that there is nothing to look after.
-fn is_moot(invariant: Invariant, seen: &Observation) -> bool {
-    matches!(
-        seen.invariants.get(&invariant),
-        Some(Sighting::Unknown(Unknown::NotOnThisPlatform | Unknown::NotConfigured(_)))
-    )
+fn is_moot(setup: &Setup, invariant: Invariant, seen: &Observation) -> bool {
+    let is_unasked = match invariant {
+        Invariant::LinkMtu | Invariant::LinkAddress | Invariant::LinkUnbridged => {
+            setup.host.link.is_empty()
+        }
+        Invariant::RdmaEnabled => !setup.uses_fabric,
+        Invariant::RdmaActive => !setup.uses_fabric || setup.host.link.is_empty(),
+        Invariant::WiredLimit => setup.host.wired_limit_mib == 0,
+        _ => false,
+    };
+    is_unasked
+        || matches!(
+            seen.invariants.get(&invariant),
+            Some(Sighting::Unknown(Unknown::NotOnThisPlatform | Unknown::NotConfigured(_)))
+        )
 }
 
 /// Why the engine may not start, by what was shown; `None` if it may.
@@ -62,7 +72,9 @@ pub(crate) fn refuses_start(
     for invariant in Invariant::ALL {
         let matters = setup.invariants.mode(invariant) == Mode::Enforce
             && invariant.row().severity == Severity::Blocks;
-        if matters && !is_moot(invariant, seen) && holds(setup, invariant, seen, now) != Some(true)
+        if matters
+            && !is_moot(setup, invariant, seen)
+            && holds(setup, invariant, seen, now) != Some(true)
         {
             return Some(format!("{invariant:?} does not hold or is not known"));
         }

@@ -58,11 +58,9 @@ fn one_epoch_at_most(node: &Node) -> Outcome {
 
 /// Every start has a number above all that anybody could still know of.
 fn epochs_grow(node: &Node, epoch: u64) -> Outcome {
-    if epoch <= node.record.epoch_floor {
-        return broken(format!(
-            "epoch {epoch} was started after epoch {}",
-            node.record.epoch_floor
-        ));
+    let floor = node.record.epoch_floor.max(node.record.foreign_epoch);
+    if epoch <= floor {
+        return broken(format!("epoch {epoch} was started after epoch {floor}"));
     }
     Ok(())
 }
@@ -265,11 +263,10 @@ fn nothing_is_left_alive(node: &Node) -> Outcome {
     Ok(())
 }
 
-/// What is saved is what operators ordered, its lists are bounded, and a leak is cleared only by
-/// a fresh look at memory.
+/// What is saved is what operators ordered, and its lists are bounded.
 pub(crate) fn a_saved_state_is_sound(node: &mut Node, state: &State) -> Outcome {
-    let Some((seen, now)) = node.shown.clone() else { return Ok(()) };
-    node.record.decided(state, now);
+    let Some((seen, _)) = node.shown.clone() else { return Ok(()) };
+    node.record.decided(state, seen.terminations > 0);
     let intent = node.record.intent;
     if state.operator.hold != intent.hold || state.operator.drained != intent.drained {
         return broken(format!("operators ordered {intent:?}, saved is {:?}", state.operator));
@@ -285,14 +282,6 @@ pub(crate) fn a_saved_state_is_sound(node: &mut Node, state: &State) -> Outcome 
         if len > most {
             return broken(format!("{name} has {len} entries"));
         }
-    }
-    let has_leak =
-        matches!(state.leak, leak::Verdict::Suspect { .. } | leak::Verdict::Confirmed { .. });
-    let had_leak = std::mem::replace(&mut node.record.had_leak, has_leak);
-    let limit_ms = 3 * node.setup.leak.sample_ms + 10_000;
-    let is_fresh = seen.memory.is_some_and(|memory| now.boot_ms - memory.at_ms <= limit_ms);
-    if had_leak && state.leak == leak::Verdict::Clear && !is_fresh {
-        return broken("a leak was cleared while memory was not known");
     }
     Ok(())
 }
@@ -313,9 +302,25 @@ pub fn of_turn(node: &mut Node, turn: &Turn, state: &State) {
     let now = *now;
     let outcome = proof_is_true(node, turn, now)
         .and_then(|()| healthy_is_true(node, turn))
-        .and_then(|()| events_are_bounded(turn));
+        .and_then(|()| events_are_bounded(turn))
+        .and_then(|()| a_leak_is_cleared_by_evidence(node, state, now));
+    node.record.note_held(state);
     node.check(outcome);
     note_latch(node, state, now);
+}
+
+/// A leak is cleared only by a fresh look at memory.
+fn a_leak_is_cleared_by_evidence(node: &mut Node, state: &State, now: Moment) -> Outcome {
+    let has_leak =
+        matches!(state.leak, leak::Verdict::Suspect { .. } | leak::Verdict::Confirmed { .. });
+    let had_leak = std::mem::replace(&mut node.record.had_leak, has_leak);
+    let limit_ms = 3 * node.setup.leak.sample_ms + 10_000;
+    let memory = node.shown.as_ref().and_then(|(seen, _)| seen.memory.as_ref());
+    let is_fresh = memory.is_some_and(|memory| now.boot_ms - memory.at_ms <= limit_ms);
+    if had_leak && state.leak == leak::Verdict::Clear && !is_fresh {
+        return broken("a leak was cleared while memory was not known");
+    }
+    Ok(())
 }
 
 /// Ready is said only if tokens truly came, in this epoch, lately.

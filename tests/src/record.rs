@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_policy::{
     CanaryOutcome, Event, Hold, Moment, Observation, OrderKind, Process, Setup, State, What, gang,
-    invariant::Invariant,
+    gateway, invariant::Invariant,
 };
 
 use crate::oracle;
@@ -24,18 +24,22 @@ pub struct Intent {
 pub struct Record {
     /// Saves that worked.
     pub saves: u64,
-    /// The highest epoch that anybody could still know of.
+    /// The highest epoch that was started since the memory of epochs was last lost.
     pub(crate) epoch_floor: u64,
+    /// The highest of those that somebody else started and that this supervisor can see.
+    pub(crate) foreign_epoch: u64,
     /// Starts of the ranks in this boot, since the budget last began anew.
     pub(crate) starts_in_boot: u32,
     /// Starts of the ranks, and what allows one: a decision to try again after a failure, a new
     /// supervisor, an order, a new plan, a reboot that did not come.
     pub(crate) starts: u64,
     pub(crate) allowed_starts: u64,
-    /// When it was decided to try again, since boot, since the budget last began anew.
+    /// When it was decided to try again after a failure, since boot, as saved, since the budget last
+    /// began anew.
     pub(crate) restarts_ms: Vec<u64>,
-    last_gang: Option<gang::Phase>,
     last_reboot: String,
+    /// When the memory of past reboots was lost, in true time.
+    pub(crate) memory_lost_at: Option<u64>,
     /// What may end in a hold, since the last release.
     excuses: BTreeSet<&'static str>,
     /// True times of the reboots that were ordered, and the boot that each ended.
@@ -60,6 +64,8 @@ pub struct Record {
     pub(crate) proof: Option<(u64, u64)>,
     last_tokens: Option<(u64, u64)>,
     pub(crate) events: u64,
+    /// Whether ranks or gateway were held at the end of the last turn.
+    pub(crate) is_held: bool,
     /// Whether the last turn's verdict was one of leaked memory.
     pub(crate) had_leak: bool,
 }
@@ -70,15 +76,14 @@ impl Record {
         self.excuses.insert(why);
     }
 
-    /// What may have ended in a hold since the last release.
-    pub fn excuses(&self) -> Vec<&'static str> {
+    /// What may have ended in a hold since the last release, whatever the settings.
+    pub(crate) fn excuses(&self) -> Vec<&'static str> {
         self.excuses.iter().copied().collect()
     }
 
     pub(crate) fn booted(&mut self) {
         self.starts_in_boot = 0;
         self.restarts_ms.clear();
-        self.last_gang = None;
         self.latched = None;
         self.unload_asked.clear();
         self.drifts_ms.clear();
@@ -91,16 +96,17 @@ impl Record {
         self.excuses.clear();
     }
 
-    pub(crate) fn lost_memory(&mut self, epoch_floor: u64) {
-        self.epoch_floor = epoch_floor;
+    pub(crate) fn lost_memory(&mut self, t: u64) {
+        self.epoch_floor = 0;
+        self.memory_lost_at = Some(t);
         self.starts_in_boot = 0;
         self.restarts_ms.clear();
-        self.last_gang = None;
         self.latched = None;
-        self.excuses.insert("the memory of reboots was lost");
     }
 
-    pub(crate) fn supervisor_started(&mut self, state: &State) {
+    /// A supervisor starts with this memory, and sees running ranks of this epoch at most.
+    pub(crate) fn supervisor_started(&mut self, state: &State, running: u64) {
+        self.foreign_epoch = running;
         self.allowed_starts += 1;
         self.intent = Intent {
             hold: state.operator.hold,
@@ -113,7 +119,14 @@ impl Record {
         self.proof = None;
         self.last_tokens = None;
         self.had_leak = false;
+        self.note_held(state);
         self.last_reboot.clear();
+    }
+
+    /// How a turn left ranks and gateway.
+    pub(crate) const fn note_held(&mut self, state: &State) {
+        self.is_held = matches!(state.gang, gang::Phase::Held { .. })
+            || matches!(state.gateway, gateway::Phase::Held { .. });
     }
 
     pub(crate) fn replanned(&mut self, _t: u64) {
@@ -139,19 +152,21 @@ impl Record {
         self.events += events.len() as u64;
     }
 
-    /// A state was saved: a decision to try again is one.
-    pub(crate) fn decided(&mut self, state: &State, now: Moment) {
-        if let gang::Phase::Backoff { .. } = state.gang
-            && self.last_gang.as_ref() != Some(&state.gang)
-        {
-            self.restarts_ms.push(now.boot_ms);
-            self.allowed_starts += 1;
+    /// A state was saved: it tells what was decided to be tried again. An orderly end begins anew.
+    pub(crate) fn decided(&mut self, state: &State, is_ending: bool) {
+        if is_ending && state.restarts_ms.is_empty() {
+            self.restarts_ms.clear();
+        }
+        for at in &state.restarts_ms {
+            if self.restarts_ms.last().is_none_or(|last| at > last) {
+                self.restarts_ms.push(*at);
+                self.allowed_starts += 1;
+            }
         }
         if state.reboot.name() == "steady" && self.last_reboot == "draining" {
             self.allowed_starts += 1;
         }
         state.reboot.name().clone_into(&mut self.last_reboot);
-        self.last_gang = Some(state.gang.clone());
     }
 
     /// What the supervisor is shown.
@@ -176,18 +191,23 @@ impl Record {
                 OrderKind::Hold { until_wall_ms } => {
                     self.intent.hold = Some(Hold { until_wall_ms });
                 }
-                OrderKind::Release => {
-                    self.intent.hold = None;
-                    self.starts_in_boot = 0;
-                    self.restarts_ms.clear();
-                    self.latched = None;
-                    self.excuses.clear();
-                }
+                OrderKind::Release => self.show_release(),
             }
         }
         let is_over = |hold: Hold| hold.until_wall_ms.is_some_and(|until| until <= now.wall_ms);
         if self.intent.hold.is_some_and(is_over) {
             self.intent.hold = None;
+        }
+    }
+
+    /// Whoever releases held ranks has seen to the cause: their budgets begin anew.
+    fn show_release(&mut self) {
+        self.intent.hold = None;
+        self.latched = None;
+        if self.is_held {
+            self.starts_in_boot = 0;
+            self.restarts_ms.clear();
+            self.excuses.clear();
         }
     }
 

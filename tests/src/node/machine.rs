@@ -177,7 +177,7 @@ impl Node {
             None if is_first => State::new(&boot),
             None => {
                 self.disk.lost = Some("the ledger was damaged; it is set aside".into());
-                self.record.lost_memory(running.iter().copied().max().unwrap_or(0));
+                self.record.lost_memory(self.t);
                 State::after_loss(&boot, self.moment())
             }
         };
@@ -187,7 +187,7 @@ impl Node {
             self.met.mark("ranks of another epoch cleared");
         }
         self.desk_is_cleared(state.last_order);
-        self.record.supervisor_started(&state);
+        self.record.supervisor_started(&state, running.iter().copied().max().unwrap_or(0));
         self.tell(|_| format!("a supervisor starts: epoch {}, {}", state.epoch, state.gang.name()));
         Some(Turns::new(state))
     }
@@ -204,7 +204,6 @@ impl Node {
         } else {
             self.record.epoch_floor.max(last) + 1 + self.dice.below(3)
         };
-        self.record.epoch_floor = self.record.epoch_floor.max(epoch);
         self.foreign_ranks(epoch);
         self.tell(|_| format!("ranks of epoch {epoch} run that nobody remembers"));
     }
