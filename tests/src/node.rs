@@ -229,7 +229,7 @@ impl Node {
         if !(leaks || is_spent || burnt) {
             return excuses;
         }
-        let recent = self.record.reboots.iter().filter(|(at, _)| self.t - at < DAY_MS).count();
+        let recent = self.record.reboots_asked.iter().filter(|at| self.t - **at < DAY_MS).count();
         let is_lost = self.record.memory_lost_at.is_some_and(|at| self.t - at < DAY_MS);
         if leaks && (!limits.automatic || !self.setup.can_reboot) {
             excuses.push("memory is stranded and no reboot is allowed");

@@ -166,6 +166,7 @@ fn reboot(node: &mut Node, now: Moment) -> Outcome {
         return Ok(());
     }
     node.record.reboot_asked = Some(asked);
+    node.record.reboots_asked.push(node.t);
     node.record.excuse("a reboot that was asked for and did not come");
     a_reboot_is_wanted_by_nobody_else(node, now)?;
     the_reboot_budget_is_kept(node, now)?;
@@ -375,13 +376,11 @@ fn events_are_bounded(turn: &Turn) -> Outcome {
     Ok(())
 }
 
-/// Remembers a cause that is back right after the reboot that was to mend it.
+/// Remembers a cause that is back right after the reboot that was to mend it: one that the last
+/// turn left, so that this one saw it.
 fn note_latch(node: &mut Node, state: &State, now: Moment) {
-    let wanted = match (&state.leak, &state.gang) {
-        (leak::Verdict::Confirmed { .. }, _) => "leak".to_owned(),
-        (_, gang::Phase::Held { reboot: Some(cause), .. }) => cause.kind.clone(),
-        _ => return,
-    };
+    let wanted_now = wanted(state);
+    let Some(wanted) = std::mem::replace(&mut node.record.wanted, wanted_now) else { return };
     let Some((boots, _, kind)) = &node.record.reboot_asked else { return };
     let did_end_last_boot = node.record.reboots.last().is_some_and(|(_, ended)| ended == boots)
         && *boots + 1 == node.machine.boots;
@@ -390,5 +389,14 @@ fn note_latch(node: &mut Node, state: &State, now: Moment) {
     if did_end_last_boot && is_known && *kind == wanted && now.boot_ms < node.setup.reboot.latch_ms
     {
         node.record.latched = Some(wanted);
+    }
+}
+
+/// The kind of cause for which a reboot is wanted.
+fn wanted(state: &State) -> Option<String> {
+    match (&state.leak, &state.gang) {
+        (leak::Verdict::Confirmed { .. }, _) => Some("leak".to_owned()),
+        (_, gang::Phase::Held { reboot, .. }) => reboot.as_ref().map(|cause| cause.kind.clone()),
+        _ => None,
     }
 }

@@ -46,8 +46,12 @@ pub struct Record {
     pub(crate) reboots: Vec<(u64, u32)>,
     /// The reboot that was last asked for: boot, since when, cause.
     pub(crate) reboot_asked: Option<(u32, u64, String)>,
+    /// When each was first asked for, in true time: these count, whatever came of them.
+    pub(crate) reboots_asked: Vec<u64>,
     /// A cause that came back right after a reboot for it.
     pub(crate) latched: Option<String>,
+    /// The cause for which the last turn wanted a reboot.
+    pub(crate) wanted: Option<String>,
     /// Orders given, and those that the ledger says were obeyed.
     pub(crate) orders_given: u64,
     pub(crate) orders_told: u64,
@@ -119,6 +123,7 @@ impl Record {
         self.proof = None;
         self.last_tokens = None;
         self.had_leak = false;
+        self.wanted = None;
         self.note_held(state);
         self.last_reboot.clear();
     }
