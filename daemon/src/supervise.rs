@@ -1,6 +1,8 @@
 //! `tandem supervise`: the turn loop around `tandem_policy`.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration,
+};
 
 use anyhow::Context;
 use tandem_console::{
@@ -94,6 +96,11 @@ struct Memory {
 
 fn open_ledger(config: &Config, boot: &str) -> anyhow::Result<(Ledger, Memory)> {
     let folder = &config.node.state_dir;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(folder)
+        .with_context(|| format!("can't make {} (node.state_dir)", folder.display()))?;
     let (ledger, opened) = Ledger::open(folder, Limits::default()).with_context(|| {
         format!("can't open the ledger in {} (node.state_dir)", folder.display())
     })?;

@@ -21,7 +21,7 @@ const LEAK_MIB: u64 = 64;
 
 /// How many times a round is tried until nobody else on this machine locks memory meanwhile: the
 /// kernel's sums are of the whole machine.
-const ROUNDS_MAX: u32 = 20;
+const ROUNDS_MAX: u32 = 50;
 
 /// `examples/leak.rs`, which cargo builds beside the tests.
 fn leak() -> PathBuf {

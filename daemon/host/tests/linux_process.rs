@@ -52,6 +52,14 @@ async fn the_end_of_a_process_that_is_not_our_child_is_told() {
 }
 
 #[tokio::test]
+async fn a_process_that_can_not_be_has_ended() {
+    for pid in [0, u32::MAX, 1 << 30] {
+        tokio::time::timeout(HANG, exited(pid)).await.unwrap().unwrap();
+        assert!(!is_running(pid));
+    }
+}
+
+#[tokio::test]
 async fn a_zombie_does_not_run() {
     let (mut child, mut stdout) = sh("echo up; read line");
     let pid = child.id();

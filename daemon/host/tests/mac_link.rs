@@ -49,6 +49,7 @@ fn hardware_ports_of_another_form_are_refused() {
         ("no device of the first", "Hardware Port: Wi-Fi\nHardware Port: Ethernet\nDevice: en0\n"),
         ("no port", "Device: en0\n"),
         ("an address first", "Ethernet Address: 02:00:5e:00:53:00\n"),
+        ("an address before the port", "Ethernet Address: a\nHardware Port: b\nDevice: c\n"),
         ("a complaint", "** Error: The parameters were not valid.\n"),
     ];
     for (name, text) in rows {
@@ -79,6 +80,10 @@ fn a_cable_is_known_when_both_macs_name_the_other_end() {
     assert_eq!(unplugged.len(), 4);
     assert!(thunderbolt::links(&unplugged, &theirs).is_empty(), "they see us, we don't see them");
     assert!(thunderbolt::links(&mine, &mine).is_empty(), "a Mac is not its own peer");
+
+    let elsewhere = fixture!("system_profiler/linked_peer").replace("AAAAAAA4", "CCCCCCC4");
+    let theirs = ports(&elsewhere, there);
+    assert!(thunderbolt::links(&mine, &theirs).is_empty(), "we see them, they see another");
 
     let upper = fixture!("system_profiler/linked_peer").replace("AAAAAAA4", "aaaaaaa4");
     assert_eq!(thunderbolt::links(&mine, &ports(&upper, there)).len(), 1, "case does not matter");
@@ -163,6 +168,7 @@ fn rdma_devices_are_listed_or_there_are_none() {
     let six = fixture!("ibv_devices/six");
     let rows = [
         ("nothing", String::new()),
+        ("the heading alone", "device node GUID\n".into()),
         ("no rule", six.replace('-', "")),
         ("a short GUID", six.replace("d3b5e9", "d3b5e")),
         ("a GUID with a sign", six.replace("d3b5e9ab", "+3b5e9ab")),
@@ -223,6 +229,15 @@ fn rdma_ports_of_another_form_are_refused() {
         ("a name is lost with its line", verbose.replace("hca_id:\trdma_en5\n", "")),
         ("a device not at the margin", verbose.replace("hca_id:\trdma_en5", " hca_id:\trdma_en5")),
         ("no count of ports", active.replace("phys_port_cnt", "phys_port")),
+        (
+            "no count of the second device's ports",
+            verbose
+                .rsplitn(2, "\tphys_port_cnt:\t\t\t1\n")
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect(),
+        ),
         ("another count of ports", active.replace("phys_port_cnt:\t\t\t1", "phys_port_cnt:\t2")),
         ("no name", active.replace("rdma_en5", "")),
         ("an address that is none", verbose.replace("::ffff:169.254.0.1", "::ffff:169.254.0.256")),
@@ -265,6 +280,8 @@ fn an_interface_tells_its_mtu_addresses_and_state() {
         (bridged, "en5", 1500, none.clone(), Some("active"), true),
         (bridged, "en4", 1500, none.clone(), Some("inactive"), true),
         (bridged, "stf0", 1280, none.clone(), None, false),
+        ("en7: flags=40<RUNNING> mtu 1500\n", "en7", 1500, none.clone(), None, false),
+        ("en7: flags=1<UP> mtu 1500 index 12\n", "en7", 1500, none.clone(), None, false),
         (bridged, "utun4", 1280, one("198.51.100.2"), None, true),
         (fixture!("ifconfig/bridge0_empty"), "bridge0", 1500, none, Some("inactive"), true),
     ];

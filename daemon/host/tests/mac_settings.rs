@@ -48,6 +48,13 @@ fn a_key_that_a_mac_does_not_print_is_named_as_absent() {
 }
 
 #[test]
+fn only_settings_in_use_count() {
+    let stored = "System-wide power settings:\n sleep 0\nCurrently in use:\n displaysleep 0\n";
+    let wanted = Err(Unparsed::Absent { tool: "pmset -g", what: "`sleep`" });
+    assert_eq!(pmset::parse(stored).unwrap().sleep_off(), wanted);
+}
+
+#[test]
 fn low_power_mode_is_on_when_either_of_its_keys_says_so() {
     let rows = [
         (" powermode 0\n", TRUE),
@@ -153,6 +160,7 @@ fn only_a_disk_without_file_vault_boots_unattended() {
         ("on and encrypting", fixture!("fdesetup/encrypting"), FALSE),
         ("encrypting", fixture!("fdesetup/encrypting_alone"), FALSE),
         ("off and encrypting", "FileVault is Off.\nEncryption in progress: Pending\n", FALSE),
+        ("encrypting and off", "Encryption in progress: Pending\nFileVault is Off.\n", FALSE),
         ("off, on at the next log-in", fixture!("fdesetup/deferred"), None),
         ("decrypting", fixture!("fdesetup/decrypting"), None),
         ("both", "FileVault is Off.\nFileVault is On.\n", None),
@@ -200,6 +208,7 @@ fn a_preference_is_on_off_or_unset() {
         ("01", None),
         ("true\n", None),
         ("0\nThe domain/default pair of (a, b) does not exist\n", None),
+        ("The domain/default pair of (a,\n b) does not exist", None),
         ("Could not read domain /Library/Preferences/a\n", None),
     ];
     for (text, wanted) in rows {

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// Why the ledger could not be opened, written or read.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +72,8 @@ impl LedgerError {
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            _ => self.code() == Some(ErrorCode::DiskFull),
+            Self::Sqlite { source, .. } => is_full(source),
+            _ => false,
         }
     }
 
@@ -91,10 +92,16 @@ impl LedgerError {
     }
 }
 
+/// The log's index can't be made on a full disk; SQLite has a code of its own for that.
+fn is_full(source: &rusqlite::Error) -> bool {
+    source.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || source.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE)
+}
+
 /// What to do about the reasons that have a remedy of their own.
 fn hint(source: &rusqlite::Error) -> &'static str {
     match source.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "; make room on the disk",
+        _ if is_full(source) => "; make room on the disk",
         Some(ErrorCode::DatabaseBusy) => "; another process writes it, which must end first",
         Some(ErrorCode::CannotOpen) => "; check the folder's owner, or run as the file's owner",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

@@ -87,8 +87,8 @@ impl Ledger {
     /// this once: the cost is one sync for all.
     ///
     /// # Errors
-    /// If they could not be written; those of earlier transactions of [`REQUESTS_PER_COMMIT`] are
-    /// there then, and are `repeated` when all are given again.
+    /// If they could not be written; the first thousands of them may be there
+    /// then, and are `repeated` when all are given again.
     pub fn record_requests(&mut self, requests: &[Request]) -> Result<Recorded, LedgerError> {
         let mut recorded = Recorded::default();
         self.check_identity()?;

@@ -128,12 +128,11 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
 fn may_ask(name: &str, value: Option<&str>) -> bool {
     const OF_A_TABLE: [&str; 5] =
         ["table_info", "table_xinfo", "table_list", "index_list", "index_info"];
-    const WITHOUT_VALUE: [&str; 8] = [
+    const WITHOUT_VALUE: [&str; 7] = [
         "application_id",
         "auto_vacuum",
         "compile_options",
         "freelist_count",
-        "journal_mode",
         "page_count",
         "page_size",
         "user_version",
@@ -159,7 +158,7 @@ pub(crate) fn run(
     if !statement.readonly() {
         return Err(QueryError::Forbidden("it would write".to_owned()));
     }
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let width = columns.len();
     let mut table = Table { columns, rows: Vec::new(), truncated: false };
     let mut bytes = 0;

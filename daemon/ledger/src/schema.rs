@@ -99,3 +99,48 @@ fn journal(connection: &Connection) -> rusqlite::Result<()> {
     let why = "write-ahead logging is refused; the folder must be on a local disk".to_owned();
     Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_PROTOCOL), Some(why)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_writer_syncs_every_commit_through_the_drives_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = Connection::open(folder.path().join("ledger.db")).unwrap();
+        create(&mut connection).unwrap();
+        guard(&connection).unwrap();
+        settle(&connection).unwrap();
+        // Numbers as SQLite documents them: synchronous 2 is FULL, auto_vacuum 2 INCREMENTAL.
+        let cases = [
+            ("synchronous", 2),
+            ("fullfsync", 1),
+            ("checkpoint_fullfsync", 1),
+            ("foreign_keys", 1),
+            ("auto_vacuum", 2),
+            ("busy_timeout", 1_000),
+            ("trusted_schema", 0),
+            ("user_version", VERSION),
+            ("application_id", APPLICATION_ID),
+            ("journal_size_limit", LOG_BYTES_MAX),
+            ("wal_autocheckpoint", CHECKPOINT_PAGES),
+        ];
+        for (name, expected) in cases {
+            let value: i64 = connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+            assert_eq!(value, expected, "{name}");
+        }
+        migrate(&mut connection).unwrap();
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_nothing_of_itself() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        // A view of this name stands in the way of the last statements of the first step.
+        connection.execute_batch("CREATE VIEW canaries AS SELECT 1").unwrap();
+        migrate(&mut connection).unwrap_err();
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!((tables, user_version(&connection).unwrap()), (1, 0));
+    }
+}

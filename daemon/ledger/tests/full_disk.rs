@@ -23,7 +23,7 @@ fn told(output: &Output) -> Told {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     let lines: Vec<&str> = text.lines().collect();
-    let failed = lines.iter().position(|line| line.starts_with("failed")).expect("it never failed");
+    let failed = lines.iter().position(|line| line.starts_with("failed")).unwrap();
     Told {
         before: lines[failed - 1].parse().unwrap(),
         failure: lines[failed].to_owned(),
@@ -59,26 +59,34 @@ fn a_save_that_the_system_refuses_loses_nothing_that_was_saved() {
     assert_eq!(found(folder.path()), told.before + 1, "and it goes on");
 }
 
-/// A real file system without room, which the saver makes again while it runs.
+/// Runs a script as root of a new mount namespace, with a tmpfs of 4 MiB at `$2`, the saver as `$1`
+/// and a folder that outlives it as `$3`. `None` if this system has no such thing for its users.
 #[cfg(target_os = "linux")]
-#[test]
-fn saving_goes_on_once_a_full_disk_has_room() {
-    // The file system lives and dies with the process's mount namespace, so all is looked at there.
-    const SCRIPT: &str = "set -e; mount -t tmpfs -o size=4m tmpfs \"$2\"; \
-        head -c 2000000 /dev/zero > \"$2/ballast\"; mkdir \"$2/ledger\"; \
-        \"$1\" make-room \"$2/ledger\" \"$2/ballast\"; cp -r \"$2/ledger\" \"$3/\"";
+fn on_a_small_disk(script: &str, kept: &Path) -> Option<Output> {
     let is_possible = Command::new("unshare").args(["-rm", "true"]).output();
     if !is_possible.is_ok_and(|output| output.status.success()) {
         eprintln!("not run: this system gives its users no mount namespaces");
-        return;
+        return None;
     }
-    let [disk, copy] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let disk = tempfile::tempdir().unwrap();
     let output = Command::new("unshare")
-        .args(["-rm", "sh", "-c", SCRIPT, "sh"])
+        .args(["-rm", "sh", "-c"])
+        .arg(format!("set -e; mount -t tmpfs -o size=4m tmpfs \"$2\"; {script}"))
+        .arg("sh")
         .arg(example("saver"))
-        .args([disk.path(), copy.path()])
-        .output()
-        .unwrap();
+        .args([disk.path(), kept])
+        .output();
+    Some(output.unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn saving_goes_on_once_a_full_disk_has_room() {
+    // The file system ends with the namespace, so the ledger is copied out of it.
+    let script = "head -c 2000000 /dev/zero > \"$2/ballast\"; mkdir \"$2/ledger\"; \
+                  \"$1\" make-room \"$2/ledger\" \"$2/ballast\"; cp -r \"$2/ledger\" \"$3/\"";
+    let copy = tempfile::tempdir().unwrap();
+    let Some(output) = on_a_small_disk(script, copy.path()) else { return };
     let told = told(&output);
     assert!(told.failure.contains("full=true"), "{}", told.failure);
     assert!(told.before > 10, "{}", told.before);
@@ -86,4 +94,31 @@ fn saving_goes_on_once_a_full_disk_has_room() {
     let ledger = copy.path().join("ledger");
     assert_eq!(found(&ledger), told.before + 1);
     assert_eq!(events(&ledger), 2 * (told.before as i64 + 1), "nothing was lost or told twice");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_at_the_start_is_an_error_and_no_damage() {
+    // First without a ledger, then with one that has saved; each time the disk is filled to its
+    // last byte before the saver starts.
+    let script = "fill() { head -c 9000000 /dev/zero > \"$1\" 2>&- || true; }; \
+                  mkdir \"$2/ledger\"; fill \"$2/ballast\"; \
+                  \"$1\" until-full \"$2/ledger\" || echo refused; rm \"$2/ballast\"; \
+                  \"$1\" until-full \"$2/ledger\"; fill \"$2/ballast\"; rm \"$2\"/ledger/*-shm; \
+                  fill \"$2/ballast2\"; \"$1\" until-full \"$2/ledger\" || echo refused; \
+                  cp -r \"$2/ledger\" \"$3/\"";
+    let copy = tempfile::tempdir().unwrap();
+    let Some(output) = on_a_small_disk(script, copy.path()) else { return };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{errors}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.first(), Some(&"refused"), "{text}");
+    let refusals = errors.matches("make room on the disk").count();
+    assert_eq!(refusals, 2, "one without a ledger, one without its log's index: {errors}");
+    let last = lines.iter().filter_map(|line| line.parse::<u64>().ok()).max().unwrap();
+    assert!(last > 10, "{text}");
+    let ledger = copy.path().join("ledger");
+    assert!(!support::names(&ledger).iter().any(|name| name.contains("corrupt")));
+    assert_eq!(found(&ledger), last, "{text}\n{errors}");
 }

@@ -61,7 +61,7 @@ pub async fn exited(pid: u32) -> io::Result<()> {
 }
 
 fn open_pidfd(pid: u32) -> io::Result<Option<OwnedFd>> {
-    let pid = raw(pid)?;
+    let Ok(pid) = raw(pid) else { return Ok(None) };
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if let Ok(fd) = i32::try_from(fd)

@@ -99,10 +99,9 @@ pub fn parse(text: &str) -> Result<Job, Unparsed> {
     if stated { Ok(job) } else { Err(Unparsed::Absent { tool: TOOL, what: "the job's state" }) }
 }
 
-/// A field of the first level, which is indented by one tab.
+/// A field of the first level, which is indented by one tab. Keys of deeper ones keep a tab.
 fn field(line: &str) -> Option<(&str, &str)> {
-    let line = line.strip_prefix('\t').filter(|rest| !rest.starts_with(char::is_whitespace))?;
-    line.trim_end().split_once(" = ")
+    line.strip_prefix('\t')?.trim_end().split_once(" = ")
 }
 
 impl State {

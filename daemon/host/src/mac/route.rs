@@ -25,8 +25,6 @@ const IFINFO: u8 = 0xe;
 /// `RTM_IFINFO2`.
 const IFINFO2: u8 = 0x12;
 
-/// Length, version and type.
-const HEADER_BYTES: usize = 4;
 /// `sizeof(struct if_msghdr)` and where `ifi_mtu` is in it.
 const IFINFO_BYTES: (usize, usize) = (112, 24);
 /// `sizeof(struct if_msghdr2)` and where `ifi_mtu` is in it.
@@ -104,7 +102,7 @@ impl Iterator for Messages<'_> {
             return None;
         }
         let rest = std::mem::take(&mut self.rest);
-        let length = u16_at(rest, 0).map(usize::from).filter(|length| *length >= HEADER_BYTES);
+        let length = u16_at(rest, 0).map(usize::from);
         let Some((message, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
             return Some(Err(wrong("a message as long as it says", rest)));
         };
@@ -116,6 +114,8 @@ impl Iterator for Messages<'_> {
     }
 }
 
+/// A message of less than 4 bytes has no type and is an error, so every one that is read takes the
+/// walk on.
 fn read(message: &[u8]) -> Result<Message, Unparsed> {
     match (message.get(2), message.get(3)) {
         (Some(&VERSION), Some(&kind)) => {

@@ -50,11 +50,8 @@ pub enum Unparsed {
 impl Unparsed {
     /// An unknown form; `seen` is cut.
     pub(super) fn form(tool: &'static str, wanted: &'static str, seen: &str) -> Self {
-        let mut end = seen.len().min(SEEN_BYTES_MAX);
-        while !seen.is_char_boundary(end) {
-            end -= 1;
-        }
-        let seen = seen.get(..end).unwrap_or_default().to_owned();
+        let (seen, _) = seen.split_at(seen.floor_char_boundary(SEEN_BYTES_MAX));
+        let seen = seen.to_owned();
         Self::Form { tool, wanted, seen }
     }
 

@@ -80,35 +80,42 @@ SELECT id, wall_ms, boot_ms, boot,
 FROM events WHERE kind = 'epoch';
 
 -- One row an epoch and boot: an epoch lasts until no rank of it runs, and its cause is the last one
--- told. Times within a boot are boot_ms, since wall_ms jumps.
+-- told. Times within a boot are boot_ms, since wall_ms jumps. With max(id), SQLite takes a group's
+-- other columns from the row that has the maximum.
 CREATE VIEW epochs AS
-SELECT epoch, boot,
-    min(wall_ms) AS wall_ms,
-    min(boot_ms) AS started_boot_ms,
-    min(CASE WHEN entered = 'serving' THEN boot_ms END) AS serving_boot_ms,
-    max(CASE WHEN entered IN ('idle', 'backoff', 'held', 'drained') THEN boot_ms END)
-        AS ended_boot_ms,
-    max(CASE WHEN entered IN ('idle', 'backoff', 'held', 'drained') THEN boot_ms END)
-        - min(boot_ms) AS duration_ms,
-    (SELECT last.cause FROM phases AS last
-        WHERE last.epoch = phases.epoch AND last.boot = phases.boot AND last.cause IS NOT NULL
-        ORDER BY last.id DESC LIMIT 1) AS cause,
-    min(id) AS first_id
-FROM phases GROUP BY boot, epoch;
+WITH spans AS (
+    SELECT epoch, boot,
+        min(wall_ms) AS wall_ms,
+        min(boot_ms) AS started_boot_ms,
+        min(CASE WHEN entered = 'serving' THEN boot_ms END) AS serving_boot_ms,
+        max(CASE WHEN entered IN ('idle', 'backoff', 'held', 'drained') THEN boot_ms END)
+            AS ended_boot_ms,
+        min(id) AS first_id
+    FROM phases GROUP BY boot, epoch
+), causes AS (
+    SELECT epoch, boot, cause, max(id) FROM phases WHERE cause IS NOT NULL GROUP BY boot, epoch
+)
+SELECT spans.epoch, spans.boot, wall_ms, started_boot_ms, serving_boot_ms, ended_boot_ms,
+    ended_boot_ms - started_boot_ms AS duration_ms, cause, first_id
+FROM spans LEFT JOIN causes ON causes.boot = spans.boot AND causes.epoch = spans.epoch;
 
 -- One row a boot in which a supervisor ran.
 CREATE VIEW boots AS
-SELECT boot,
-    min(wall_ms) AS first_wall_ms,
-    max(wall_ms) AS last_wall_ms,
-    max(boot_ms) AS last_boot_ms,
-    count(CASE WHEN kind = 'started' THEN 1 END) AS starts,
-    count(*) AS events,
-    (SELECT last.json ->> 'version' FROM events AS last
-        WHERE last.kind = 'started' AND last.boot = events.boot
-        ORDER BY last.id DESC LIMIT 1) AS version,
-    min(id) AS first_id
-FROM events GROUP BY boot;
+WITH spans AS (
+    SELECT boot,
+        min(wall_ms) AS first_wall_ms,
+        max(wall_ms) AS last_wall_ms,
+        max(boot_ms) AS last_boot_ms,
+        count(CASE WHEN kind = 'started' THEN 1 END) AS starts,
+        count(*) AS events,
+        min(id) AS first_id
+    FROM events GROUP BY boot
+), versions AS (
+    SELECT boot, json ->> 'version' AS version, max(id)
+    FROM events WHERE kind = 'started' GROUP BY boot
+)
+SELECT spans.boot, first_wall_ms, last_wall_ms, last_boot_ms, starts, events, version, first_id
+FROM spans LEFT JOIN versions ON versions.boot = spans.boot;
 
 CREATE VIEW orders AS
 SELECT id, wall_ms, boot_ms, boot, json ->> 'order' AS text

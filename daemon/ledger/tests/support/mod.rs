@@ -66,7 +66,8 @@ pub fn raw(path: &Path, sql: &str) {
     connection.execute_batch(sql).unwrap();
 }
 
-/// An example of this crate, built beside this test.
+/// An example of this crate. Cargo builds examples with the tests of the whole package, but not
+/// with one test file alone (`--test NAME`): build them first then.
 pub fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples").join(name);
