@@ -159,13 +159,3 @@ fn check_room(setup: &Setup, memory: &Memory, weights_bytes: u64) -> Result<(), 
                   smaller model";
     Err(Refusal::new(text, remedy))
 }
-
-/// What is wrong.
-pub fn conditions(
-    _s: &Setup,
-    _st: &State,
-    _o: &Observation,
-    _n: Moment,
-) -> Vec<crate::fault::Condition> {
-    Vec::new()
-}

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     Hold,
+    invariant::{Found, Invariant, Sighting, Unknown},
     leak::scene::{self, GIB, TOTAL_GIB, at, owner},
 };
 
@@ -13,6 +14,9 @@ fn after(change: Change) -> (Result<(), Refusal>, Vec<Condition>) {
     let mut state = State::new("boot");
     state.scratch.absent_since_ms = Some(0);
     let mut seen = scene::quiet(NOW);
+    for invariant in Invariant::ALL {
+        seen.invariants.insert(invariant, Sighting::Unknown(Unknown::NotOnThisPlatform));
+    }
     change(&mut state, &mut seen);
     (check(&setup, &state, &seen, at(NOW)), conditions(&setup, &state, &seen, at(NOW)))
 }
@@ -30,7 +34,21 @@ fn a_quiet_host_with_room_admits_the_engine() {
 /// What changed, a part of the refusal, and whether memory is the fault that is told.
 #[test]
 fn whatever_is_missing_or_unknown_refuses_and_says_so() {
-    let rows: [(Change, &str, bool); 11] = [
+    let rows: [(Change, &str, bool); 13] = [
+        (
+            |_, seen| {
+                let found = Found::Count(0);
+                let full = Sighting::Known { found, source: "test".into(), at_ms: NOW };
+                seen.invariants.insert(Invariant::DiskSpace, full);
+            },
+            "disk_space",
+            false,
+        ),
+        (
+            |_, seen| drop(seen.invariants.remove(&Invariant::GpuUsable)),
+            "gpu_usable is not known",
+            false,
+        ),
         (|state, _| state.operator.hold = Some(Hold { until_wall_ms: None }), "operator", false),
         (|_, seen| seen.artifacts = Artifacts::Unread, "not looked at", false),
         (|_, seen| seen.artifacts = Artifacts::Incomplete("no config".into()), "no config", false),
