@@ -120,6 +120,13 @@ impl Record {
         self.drifts_ms.clear();
         self.held_before.clear();
         self.paused_until.clear();
+        for (invariant, drift) in &state.drifts {
+            self.drifts_ms.insert(*invariant, drift.recent_ms.clone());
+            self.held_before.insert(*invariant, drift.held_ms.is_some());
+            if let Some(until) = drift.paused_until_ms {
+                self.paused_until.insert(*invariant, until);
+            }
+        }
         self.proof = None;
         self.last_tokens = None;
         self.had_leak = false;
@@ -250,6 +257,10 @@ impl Record {
         invariant: Invariant,
         now: Moment,
     ) {
+        // While it is left alone nothing of it counts.
+        if self.is_paused(invariant, now) {
+            return;
+        }
         let Some(holds) = oracle::holds(setup, invariant, seen, now) else { return };
         let before = self.held_before.insert(invariant, holds);
         if holds || before != Some(true) {
@@ -260,7 +271,7 @@ impl Record {
         drifts.retain(|at| now.boot_ms - at < window_ms);
         drifts.push(now.boot_ms);
         if drifts.len() > setup.host.flap_max as usize {
-            self.paused_until.entry(invariant).or_insert(now.boot_ms + window_ms);
+            self.paused_until.insert(invariant, now.boot_ms + window_ms);
         }
     }
 
