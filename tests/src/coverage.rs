@@ -59,7 +59,6 @@ const MUST_MEET: &[&str] = &[
     "fault broken",
     "fault flapping",
     "fault engine",
-    "fault stall",
     "fault canary",
     "fault garbage",
     "fault gateway",

@@ -209,7 +209,6 @@ impl Node {
 
     /// What justifies that it holds for an operator.
     pub fn excuses(&self) -> Vec<&'static str> {
-        const DAY_MS: u64 = 86_400_000;
         let mut excuses = self.record.excuses();
         let limits = &self.setup.reboot;
         let supervise = &self.setup.supervise;
@@ -229,12 +228,13 @@ impl Node {
         if !(leaks || is_spent || burnt) {
             return excuses;
         }
-        let recent = self.record.reboots_asked.iter().filter(|at| self.t - **at < DAY_MS).count();
-        let is_lost = self.record.memory_lost_at.is_some_and(|at| self.t - at < DAY_MS);
+        // The day is one of running time, of which a power cut loses some: it may be a long one.
+        let asked = self.record.reboots_asked.len();
+        let is_lost = self.record.memory_was_lost;
         if leaks && (!limits.automatic || !self.setup.can_reboot) {
             excuses.push("memory is stranded and no reboot is allowed");
         }
-        if leaks && (recent >= limits.per_day_max as usize || is_lost) {
+        if leaks && (asked >= limits.per_day_max as usize || is_lost) {
             excuses.push("memory is stranded and the reboots of the day are spent");
         }
         if leaks && self.record.latched.is_some() {

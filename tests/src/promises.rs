@@ -1,7 +1,9 @@
 //! What the supervisor promises, whatever happens. Each is checked at every call of the world.
 
 use tandem_policy::{
-    Action, Event, Health, Moment, Process, State, Turn, What, gang, invariant::Mode, leak, reboot,
+    Action, Event, Health, Moment, Process, State, Turn, What, gang,
+    invariant::{Invariant, Mode},
+    leak, reboot,
 };
 
 use crate::{node::Node, node::host::invariant_of, oracle};
@@ -20,8 +22,7 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
     let outcome = match action {
         Action::StartGang { epoch, .. } => start(node, *epoch, now),
         Action::UnloadRank { rank } => {
-            let t = node.t;
-            node.record.unload_asked.entry(*rank).or_insert(t);
+            node.record.note_unload(*rank, node.t, now.boot_ms);
             Ok(())
         }
         Action::KillRank { rank } => a_kill_is_the_last_rung(node, *rank),
@@ -133,19 +134,23 @@ fn the_fabric_budget_is_kept(node: &Node) -> Outcome {
 
 /// A rank is killed only if it was asked to unload, has had its time, and the leak that this may be
 /// is on disk.
-fn a_kill_is_the_last_rung(node: &Node, rank: u32) -> Outcome {
+fn a_kill_is_the_last_rung(node: &mut Node, rank: u32) -> Outcome {
     let Some(Process::Running { pid, .. }) =
         node.ranks.get(rank as usize).map(|rank| rank.process.clone())
     else {
         return Ok(());
     };
     let limit_ms = node.setup.supervise.unload_timeout_ms;
-    match node.record.unload_asked.get(&rank) {
+    match node.record.unloads.get_mut(&rank) {
         None => return broken(format!("rank {rank} was killed and never asked to unload")),
-        Some(at) if node.t - at < limit_ms => {
-            return broken(format!("rank {rank} was killed {} ms after asking", node.t - at));
+        Some(asked) if node.t - asked.at < limit_ms => {
+            return broken(format!("rank {rank} was killed {} ms after asking", node.t - asked.at));
         }
-        Some(_) => {}
+        // What was asked for may be lost: it is believed only when its effect is seen.
+        Some(asked) if !asked.is_killed && asked.count < asked.turns => {
+            return broken(format!("rank {rank} was not asked again to unload"));
+        }
+        Some(asked) => asked.is_killed = true,
     }
     let leaks = node.disk.saved.as_ref().map(|state| state.suspected_leaks.as_slice());
     if !leaks.unwrap_or_default().iter().any(|leak| leak.pid == pid && leak.rank == rank) {
@@ -226,7 +231,7 @@ fn a_reboot_that_did_not_help_is_not_repeated(node: &Node, kind: &str) -> Outcom
 
 /// Mends: only what is enforced and known to be broken, not against an operator, not while it
 /// flaps, and not without end.
-fn mend(node: &mut Node, invariant: tandem_policy::invariant::Invariant, now: Moment) -> Outcome {
+fn mend(node: &mut Node, invariant: Invariant, now: Moment) -> Outcome {
     let Some((seen, _)) = &node.shown else { return Ok(()) };
     if node.setup.invariants.mode(invariant) != Mode::Enforce {
         return broken(format!("{invariant:?} is only observed and was mended"));
@@ -240,15 +245,18 @@ fn mend(node: &mut Node, invariant: tandem_policy::invariant::Invariant, now: Mo
     if node.record.is_paused(invariant, now) {
         return broken(format!("{invariant:?} was mended while it flapped"));
     }
-    // Each drift may be mended at once and then after pauses that double from half a second to a
-    // minute; one that was seen to hold in between begins again, `flap_max` times in a window.
-    let window_ms = node.setup.host.flap_window_ms;
-    let most = 8 * (node.setup.host.flap_max as usize + 2);
-    let mends = node.record.mends_ms.entry(invariant).or_default();
-    mends.retain(|at| now.boot_ms - at < window_ms);
-    mends.push(now.boot_ms);
-    if mends.len() > most {
-        return broken(format!("{invariant:?} was mended {} times in a window", mends.len()));
+    mends_are_paced(node, invariant, now)
+}
+
+/// Each try to mend that had no effect doubles the pause before the next, from half a second to a
+/// minute; only one that was seen to hold in between begins anew.
+fn mends_are_paced(node: &mut Node, invariant: Invariant, now: Moment) -> Outcome {
+    let (tries, last_ms) = node.record.mends.get(&invariant).copied().unwrap_or_default();
+    node.record.mends.insert(invariant, (tries + 1, now.boot_ms));
+    let pause_ms = if tries == 0 { 0 } else { (500_u64 << (tries - 1).min(7)).min(60_000) };
+    if now.boot_ms - last_ms < pause_ms {
+        let ms = now.boot_ms - last_ms;
+        return broken(format!("try {} to mend {invariant:?} came after {ms} ms", tries + 1));
     }
     Ok(())
 }
@@ -303,6 +311,7 @@ pub fn of_turn(node: &mut Node, turn: &Turn, state: &State) {
     let now = *now;
     let outcome = proof_is_true(node, turn, now)
         .and_then(|()| healthy_is_true(node, turn))
+        .and_then(|()| strangers_are_not_adopted(node, turn))
         .and_then(|()| events_are_bounded(turn))
         .and_then(|()| a_leak_is_cleared_by_evidence(node, state, now));
     node.record.note_held(state);
@@ -364,6 +373,22 @@ fn healthy_is_true(node: &Node, turn: &Turn) -> Outcome {
     }
     if !seen.gateway.process.is_running() {
         return broken("healthy without a gateway");
+    }
+    Ok(())
+}
+
+/// Ranks of another epoch are neither waited for nor served by: they are stopped.
+fn strangers_are_not_adopted(node: &Node, turn: &Turn) -> Outcome {
+    let Some((seen, _)) = &node.shown else { return Ok(()) };
+    if turn.status.phase != "starting" && turn.status.phase != "serving" {
+        return Ok(());
+    }
+    for rank in &seen.ranks {
+        if let Process::Running { epoch, .. } = rank.process
+            && epoch != turn.status.epoch
+        {
+            return broken(format!("ranks of epoch {epoch} in epoch {}", turn.status.epoch));
+        }
     }
     Ok(())
 }

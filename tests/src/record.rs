@@ -19,6 +19,20 @@ pub struct Intent {
     number: u64,
 }
 
+/// How a rank's process was asked to unload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unload {
+    /// When first, in true time, and since boot.
+    pub(crate) at: u64,
+    boot_ms: u64,
+    /// In how many turns.
+    pub(crate) count: u64,
+    /// In how many turns of its time it had to be.
+    pub(crate) turns: u64,
+    /// Whether it was killed since.
+    pub(crate) is_killed: bool,
+}
+
 /// The records of one life.
 #[derive(Default)]
 pub struct Record {
@@ -38,8 +52,8 @@ pub struct Record {
     /// began anew.
     pub(crate) restarts_ms: Vec<u64>,
     last_reboot: String,
-    /// When the memory of past reboots was lost, in true time.
-    pub(crate) memory_lost_at: Option<u64>,
+    /// Whether the memory of past reboots was ever lost.
+    pub(crate) memory_was_lost: bool,
     /// What may end in a hold, since the last release.
     excuses: BTreeSet<&'static str>,
     /// True times of the reboots that were ordered, and the boot that each ended.
@@ -56,20 +70,22 @@ pub struct Record {
     pub(crate) orders_given: u64,
     pub(crate) orders_told: u64,
     pub(crate) intent: Intent,
-    /// When each rank's process was first asked to unload.
-    pub(crate) unload_asked: BTreeMap<u32, u64>,
+    /// How each rank's process was asked to unload.
+    pub(crate) unloads: BTreeMap<u32, Unload>,
     /// Drifts as they were shown, since boot, and until when the invariant is to be left alone.
     drifts_ms: BTreeMap<Invariant, Vec<u64>>,
     held_before: BTreeMap<Invariant, bool>,
     pub(crate) paused_until: BTreeMap<Invariant, u64>,
-    /// When each was last mended, since boot.
-    pub(crate) mends_ms: BTreeMap<Invariant, Vec<u64>>,
+    /// How often each was tried to be mended since it was last shown to hold, and when it last was,
+    /// since boot.
+    pub(crate) mends: BTreeMap<Invariant, (u32, u64)>,
     /// The epoch that was proven by a sane answer, and when tokens last came in it, since boot.
     pub(crate) proof: Option<(u64, u64)>,
     last_tokens: Option<(u64, u64)>,
     pub(crate) events: u64,
     /// Whether ranks or gateway were held at the end of the last turn.
-    pub(crate) is_held: bool,
+    is_held: bool,
+    are_ranks_held: bool,
     /// Whether the last turn's verdict was one of leaked memory.
     pub(crate) had_leak: bool,
 }
@@ -89,20 +105,20 @@ impl Record {
         self.starts_in_boot = 0;
         self.restarts_ms.clear();
         self.latched = None;
-        self.unload_asked.clear();
+        self.unloads.clear();
         self.drifts_ms.clear();
         self.held_before.clear();
         self.paused_until.clear();
-        self.mends_ms.clear();
+        self.mends.clear();
         self.proof = None;
         self.last_tokens = None;
         self.had_leak = false;
         self.excuses.clear();
     }
 
-    pub(crate) fn lost_memory(&mut self, t: u64) {
+    pub(crate) fn lost_memory(&mut self) {
         self.epoch_floor = 0;
-        self.memory_lost_at = Some(t);
+        self.memory_was_lost = true;
         self.starts_in_boot = 0;
         self.restarts_ms.clear();
         self.latched = None;
@@ -132,13 +148,23 @@ impl Record {
         self.had_leak = false;
         self.wanted = None;
         self.note_held(state);
+        self.mends.clear();
+        for asked in self.unloads.values_mut() {
+            asked.turns = asked.count;
+        }
         self.last_reboot.clear();
+    }
+
+    /// A rank is asked to unload.
+    pub(crate) fn note_unload(&mut self, rank: u32, at: u64, boot_ms: u64) {
+        let asked = Unload { at, boot_ms, count: 0, turns: 1, is_killed: false };
+        self.unloads.entry(rank).or_insert(asked).count += 1;
     }
 
     /// How a turn left ranks and gateway.
     pub(crate) const fn note_held(&mut self, state: &State) {
-        self.is_held = matches!(state.gang, gang::Phase::Held { .. })
-            || matches!(state.gateway, gateway::Phase::Held { .. });
+        self.are_ranks_held = matches!(state.gang, gang::Phase::Held { .. });
+        self.is_held = self.are_ranks_held || matches!(state.gateway, gateway::Phase::Held { .. });
     }
 
     pub(crate) fn replanned(&mut self, _t: u64) {
@@ -153,7 +179,7 @@ impl Record {
         self.starts += 1;
         self.starts_in_boot += 1;
         self.epoch_floor = self.epoch_floor.max(epoch);
-        self.unload_asked.clear();
+        self.unloads.clear();
     }
 
     /// What was saved tells what was decided.
@@ -183,6 +209,10 @@ impl Record {
 
     /// What the supervisor is shown.
     pub(crate) fn shown(&mut self, setup: &Setup, seen: &Observation, now: Moment) {
+        for asked in self.unloads.values_mut() {
+            let is_in_time = now.boot_ms - asked.boot_ms < setup.supervise.unload_timeout_ms;
+            asked.turns += u64::from(is_in_time);
+        }
         self.show_orders(seen, now);
         self.show_tokens(seen, now);
         for invariant in Invariant::ALL {
@@ -217,9 +247,11 @@ impl Record {
         self.intent.hold = None;
         self.latched = None;
         if self.is_held {
+            self.excuses.clear();
+        }
+        if self.are_ranks_held {
             self.starts_in_boot = 0;
             self.restarts_ms.clear();
-            self.excuses.clear();
         }
     }
 
@@ -257,11 +289,14 @@ impl Record {
         invariant: Invariant,
         now: Moment,
     ) {
-        // While it is left alone nothing of it counts.
+        let Some(holds) = oracle::holds(setup, invariant, seen, now) else { return };
+        if holds {
+            self.mends.remove(&invariant);
+        }
+        // While it is left alone no drift counts.
         if self.is_paused(invariant, now) {
             return;
         }
-        let Some(holds) = oracle::holds(setup, invariant, seen, now) else { return };
         let before = self.held_before.insert(invariant, holds);
         if holds || before != Some(true) {
             return;

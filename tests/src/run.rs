@@ -1,14 +1,26 @@
 //! Many lives, on all cores.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    cell::Cell,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
     coverage::Coverage,
     life::{self, Outcome},
 };
+
+thread_local! {
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// The seed that this thread lives now, for a panic's message.
+pub fn seed_now() -> Option<u64> {
+    SEED.get()
+}
 
 /// Seeds that are lived: `from`, and so many from there on.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +55,7 @@ pub fn live_all(seeds: Seeds, threads: usize, progress: impl Fn(u64) + Sync) -> 
                     if index >= seeds.count || seed > broken_at.load(Ordering::Relaxed) {
                         break;
                     }
+                    SEED.set(Some(seed));
                     let Outcome { met, broken, .. } = life::live(seed, false);
                     coverage.add(&met);
                     if let Some(why) = broken {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tests::{
     life,
-    run::{Seeds, live_all},
+    run::{Seeds, live_all, seed_now},
 };
 
 /// Lines of the log that are shown of a life that failed.
@@ -39,6 +39,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // A life that panics has failed, also where a panic aborts.
+    std::panic::set_hook(Box::new(|panic| {
+        let seed = seed_now().map_or_else(String::new, |seed| seed.to_string());
+        println!("seed {seed} FAILED: {panic}");
+        std::process::exit(1);
+    }));
     if let Some(seed) = arguments.seed {
         return replay(seed, if arguments.verbose { usize::MAX } else { TAIL });
     }

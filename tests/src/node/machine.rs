@@ -177,7 +177,7 @@ impl Node {
             None if is_first => State::new(&boot),
             None => {
                 self.disk.lost = Some("the ledger was damaged; it is set aside".into());
-                self.record.lost_memory(self.t);
+                self.record.lost_memory();
                 State::after_loss(&boot, self.moment())
             }
         };

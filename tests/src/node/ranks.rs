@@ -310,6 +310,7 @@ impl Node {
 
     /// Ranks of an epoch that this supervisor never started.
     pub(crate) fn foreign_ranks(&mut self, epoch: u64) {
+        self.record.unloads.clear();
         for index in 0..self.ranks.len() {
             if self.dice.once_in(4) {
                 continue;
