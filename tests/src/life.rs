@@ -25,15 +25,15 @@ pub struct Outcome {
 }
 
 /// A life that is being lived.
-struct Life {
-    node: Node,
+pub(crate) struct Life {
+    pub(crate) node: Node,
     turns: Option<Turns>,
-    status: Option<Status>,
+    pub(crate) status: Option<Status>,
 }
 
 /// Lives one life.
 pub fn live(seed: u64, tells: bool) -> Outcome {
-    let mut life = Life { node: Node::new(seed, tells), turns: None, status: None };
+    let mut life = Life::new(seed, tells);
     let result = life.whole();
     life.node.check(result);
     let Node { met, broken, log, .. } = life.node;
@@ -41,6 +41,10 @@ pub fn live(seed: u64, tells: bool) -> Outcome {
 }
 
 impl Life {
+    pub(crate) fn new(seed: u64, tells: bool) -> Self {
+        Self { node: Node::new(seed, tells), turns: None, status: None }
+    }
+
     fn whole(&mut self) -> Result<(), String> {
         for _ in 0..TROUBLED_TURNS {
             self.turn();
@@ -53,7 +57,7 @@ impl Life {
     }
 
     /// One turn, if a supervisor runs; returns whether it ended by itself.
-    fn turn(&mut self) -> bool {
+    pub(crate) fn turn(&mut self) -> bool {
         self.node.pass();
         if !self.node.is_supervised() {
             self.turns = self.node.next_supervisor();
@@ -74,7 +78,7 @@ impl Life {
         turn.ends
     }
 
-    fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         self.turns.is_some()
             && self.node.serves_the_plan()
             && self.status.as_ref().is_some_and(|status| status.health == Health::Healthy)

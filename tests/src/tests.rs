@@ -1,8 +1,11 @@
 //! The lives that every change of the product must get through.
 
+use tandem_policy::Ended;
+use tandem_wire::exit;
+
 use crate::{
     coverage::Coverage,
-    life,
+    life::{self, Life},
     run::{Seeds, live_all},
 };
 
@@ -31,6 +34,53 @@ fn every_seed_that_ever_failed_is_kept() {
         let seed: u64 = word.parse().unwrap();
         let outcome = life::live(seed, false);
         assert_eq!(outcome.broken, None, "seed {seed} ({line})");
+    }
+}
+
+/// A life without troubles, until it serves.
+fn calm(seed: u64) -> Life {
+    let mut life = Life::new(seed, true);
+    life.node.heal();
+    for _ in 0..500 {
+        life.turn();
+        if life.is_healthy() {
+            return life;
+        }
+    }
+    panic!("seed {seed} never served\n{}", life.node.log.unwrap_or_default().join("\n"));
+}
+
+#[test]
+fn a_model_that_cannot_be_served_is_tried_once() {
+    for seed in 0..50 {
+        let mut life = calm(seed);
+        let last = life.node.ranks.len() - 1;
+        life.node.end_rank(last, Ended::Code(exit::MODEL));
+        for _ in 0..300 {
+            life.turn();
+        }
+        assert_eq!(life.node.broken, None, "seed {seed}");
+        assert_eq!(life.node.record.starts, 1, "seed {seed}: it was started again");
+        let held = life.status.and_then(|status| status.held).unwrap_or_default();
+        assert!(held.contains(&format!("rank {last}")), "seed {seed}: {held}");
+        assert!(held.contains("model folder") && held.contains("tandem release"), "{held}");
+    }
+}
+
+#[test]
+fn a_node_without_trouble_starts_once_and_writes_hardly_anything() {
+    for seed in 0..50 {
+        let mut life = calm(seed);
+        let saves = life.node.record.saves;
+        for turn in 0..300 {
+            life.turn();
+            assert!(life.is_healthy(), "seed {seed}: {turn} turns after it served");
+        }
+        assert_eq!(life.node.broken, None, "seed {seed}");
+        assert_eq!(life.node.record.starts, 1, "seed {seed}");
+        // Running time is written down every ten minutes; the end of a pause or two may be, too.
+        let more = life.node.record.saves - saves;
+        assert!(more <= 10, "seed {seed}: {more} saves in 300 quiet turns");
     }
 }
 
