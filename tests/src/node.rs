@@ -194,7 +194,7 @@ impl Node {
         self.faulty = false;
         self.disk.full_until = 0;
         self.disk.missing_until = 0;
-        self.machine.reboot_voids = 0;
+        self.machine.void_try = None;
         self.heal_host();
         self.heal_memory();
         self.heal_desk();
@@ -237,6 +237,9 @@ impl Node {
         if leaks && (asked >= limits.per_day_max as usize || is_lost) {
             excuses.push("memory is stranded and the reboots of the day are spent");
         }
+        if leaks && self.record.reboot_failed {
+            excuses.push("memory is stranded and the reboot for it did not come");
+        }
         if leaks && self.record.latched.is_some() {
             excuses.push("memory is stranded again, right after a reboot");
         }
@@ -269,8 +272,17 @@ impl Node {
         }
         let saved = if self.record.saves > saves_before { "saved" } else { "" };
         self.tell(|node| {
+            let memory = status.memory.as_ref().map_or_else(String::new, |memory| {
+                let [wired, baseline, unexplained] = [
+                    memory.wired_bytes,
+                    memory.baseline_bytes.unwrap_or(0),
+                    memory.unexplained_bytes,
+                ]
+                .map(|bytes| bytes >> 30);
+                format!("wired {wired}-{baseline} {} {unexplained} GiB", memory.leak)
+            });
             format!(
-                "= boot_ms {} {:?} epoch {} {} gateway {} reboot {} {saved}",
+                "= boot_ms {} {:?} epoch {} {} gateway {} reboot {} {memory} {saved}",
                 node.moment().boot_ms,
                 status.health,
                 status.epoch,
@@ -284,7 +296,7 @@ impl Node {
     fn artifacts(&self) -> Artifacts {
         if self.t < self.disk.missing_until {
             Artifacts::Incomplete("model-2.safetensors is missing".into())
-        } else if self.t < self.machine.supervisor_since + 300 {
+        } else if self.t < self.machine.files_known_at {
             Artifacts::Unread
         } else {
             Artifacts::Complete { weights_bytes: WEIGHTS_BYTES }

@@ -407,12 +407,10 @@ fn note_latch(node: &mut Node, state: &State, now: Moment) {
     let wanted_now = wanted(state);
     let Some(wanted) = std::mem::replace(&mut node.record.wanted, wanted_now) else { return };
     let Some((boots, _, kind)) = &node.record.reboot_asked else { return };
-    let did_end_last_boot = node.record.reboots.last().is_some_and(|(_, ended)| ended == boots)
-        && *boots + 1 == node.machine.boots;
+    let was_in_last_boot = *boots + 1 == node.machine.boots;
     // The supervisor may not know which boot was the last if its memory was lost.
     let is_known = state.boots.len() > 1;
-    if did_end_last_boot && is_known && *kind == wanted && now.boot_ms < node.setup.reboot.latch_ms
-    {
+    if was_in_last_boot && is_known && *kind == wanted && now.boot_ms < node.setup.reboot.latch_ms {
         node.record.latched = Some(wanted);
     }
 }

@@ -52,6 +52,8 @@ pub struct Record {
     /// began anew.
     pub(crate) restarts_ms: Vec<u64>,
     last_reboot: String,
+    /// Whether a reboot was decided in this boot, and thus did not come so far.
+    pub(crate) reboot_failed: bool,
     /// Whether the memory of past reboots was ever lost.
     pub(crate) memory_was_lost: bool,
     /// What may end in a hold, since the last release.
@@ -105,6 +107,7 @@ impl Record {
         self.starts_in_boot = 0;
         self.restarts_ms.clear();
         self.latched = None;
+        self.reboot_failed = false;
         self.unloads.clear();
         self.drifts_ms.clear();
         self.held_before.clear();
@@ -204,6 +207,7 @@ impl Record {
         if state.reboot.name() == "steady" && self.last_reboot == "draining" {
             self.allowed_starts += 1;
         }
+        self.reboot_failed |= state.reboot.name() == "rebooting";
         state.reboot.name().clone_into(&mut self.last_reboot);
     }
 
@@ -298,7 +302,7 @@ impl Record {
             return;
         }
         let before = self.held_before.insert(invariant, holds);
-        if holds || before != Some(true) {
+        if holds || before == Some(false) {
             return;
         }
         let window_ms = setup.host.flap_window_ms;

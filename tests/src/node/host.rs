@@ -184,7 +184,7 @@ impl Node {
     }
 
     /// What changes by itself, and what is read of it.
-    fn change_facts(&mut self) {
+    pub(crate) fn change_facts(&mut self) {
         let t = self.t;
         let (poll_ms, slow_poll_ms) = (self.setup.host.poll_ms, self.setup.host.slow_poll_ms);
         let notices = !self.dice.once_in(4);

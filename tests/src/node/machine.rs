@@ -14,7 +14,7 @@ pub(crate) struct Machine {
     /// When it goes down because it was asked to.
     reboots_at: Option<u64>,
     /// The last try to reboot it that had no effect, by when it was begun and its number.
-    void_try: Option<(u64, u32)>,
+    pub(crate) void_try: Option<(u64, u32)>,
     /// SIGTERMs that the supervisor got.
     pub(crate) terminations: u32,
     pub(crate) supervisor_since: u64,
@@ -24,7 +24,8 @@ pub(crate) struct Machine {
     is_power_cut: bool,
     pub(crate) is_dead: bool,
     starts_at: u64,
-    pub(crate) reboot_voids: u32,
+    /// When the supervisor has looked at the model's files.
+    pub(crate) files_known_at: u64,
 }
 
 impl Machine {
@@ -162,6 +163,12 @@ impl Node {
         self.gateway_outlives();
         self.canary_is_lost();
         self.host_is_read_anew();
+        // A new supervisor may have read everything by its first turn, or nothing.
+        let is_quick = self.dice.once_in(2);
+        self.machine.files_known_at = self.t + if is_quick { 0 } else { 300 };
+        if is_quick {
+            self.change_facts();
+        }
         let is_first = self.disk.saved.is_none() && self.record.saves == 0;
         self.disk.lost = None;
         if !is_first && self.strikes(Trouble::LedgerLost) {
