@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tandem_wire::exit;
 
-use crate::{bench, config, config::Config, log, role, status, supervise, world};
+use crate::{bench, config, config::Config, console, log, role, supervise, world};
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
 #[derive(Parser, Debug)]
@@ -31,20 +31,8 @@ enum Command {
     /// 64 bad config, 69 it could not begin (its run directory or status address is taken, the
     /// model folder is missing).
     Supervise(ConfigPath),
-    /// Show what the supervisor sees
-    ///
-    /// Exit codes: 0 healthy, 1 degraded (starting or being mended), 2 not serving, 64 bad usage,
-    /// 69 no supervisor answers.
-    Status {
-        #[command(flatten)]
-        config: ConfigPath,
-        /// Ask this status endpoint and read no config, such as http://127.0.0.1:52380
-        #[arg(long, conflicts_with = "config")]
-        url: Option<String>,
-        /// Print the status as JSON (schema 1)
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(flatten)]
+    Console(tandem_console::command::Command),
     /// Import and inspect models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -60,6 +48,13 @@ enum Command {
     Bench(bench::Options),
     /// Print the version
     Version,
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
     /// Serve the HTTP API (started by the supervisor)
     Gateway(ConfigPath),
     /// Run one share of the model (started by the supervisor)
@@ -117,16 +112,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::Rank { config, rank } => {
             with_config(&config.config, |config| role::rank::run(config, rank))
         }
-        Command::Status { config, url, json } => {
-            let url = match url {
-                Some(url) => url,
-                None => match load(&config.config) {
-                    Ok(config) => format!("http://{}", config.supervise.status_listen),
-                    Err(code) => return Ok(code),
-                },
-            };
-            Ok(status::show(&url, json).into())
-        }
+        Command::Console(command) => console::run(&command),
         Command::Model(ModelCommand::Import { file, name, models }) => {
             import(&file, &models, name.as_deref())
         }
@@ -146,6 +132,16 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         },
         Command::Key { .. } => new_key(),
         Command::Bench(options) => bench::run(&options),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tandem", &mut out);
+            print_all(&out)
+        }
+        Command::Man => {
+            let mut out = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut out)?;
+            print_all(&out)
+        }
         Command::Version => {
             println!("tandem {}", env!("CARGO_PKG_VERSION"));
             Ok(exit::OK)
@@ -154,7 +150,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
 }
 
 /// The config, or the exit code after saying what is wrong with it.
-fn load(path: &Path) -> Result<Config, i32> {
+pub(crate) fn load(path: &Path) -> Result<Config, i32> {
     Config::load(path).map_err(|error| {
         eprintln!("{:#}", anyhow::Error::new(error));
         exit::USAGE
@@ -190,6 +186,15 @@ fn run_supervisor(path: &Path) -> anyhow::Result<i32> {
             EXIT_UNAVAILABLE
         }
     })
+}
+
+/// Prints what was made. A pipe whose reader has gone has what it wanted.
+fn print_all(bytes: &[u8]) -> anyhow::Result<i32> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(exit::OK),
+    }
 }
 
 fn import(file: &Path, models: &Path, name: Option<&str>) -> anyhow::Result<i32> {

@@ -12,8 +12,8 @@
 pub mod bench;
 pub mod cli;
 pub mod config;
+mod console;
 pub mod log;
 pub mod role;
-pub mod status;
 pub mod supervise;
 pub mod world;

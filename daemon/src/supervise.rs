@@ -1,15 +1,13 @@
 //! `tandem supervise`: the turn loop around `tandem_policy`.
 
-use std::{
-    fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration,
-};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tandem_console::{
     Build, Publisher,
     control::{ControlServer, Orders},
 };
-use tandem_ledger::{Ledger, Limits, Opened};
+use tandem_ledger::{Ledger, Limits, Opened, Reader};
 use tandem_policy::{Event, State, Turns, What, World};
 use tracing::{error, info, warn};
 
@@ -20,6 +18,9 @@ use crate::{
 
 /// Name of the socket in the run directory that takes orders.
 pub const CONTROL_SOCKET: &str = "control.sock";
+
+/// Most past events that the metrics count: more would cost memory that the supervisor keeps.
+const RECALLED_MAX: usize = 1_000;
 
 /// Least time between two turns, so that a storm of events costs little.
 const TURN_PAUSE: Duration = Duration::from_millis(5);
@@ -53,6 +54,7 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
         }
     });
 
+    let state_dir = config.node.state_dir.clone();
     let config = Arc::new(config);
     let mut setup = config.policy_setup();
     let mut world = RealWorld::new(Parts {
@@ -65,7 +67,10 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
     })
     .context("can't begin to supervise")?;
     let mut turns = Turns::new(memory.state);
-    turns.tell(started(&mut world, &boot, memory.is_new_boot));
+    recall(&publisher, &state_dir);
+    let started = started(&mut world, &boot, memory.is_new_boot);
+    turns.tell(started.clone());
+    publisher.tell(started);
     loop {
         let changed = world.changed();
         if let Some(config) = world.new_config() {
@@ -118,6 +123,15 @@ fn open_ledger(config: &Config, boot: &str) -> anyhow::Result<(Ledger, Memory)> 
         }
     };
     Ok((ledger, memory))
+}
+
+/// Lets the metrics go on where the last supervisor's were: with what the ledger still has.
+fn recall(publisher: &Publisher, state_dir: &Path) {
+    let events = Reader::open(state_dir).and_then(|reader| reader.events(None, RECALLED_MAX, None));
+    match events {
+        Ok(past) => publisher.recall(past.events.iter().map(|(_, event)| event)),
+        Err(error) => warn!("the metrics begin anew: {error}"),
+    }
 }
 
 fn started(world: &mut RealWorld, boot: &str, is_new_boot: bool) -> Event {

@@ -70,11 +70,29 @@ fn a_bad_config_is_refused_with_where_and_what() {
 #[test]
 fn a_supervisor_without_a_model_says_how_to_get_one() {
     let folder = tempfile::tempdir().unwrap();
-    let file =
-        write(folder.path(), "[node]\nuser = \"\"\nrun_dir = \"run\"\n[model]\npath = \"m\"");
-    let refused = tandem(&["supervise", "--config", &file]);
-    assert_eq!(refused.status.code(), Some(69));
-    assert!(err(&refused).contains("tandem model import"), "{}", err(&refused));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        "[node]\nuser = \"\"\nrun_dir = \"run\"\nstate_dir = \"state\"\n[model]\npath = \"m\"\n\
+         [supervise]\nstatus_listen = \"{free}\"\n"
+    );
+    let file = write(folder.path(), &text);
+    let mut supervisor = Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .args(["supervise", "--config", &file])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It stays up and waits for the model; each try takes a moment, so this is bounded by a minute.
+    let told = (0..600).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        out(&tandem(&["gates", "--config", &file])).contains("tandem model import")
+    });
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(supervisor.id()).unwrap()),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
+    assert_eq!(supervisor.wait().unwrap().code(), Some(0));
+    assert!(told, "`tandem gates` did not name the remedy");
 }
 
 #[test]

@@ -26,7 +26,9 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::publish::Published;
+pub(crate) use events::KEEP_ALIVE;
 use patience::Patience;
+pub(crate) use ready::AGE_MAX;
 
 /// Open connections at once: a few dashboards, scrapers and `tandem status --watch`.
 pub(crate) const CONNECTIONS_MAX: usize = 64;

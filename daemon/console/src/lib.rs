@@ -7,6 +7,7 @@
 //!  tandem status, check, gates, doctor, explain, events, handoff, ledger, drain, ... : command
 //! ```
 
+mod ask;
 pub mod command;
 pub mod control;
 pub mod exit;
@@ -14,5 +15,6 @@ pub mod http;
 mod print;
 mod publish;
 
+pub use ask::{AskError, Asked};
 pub use print::Style;
 pub use publish::{Build, Published, Publisher, Told};

@@ -11,7 +11,7 @@ pub(crate) mod time;
 
 use std::io::{self, Write};
 
-pub(crate) use escape::escape;
+pub(crate) use escape::{escape, escape_json};
 pub(crate) use table::Table;
 
 /// How to print.
@@ -56,6 +56,14 @@ impl Style {
             return format!("at {}", time::iso(wall_ms));
         }
         format!("{} ago", time::span(self.now_wall_ms - wall_ms))
+    }
+
+    /// For how long something has been: `for 3 m`.
+    pub(crate) fn lasting(&self, since_wall_ms: u64) -> String {
+        match self.now_wall_ms.checked_sub(since_wall_ms) {
+            Some(ms) => format!("for {}", time::span(ms)),
+            None => format!("since {}", time::iso(since_wall_ms)),
+        }
     }
 
     fn columns(&self) -> usize {

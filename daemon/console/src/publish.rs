@@ -104,6 +104,12 @@ impl Publisher {
         let _ = self.events.send(Arc::new(Told { id: self.told, event }));
     }
 
+    /// How many read the events now.
+    #[cfg(test)]
+    pub(crate) fn listeners(&self) -> usize {
+        self.events.receiver_count()
+    }
+
     /// Replaces the status.
     pub fn publish(&self, status: Status) {
         let at = Instant::now();

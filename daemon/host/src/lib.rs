@@ -19,6 +19,7 @@ mod link_address;
 pub mod mac;
 mod mend_error;
 pub mod probes;
+mod terminal;
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -36,3 +37,4 @@ pub use platform::{
     LinkWatch, command_line, cpu_time_ms, exited, footprint_bytes, is_running, memory, mend, read,
 };
 pub use probes::Probes;
+pub use terminal::columns;

@@ -145,6 +145,7 @@ pub(super) fn step(
         }
         state.gang = next;
         state.gang_since_ms = now.boot_ms;
+        state.scratch.unload_asked_ms.clear();
     }
     state.crashed_in_boot |= failure::is_crash(seen, state.epoch);
     act(setup, state, seen, now, actions);
@@ -182,6 +183,15 @@ fn next(
             stopping(StopCause::Failed(failure::root_cause(seen, state.epoch).0))
         }
         (Phase::Starting { .. } | Phase::Serving, Look::Stale) => stopping(StopCause::Stale),
+        // Not started yet, because the state could not be saved: only while it still is admitted.
+        // A supervisor that finds this can't know whether the epoch ran, so its number is used up.
+        (Phase::Starting { .. }, Look::Unstarted)
+            if draining
+                || state.scratch.begun_epoch != Some(state.epoch)
+                || admission::check(setup, state, seen, now).is_err() =>
+        {
+            Phase::Idle
+        }
         (Phase::Starting { .. } | Phase::Serving, Look::Rising | Look::Ready)
             if state.rank_plan != setup.rank_plan && !held =>
         {
@@ -267,6 +277,7 @@ fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> P
     let highest = seen.ranks.iter().map(|rank| of(&rank.process)).max().unwrap_or(0);
     state.epoch = state.epoch.max(highest) + 1;
     state.starts_in_boot = state.starts_in_boot.saturating_add(1);
+    state.scratch.begun_epoch = Some(state.epoch);
     state.rank_plan.clone_from(&setup.rank_plan);
     let served_ms = std::mem::take(&mut state.last_served_ms);
     retune::raise(setup, state, served_ms, now);
@@ -301,7 +312,10 @@ fn act(
                 let Process::Running { pid, epoch } = seen.process else {
                     continue;
                 };
-                if overdue {
+                // The deadline may be one of an earlier supervisor that never came to ask.
+                let asked_ms = *state.scratch.unload_asked_ms.entry(pid).or_insert(now.boot_ms);
+                let waited_ms = now.boot_ms.saturating_sub(asked_ms);
+                if overdue && waited_ms >= setup.supervise.unload_timeout_ms {
                     state.suspect(Leak { epoch, rank, pid, wall_ms: now.wall_ms });
                     actions.push(Action::KillRank { rank });
                 } else {

@@ -12,7 +12,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Moment, Observation, Process, Reading, Setup, State, backoff_ms, canary};
+use crate::{
+    Action, Artifacts, Moment, Observation, Process, Reading, Setup, State, backoff_ms, canary,
+};
 
 /// How long the gateway may still take once it is not to be waited for, in milliseconds: time to
 /// send its clients an error.
@@ -83,7 +85,10 @@ pub(super) fn step(
             Process::Running { .. },
         ) => stop_within(supervise.drain_timeout_ms),
         (Phase::Down | Phase::Backoff { .. }, _) if draining => Phase::Stopped,
-        (Phase::Down, _) => Phase::Up { since_ms: now.boot_ms },
+        // Without the model's tokeniser it could only end, and not be tried again.
+        (Phase::Down, _) if matches!(seen.artifacts, Artifacts::Complete { .. }) => {
+            Phase::Up { since_ms: now.boot_ms }
+        }
         (Phase::Backoff { until_ms }, _) if now.boot_ms >= until_ms => {
             Phase::Up { since_ms: now.boot_ms }
         }

@@ -123,7 +123,12 @@ impl Phase {
 impl Past {
     /// Stands for one that was forgotten: it counts as just done.
     pub const fn unknown(now: Moment) -> Self {
-        Self { wall_ms: now.wall_ms, running_ms: 0, boot: String::new(), kind: String::new() }
+        Self {
+            wall_ms: now.wall_ms,
+            running_ms: now.boot_ms,
+            boot: String::new(),
+            kind: String::new(),
+        }
     }
 }
 
@@ -167,6 +172,12 @@ pub fn step(
         (Phase::Draining { .. }, None) => Phase::Steady,
         (Phase::Draining { .. }, _) if state.operator.hold.is_some() => Phase::Steady,
         (Phase::Draining { cause, deadline_ms }, _)
+            if (!any_running || now.boot_ms >= deadline_ms)
+                && refusal(setup, state, seen, now, &cause.kind).is_some() =>
+        {
+            Phase::Steady
+        }
+        (Phase::Draining { cause, deadline_ms }, _)
             if !any_running || now.boot_ms >= deadline_ms =>
         {
             state.reboots.push(Past {
@@ -193,7 +204,12 @@ pub fn step(
     if let Phase::Rebooting { since_ms, .. } = &state.reboot {
         let attempt = now.boot_ms.saturating_sub(*since_ms) / RETRY_MS;
         let attempt = u32::try_from(attempt).unwrap_or(u32::MAX).min(ATTEMPTS_MAX - 1);
-        actions.push(Action::Reboot { attempt });
+        // It may have been decided long ago, while nothing could be saved.
+        let is_assured = judge::unattended_boot(setup, seen, now).is_ok();
+        let is_left = state.operator.hold.is_none() && !state.operator.drained;
+        if is_assured && is_left {
+            actions.push(Action::Reboot { attempt });
+        }
     }
 }
 

@@ -22,8 +22,16 @@ fn at(boot_ms: u64) -> Moment {
     Moment { boot_ms, wall_ms: 0 }
 }
 
+/// Of a supervisor that decided all of it itself, and asked every rank long ago.
 fn state(gang: Gang) -> State {
+    let asked_ms = NOW - setup().supervise.unload_timeout_ms;
+    let scratch = Scratch {
+        begun_epoch: Some(EPOCH),
+        unload_asked_ms: [(100, asked_ms)].into(),
+        ..Scratch::default()
+    };
     State {
+        scratch,
         epoch: EPOCH,
         gang,
         gang_since_ms: NOW - 1_000,

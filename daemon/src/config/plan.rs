@@ -22,7 +22,7 @@ impl Config {
             rank_plan: digest(&(&self.model.path, &self.rank, &engine_plan, step_tokens)),
             gateway_plan: digest(&(&self.model, &self.gateway)),
             uses_fabric: engine.backend == Backend::Jaccl && self.rank.len() > 1,
-            prefill_step_tokens: u32::try_from(step_tokens).unwrap_or(u32::MAX),
+            prefill_step_tokens: step_tokens,
             can_reboot: !self.reboot.command.is_empty() || cfg!(target_os = "macos"),
             supervise: self.supervise.clone(),
             host: self.host.clone(),

@@ -9,6 +9,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::watch,
     time::{sleep, timeout},
 };
 
@@ -25,10 +26,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most bytes of the answer that are read: its first line is all that counts.
 const ANSWER_BYTES_MAX: u64 = 4 << 10;
 
-/// Asks for ever.
-pub(super) async fn watch(shared: Shared, listen: SocketAddr) {
-    let address = reachable(listen);
+/// Asks for ever, wherever the last started gateway listens.
+pub(super) async fn watch(shared: Shared, listen: watch::Receiver<SocketAddr>) {
     loop {
+        let address = reachable(*listen.borrow());
         let pid = shared.facts().gateway.pid();
         let ready = match pid {
             Some(_) => timeout(ANSWER_TIMEOUT, ask(address)).await.ok().and_then(Result::ok),

@@ -1,6 +1,6 @@
 //! The real world: processes, sockets, clock, disk.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tandem_console::control::Orders;
 use tandem_ledger::Ledger;
@@ -8,7 +8,10 @@ use tandem_policy::{
     Action, Event, GatewaySeen, Moment, Observation, OrderKind, RankSeen, Reading, SaveError,
     State, World,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing::warn;
 
 use super::{
@@ -33,6 +36,8 @@ pub struct RealWorld {
     catalogue: evidence::Signatures,
     host: HostThread,
     reboots: Reboots,
+    /// Where the last started gateway listens.
+    gateway_listen: watch::Sender<SocketAddr>,
     requests: Requests,
     orders: Orders,
     ledger: Ledger,
@@ -85,6 +90,7 @@ impl RealWorld {
             canary_key,
             catalogue,
             reboots: Reboots::default(),
+            gateway_listen: watch::Sender::new(config.gateway.listen),
             requests: Requests::default(),
             orders,
             ledger,
@@ -102,7 +108,7 @@ impl RealWorld {
         for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
             tokio::spawn(count_signals(self.shared.clone(), signal(kind)?));
         }
-        tokio::spawn(health::watch(self.shared.clone(), self.config.gateway.listen));
+        tokio::spawn(health::watch(self.shared.clone(), self.gateway_listen.subscribe()));
         tokio::spawn(evidence::watch_reports(
             self.shared.clone(),
             self.catalogue.clone(),

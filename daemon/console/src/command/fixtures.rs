@@ -196,8 +196,10 @@ pub(crate) fn held() -> Status {
     status.proven_age_ms = Some(700_000);
     status.ranks.clear();
     status.gates[5] = gate(GateName::Engine, GateState::Failed, "held", "tandem release");
-    status.gates[6].state = GateState::Waiting;
-    status.gates[7].state = GateState::Waiting;
+    for gate in &mut status.gates[6..] {
+        gate.state = GateState::Waiting;
+        gate.evidence = String::new();
+    }
     status.faults = vec![Fault {
         kind: Kind::Held,
         since_wall_ms: ago(600_000),
@@ -224,6 +226,10 @@ pub(crate) fn drained() -> Status {
     status.gateway.pid = None;
     status.gateway.ready = None;
     status.gateway.phase = "stopped".into();
+    for gate in &mut status.gates[5..] {
+        gate.state = GateState::Waiting;
+        gate.evidence = String::new();
+    }
     status
 }
 

@@ -76,3 +76,41 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         self.bound(context, result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_nothing_is_cut_off_and_who_reads_slowly_is_not() {
+        let (ours, mut theirs) = duplex(8);
+        let mut ours = Patience::new(ours, Duration::from_secs(10));
+        let reader = tokio::spawn(async move {
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                theirs.read_exact(&mut [0; 8]).await.unwrap();
+            }
+            theirs
+        });
+        ours.write_all(&[1; 40]).await.unwrap();
+        let _unread = reader.await.unwrap();
+        let before = Instant::now();
+        let error = ours.write_all(&[1; 40]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(before.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_begins_anew_with_each_wait() {
+        let (ours, mut theirs) = duplex(8);
+        let mut ours = Patience::new(ours, Duration::from_secs(10));
+        for _ in 0..3 {
+            // Longer than the patience, but nothing waits.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            ours.write_all(&[1; 8]).await.unwrap();
+            theirs.read_exact(&mut [0; 8]).await.unwrap();
+        }
+    }
+}

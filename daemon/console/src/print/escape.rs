@@ -25,6 +25,25 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// JSON that means the same, with what a terminal obeys written as `\u009b`. JSON itself escapes the
+/// control characters of ASCII but DEL; the others can stand in its strings only.
+pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| is_unsafe(c) && u32::from(c) >= 0x7f;
+    if !json.chars().any(obeyed) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if obeyed(c) {
+            // All of them are below 0x10000. Writing to a String can't fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Control characters (C0, DEL, C1), and of Unicode's format characters those that hide text or
 /// turn its direction ("Trojan Source", CVE-2021-42574).
 fn is_unsafe(c: char) -> bool {

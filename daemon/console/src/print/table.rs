@@ -21,11 +21,6 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Whether there is nothing below the head.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.len() <= 1
-    }
-
     pub(crate) fn write(&self, out: &mut impl Write, style: &Style) -> io::Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |n: usize| {

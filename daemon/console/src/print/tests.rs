@@ -23,6 +23,14 @@ fn what_a_terminal_would_obey_is_written_out() {
 }
 
 #[test]
+fn json_means_the_same_and_moves_no_cursor() {
+    let value = serde_json::json!({ "a": "x\u{9b}2J\u{7f}\u{202e}\u{1b}\n", "b": "日本" });
+    let escaped = escape_json(&value.to_string()).into_owned();
+    assert_eq!(escaped, r#"{"a":"x\u009b2J\u007f\u202e\u001b\n","b":"日本"}"#);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
+}
+
+#[test]
 fn spans_of_time_are_short() {
     let cases = [
         (0, "0 s"),

@@ -48,6 +48,18 @@ fn the_gateway_is_kept_up_on_its_own() {
 }
 
 #[test]
+fn no_gateway_starts_on_half_a_model() {
+    let down = State { gateway: Gateway::Down, ..state(Gang::Idle) };
+    let mut seen = seen([never(), never()]);
+    seen.gateway.process = Process::Never;
+    seen.artifacts = Artifacts::Incomplete("no config.json".into());
+    let waits = decide(&setup(), &down, &seen, at(NOW));
+    assert_eq!((waits.state.gateway.name(), done(&waits)), ("down", vec![]));
+    seen.artifacts = Artifacts::Complete { weights_bytes: 1 };
+    assert!(done(&decide(&setup(), &down, &seen, at(NOW))).contains(&StartGateway));
+}
+
+#[test]
 fn an_end_waits_for_running_requests_then_unloads_then_exits() {
     let setup = setup();
     let mut seen = seen([ready(), ready()]);

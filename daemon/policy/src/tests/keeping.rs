@@ -147,3 +147,32 @@ fn a_release_tries_again_what_was_given_up_and_no_order_counts_twice() {
     let two = decide(&setup(), &again, &seen, at(NOW + 1));
     assert_eq!((two.state.gang.name(), done(&two)), ("held", vec![]));
 }
+
+#[test]
+fn a_start_that_an_earlier_supervisor_only_decided_uses_up_its_number() {
+    let resumed = state(starting()).resumed("boot");
+    let one = decide(&setup(), &resumed, &seen([never(), never()]), at(NOW));
+    assert_eq!((one.state.gang.name(), done(&one)), ("idle", vec![]), "it may have run, and ended");
+    let two = decide(&setup(), &one.state, &seen([never(), never()]), at(NOW));
+    assert_eq!(done(&two), [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512 }]);
+}
+
+#[test]
+fn a_rank_gets_all_of_its_time_from_whoever_kills_it() {
+    let resumed = state(late(stopping("x"))).resumed("boot");
+    let one = decide(&setup(), &resumed, &seen([ready(), lost(0)]), at(NOW));
+    assert_eq!(done(&one), [UnloadRank { rank: 0 }], "the last supervisor may never have asked");
+    let later = at(NOW + setup().supervise.unload_timeout_ms);
+    assert_eq!(
+        done(&decide(&setup(), &one.state, &seen([ready(), lost(0)]), later)),
+        [KillRank { rank: 0 }]
+    );
+}
+
+#[test]
+fn a_start_that_could_not_be_saved_is_dropped_when_it_is_not_admitted_any_more() {
+    let mut seen = seen([never(), never()]);
+    seen.memory = None;
+    let one = decide(&setup(), &state(starting()), &seen, at(NOW));
+    assert_eq!((one.state.gang.name(), done(&one)), ("idle", vec![]));
+}

@@ -105,6 +105,7 @@ impl RealWorld {
     }
 
     pub(super) fn start_gateway(&self) {
+        self.gateway_listen.send_replace(self.config.gateway.listen);
         self.start(Who::Gateway, 0, &[]);
     }
 

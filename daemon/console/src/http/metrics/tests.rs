@@ -180,7 +180,7 @@ fn any_status_makes_text_that_can_be_parsed() {
             memory.leak = text(&mut seed);
             memory.wired_bytes = next(&mut seed);
             memory.unexplained_bytes = next(&mut seed);
-            memory.baseline_bytes = (next(&mut seed) % 2 == 0).then(|| next(&mut seed));
+            memory.baseline_bytes = next(&mut seed).is_multiple_of(2).then(|| next(&mut seed));
         }
         for rank in &mut status.ranks {
             // The same number twice is one series.

@@ -1,0 +1,141 @@
+//! What each kind of fault means.
+
+/// A kind of fault in words.
+pub(super) struct Told {
+    /// [`tandem_policy::fault::Kind::name`].
+    pub(super) name: &'static str,
+    pub(super) meaning: &'static str,
+    /// What the supervisor does.
+    pub(super) action: &'static str,
+    /// What an operator does.
+    pub(super) remedy: &'static str,
+}
+
+/// The kind of that name.
+pub(super) fn of(name: &str) -> Option<&'static Told> {
+    TABLE.iter().find(|told| told.name == name)
+}
+
+const fn row(
+    name: &'static str,
+    meaning: &'static str,
+    action: &'static str,
+    remedy: &'static str,
+) -> Told {
+    Told { name, meaning, action, remedy }
+}
+
+const TABLE: [Told; 16] = [
+    row(
+        "broken",
+        "An invariant of the host does not hold and could not be mended.",
+        "It is set again with growing pauses; one that blocks keeps the engine from starting.",
+        "tandem check names it, with its own remedy.",
+    ),
+    row(
+        "flapping",
+        "An invariant is broken again and again: something else on this host sets it, too.",
+        "It is left alone for a while, so that nothing is fought without end.",
+        "Find what sets it (a profile, a cron job, a person); tandem events --kind drift has the times.",
+    ),
+    row(
+        "engine",
+        "The ranks failed, and no signature says why.",
+        "All ranks are stopped in order and start again as the next epoch, with growing pauses.",
+        "Read the ranks' log around the time; tandem events --kind epoch has it.",
+    ),
+    row(
+        "stall",
+        "A rank has work but finishes no step: its GPU or the link between the ranks is stuck.",
+        "The ranks start again; if that does not help, the next rung.",
+        "If it comes back, look at the link (tandem check) and lower the load.",
+    ),
+    row(
+        "canary",
+        "A small request through the gateway brought no tokens in its time.",
+        "After some in a row the ranks start again.",
+        "Send a request yourself; tandem events --kind canary has what came back.",
+    ),
+    row(
+        "garbage",
+        "A small request through the gateway brought text that no sound model writes.",
+        "The ranks start again: results can't be trusted.",
+        "If it comes back, check the model's files and import them again.",
+    ),
+    row(
+        "gateway",
+        "The gateway ended, or does not answer.",
+        "It starts again, with growing pauses; the ranks go on.",
+        "Read its log and run tandem config check; then tandem release if it is held.",
+    ),
+    row(
+        "leak_suspected",
+        "More memory is wired than all live processes own. Nothing shows that a crash left it.",
+        "None yet: it is watched, and confirmed by evidence of a crash or by time.",
+        "Close other programs that use the GPU. If it stays, reboot when it suits.",
+    ),
+    row(
+        "leak_confirmed",
+        "Wired memory has leaked: a process that held it is gone, and only a reboot gives it back.",
+        "Reboot, if the budget allows it.",
+        "Reboot: sudo shutdown -r now. Never end a rank with SIGKILL: it is what causes this.",
+    ),
+    row(
+        "memory",
+        "There is not enough memory to start the engine.",
+        "It does not start until there is.",
+        "Close other programs, choose a smaller model, or reboot if memory has leaked.",
+    ),
+    row(
+        "signature",
+        "A known signature was found in output, exit code or crash report.",
+        "The action that the catalogue gives for it.",
+        "tandem explain with the signature's id.",
+    ),
+    row(
+        "panic",
+        "The kernel panicked and ended a boot of ours.",
+        "None by itself: the boot already came.",
+        "Keep the report in /Library/Logs/DiagnosticReports; if it comes back, report it to Apple.",
+    ),
+    row(
+        "reboot_refused",
+        "A reboot is needed, and the budget, a hold or the host's settings do not allow it.",
+        "None until an operator acts.",
+        "Reboot when it suits: sudo shutdown -r now. tandem status says why it was refused.",
+    ),
+    row(
+        "held",
+        "The ranks failed too often, or in a way that starting again can't mend.",
+        "None until an operator releases it.",
+        "Mend what tandem status names, then tandem release.",
+    ),
+    row(
+        "config",
+        "The config file was changed and the change is wrong. The earlier config is in force.",
+        "None: it is read again when the file changes.",
+        "tandem config check tells what is wrong.",
+    ),
+    row(
+        "ledger",
+        "What the supervisor remembers was lost or can't be written; without it nothing risky is done.",
+        "It is written again every turn.",
+        "Make room on its disk and see that root can write there.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::counters::FAULT_KINDS;
+
+    #[test]
+    fn every_kind_of_fault_is_told() {
+        assert_eq!(TABLE.each_ref().map(|told| told.name), FAULT_KINDS);
+        for told in &TABLE {
+            for text in [told.meaning, told.action, told.remedy] {
+                assert!(text.ends_with('.') || text.ends_with("id"), "{}: {text}", told.name);
+            }
+        }
+    }
+}
