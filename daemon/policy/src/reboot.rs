@@ -9,7 +9,7 @@
 //!
 //! All that limits reboots counts running time, the sum of the uptime of all boots: a clock that
 //! jumps neither brings a reboot nearer nor keeps it away. A power cut loses at most
-//! [`TICK_MS`] of it, which errs towards fewer reboots.
+//! ten minutes of it, which errs towards fewer reboots.
 
 use serde::{Deserialize, Serialize};
 
