@@ -76,6 +76,10 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
         if let Some(config) = world.new_config() {
             setup = config.policy_setup();
         }
+        for event in world.news() {
+            turns.tell(event.clone());
+            publisher.tell(event);
+        }
         let turn = turns.take(&setup, &mut world);
         for event in turn.events {
             log(&event);
@@ -181,6 +185,7 @@ fn log(event: &Event) {
         | What::Gate(_)
         | What::Action { .. }
         | What::Canary { passed: true, .. }
+        | What::Evidence { .. }
         | What::Config { .. } => {}
     }
 }

@@ -65,6 +65,7 @@ fn day() -> Vec<Event> {
         What::Order { order: text("release") },
         phase(8, "backoff", "starting", None),
         What::Reboot { phase: text("draining"), cause: None },
+        What::Evidence { signature: text("jetsam"), source: text("rank 0"), text: text("line") },
     ];
     (1..).zip(day).map(|(second, what)| event(second * 1_000, what)).collect()
 }
@@ -91,8 +92,8 @@ fn every_kind_of_event_comes_back_as_it_was() {
     let events = reader.events(Some(0), 1_000, None).unwrap();
     assert_eq!(events.unreadable, 0);
     let (ids, events): (Vec<i64>, Vec<Event>) = events.events.into_iter().unzip();
-    assert!(ids.iter().copied().eq(1..=22), "{ids:?}");
-    assert_eq!(events[..21], day());
+    assert!(ids.iter().copied().eq(1..=23), "{ids:?}");
+    assert_eq!(events[..22], day());
     let state = reader.state().unwrap().unwrap();
     assert_eq!((state.epoch, state.boot.as_str()), (8, "next boot"));
 }
@@ -104,10 +105,10 @@ type Asked<'a> = (Option<i64>, usize, Option<&'a [&'a str]>, &'a [i64]);
 fn events_are_asked_for_by_id_number_and_kind() {
     let (_folder, reader) = ledger();
     let cases: [Asked<'_>; 7] = [
-        (None, 3, None, &[20, 21, 22]),
+        (None, 3, None, &[21, 22, 23]),
         (Some(0), 3, None, &[1, 2, 3]),
-        (Some(20), 100, None, &[21, 22]),
-        (Some(22), 100, None, &[]),
+        (Some(21), 100, None, &[22, 23]),
+        (Some(23), 100, None, &[]),
         (None, 100, Some(&["drift", "held"]), &[3, 5, 6]),
         (None, 1, Some(&["drift", "held"]), &[6]),
         (Some(3), 100, Some(&["drift", "nothing' OR 1"]), &[5]),
@@ -172,7 +173,7 @@ fn faults_drifts_epochs_and_boots_are_told_as_they_were() {
     let brief: Vec<_> =
         boots.iter().map(|b| (b.boot.as_str(), b.starts, b.version.as_deref())).collect();
     assert_eq!(brief, [("boot", 1, Some("0.1.0")), ("next boot", 1, Some("0.2.0"))]);
-    assert_eq!((boots[0].first_wall_ms, boots[0].last_wall_ms), (1_001_000, 1_021_000));
+    assert_eq!((boots[0].first_wall_ms, boots[0].last_wall_ms), (1_001_000, 1_022_000));
     assert_eq!(reader.boots(1).unwrap()[0].boot, "next boot");
 }
 
@@ -193,7 +194,7 @@ fn every_view_and_table_has_rows_of_a_day() {
         ("leaks", 1),
         ("canaries", 1),
         ("state", 1),
-        ("events", 22),
+        ("events", 23),
     ];
     for (view, rows) in cases {
         let table = reader.query(&format!("SELECT * FROM {view}"), &limits).unwrap();

@@ -112,6 +112,15 @@ pub enum What {
         /// In words.
         order: String,
     },
+    /// A signature of the catalogue was found.
+    Evidence {
+        /// Its id.
+        signature: String,
+        /// Where: `rank 0`, `gateway`, or the id of a report.
+        source: String,
+        /// What was found, cut.
+        text: String,
+    },
     /// The config file was taken or refused.
     Config {
         /// Whether it was taken.

@@ -240,6 +240,8 @@ impl State {
     pub fn after_loss(boot: &str, now: Moment) -> Self {
         let mut state = Self::new(boot);
         state.reboots = vec![reboot::Past::unknown(now); reboot::PER_DAY_MAX];
+        // An engine may have run in this boot, so what is wired now is no baseline.
+        state.crashed_in_boot = true;
         state
     }
 

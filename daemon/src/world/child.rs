@@ -11,7 +11,7 @@ use nix::{
     unistd::Pid,
 };
 use tandem_policy::{
-    Artifacts, CanarySeen, Ended, Evidence, Memory, Process,
+    Artifacts, CanarySeen, Ended, Evidence, Memory, Process, What,
     invariant::{Invariant, Sighting},
 };
 use tandem_wire::{Phase, ToRank, Vitals};
@@ -99,8 +99,22 @@ pub(super) struct Facts {
     pub(super) canary: Option<CanarySeen>,
     /// Why the config file as it is now was refused.
     pub(super) config_refused: Option<String>,
+    /// What the ledger is to be told of that policy does not decide on.
+    pub(super) news: Vec<What>,
     /// A changed config that was accepted and is not in force yet.
     pub(super) new_config: Option<Box<Config>>,
+}
+
+/// Most news that wait for the turn; a turn takes all, so only a storm meets this.
+const NEWS_MAX: usize = 256;
+
+impl Facts {
+    /// Keeps something for the ledger; what is too much is not told.
+    pub(super) fn tell(&mut self, what: What) {
+        if self.news.len() < NEWS_MAX {
+            self.news.push(what);
+        }
+    }
 }
 
 /// Which child.
@@ -158,6 +172,7 @@ impl Shared {
             evidence: Vec::new(),
             canary: None,
             config_refused: None,
+            news: Vec::new(),
             new_config: None,
         };
         Self { facts: Arc::new(Mutex::new(facts)), changed: Arc::default() }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use notify::{RecursiveMode, Watcher};
+use tandem_policy::What;
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
@@ -51,6 +52,7 @@ pub(super) async fn watch(shared: Shared, path: PathBuf, in_force: Config) {
                 info!("{} changed and is in force", path.display());
                 in_force = config.clone();
                 shared.change(|facts| {
+                    facts.tell(What::Config { taken: true, detail: String::new() });
                     facts.config_refused = None;
                     facts.new_config = Some(Box::new(config));
                 });
@@ -60,7 +62,10 @@ pub(super) async fn watch(shared: Shared, path: PathBuf, in_force: Config) {
                     "{} changed and is refused; the old one stays in force: {why}",
                     path.display()
                 );
-                shared.change(|facts| facts.config_refused = Some(why));
+                shared.change(|facts| {
+                    facts.tell(What::Config { taken: false, detail: why.clone() });
+                    facts.config_refused = Some(why);
+                });
             }
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use notify::{RecursiveMode, Watcher};
 use tandem_evidence::{Action, Catalogue, Exit, Report, ReportFolder, Signature};
-use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, Rung};
+use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, Rung, What};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
@@ -99,12 +99,28 @@ fn note(shared: &Shared, signature: &Signature, text: &str, source: EvidenceSour
         return;
     }
     info!(signature = evidence.id, "found: {}", evidence.text);
+    let told = What::Evidence {
+        signature: evidence.id.clone(),
+        source: in_words(&evidence.source),
+        text: evidence.text.clone(),
+    };
     shared.change(|facts| {
+        facts.tell(told);
         if facts.evidence.len() >= EVIDENCE_MAX {
             facts.evidence.remove(0);
         }
         facts.evidence.push(evidence);
     });
+}
+
+fn in_words(source: &EvidenceSource) -> String {
+    match source {
+        EvidenceSource::Rank { rank, epoch } => format!("rank {rank} of epoch {epoch}"),
+        EvidenceSource::Gateway => "the gateway".into(),
+        EvidenceSource::Report { report } | EvidenceSource::Panic { report, .. } => {
+            format!("report {report}")
+        }
+    }
 }
 
 const fn rung(action: Action) -> Rung {

@@ -1,4 +1,5 @@
-//! What is read of the host and set on it: on a thread of its own, because a call may block.
+//! What is read of the host and set on it: on threads of their own, because a call may block. What is
+//! cheap shares one thread; what starts tools has another, which may hang alone.
 
 use std::{
     path::PathBuf,
@@ -6,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_host::LinkWatch;
+use tandem_host::{LinkWatch, Probes};
 use tandem_policy::{
     Repair,
-    invariant::{Invariant, Sighting},
+    invariant::{Found, Invariant, Sighting, Unknown},
     settings::{Host, Leak},
 };
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{artifacts, child::Shared};
@@ -38,8 +40,10 @@ pub(super) struct Watched {
 }
 
 /// The thread's other end.
-#[derive(Clone)]
-pub(super) struct HostThread(SyncSender<Order>);
+pub(super) struct HostThread {
+    orders: SyncSender<Order>,
+    slow: watch::Sender<Watched>,
+}
 
 /// What a change of a link can break.
 const OF_LINK: [Invariant; 3] =
@@ -49,20 +53,23 @@ impl HostThread {
     /// Starts it. To be called within a tokio runtime.
     pub(super) fn start(shared: Shared, watched: Watched) -> Self {
         let (orders, inbox) = sync_channel(ORDERS_MAX);
+        let slow = watch::Sender::new(watched.clone());
+        tokio::spawn(probe_slow(shared.clone(), slow.subscribe()));
         std::thread::spawn(move || Reader::new(shared, watched, inbox).run());
         tokio::spawn(watch_links(orders.clone()));
-        Self(orders)
+        Self { orders, slow }
     }
 
     /// Sets something, then reads it again.
     pub(super) fn mend(&self, repair: Repair) {
-        let _ = self.0.try_send(Order::Mend(repair));
+        let _ = self.orders.try_send(Order::Mend(repair));
     }
 
     /// Goes on with another config.
     pub(super) fn watch(&self, watched: Watched) {
         // A full queue is worked off within milliseconds; an old config would stay for ever.
-        let _ = self.0.send(Order::Watch(Box::new(watched)));
+        let _ = self.orders.send(Order::Watch(Box::new(watched.clone())));
+        self.slow.send_replace(watched);
     }
 }
 
@@ -89,20 +96,19 @@ struct Reader {
     watched: Watched,
     inbox: Receiver<Order>,
     next_poll: Instant,
-    next_slow_poll: Instant,
     next_memory: Instant,
 }
 
 impl Reader {
     fn new(shared: Shared, watched: Watched, inbox: Receiver<Order>) -> Self {
         let now = Instant::now();
-        Self { shared, watched, inbox, next_poll: now, next_slow_poll: now, next_memory: now }
+        Self { shared, watched, inbox, next_poll: now, next_memory: now }
     }
 
     fn run(mut self) {
         loop {
             self.poll();
-            let next = self.next_poll.min(self.next_slow_poll).min(self.next_memory);
+            let next = self.next_poll.min(self.next_memory);
             match self.inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(order) => self.obey(order),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -119,12 +125,13 @@ impl Reader {
                     Ok(()) => info!("set: {repair:?}"),
                     Err(error) => warn!("{:#}", anyhow::Error::new(error)),
                 }
+                // Policy waits for a reading newer than the mend, a slow one too.
                 self.read(&[repair.invariant()]);
             }
             Order::Watch(watched) => {
                 self.watched = *watched;
                 let now = Instant::now();
-                (self.next_poll, self.next_slow_poll, self.next_memory) = (now, now, now);
+                (self.next_poll, self.next_memory) = (now, now);
             }
         }
     }
@@ -133,15 +140,13 @@ impl Reader {
         let now = Instant::now();
         if now >= self.next_poll {
             self.next_poll = now + Duration::from_millis(self.watched.host.poll_ms);
-            self.read_all(false);
+            let cheap: Vec<Invariant> =
+                Invariant::ALL.into_iter().filter(|invariant| !invariant.row().is_slow).collect();
+            self.read(&cheap);
             let artifacts = artifacts::look(&self.watched.model_dir);
             if self.shared.facts().artifacts != artifacts {
                 self.shared.change(|facts| facts.artifacts = artifacts);
             }
-        }
-        if now >= self.next_slow_poll {
-            self.next_slow_poll = now + Duration::from_millis(self.watched.host.slow_poll_ms);
-            self.read_all(true);
         }
         if now >= self.next_memory {
             self.next_memory = now + Duration::from_millis(self.watched.leak.sample_ms);
@@ -158,39 +163,62 @@ impl Reader {
         }
     }
 
-    fn read_all(&self, slow: bool) {
-        let of_period: Vec<Invariant> = Invariant::ALL
-            .into_iter()
-            .filter(|invariant| invariant.row().is_slow == slow)
-            .collect();
-        self.read(&of_period);
-    }
-
-    /// Reads some and wakes the turn if one of them is not what it was.
     fn read(&self, invariants: &[Invariant]) {
         let disks = [self.watched.state_dir.clone(), self.watched.model_dir.clone()];
-        let sightings: Vec<(Invariant, Sighting)> = invariants
-            .iter()
-            .map(|invariant| {
-                let sighting = match tandem_host::read(*invariant, &self.watched.host, &disks) {
-                    Ok((found, source)) => {
-                        Sighting::Known { found, source, at_ms: tandem_host::now().boot_ms }
-                    }
-                    Err(unknown) => Sighting::Unknown(unknown),
-                };
-                (*invariant, sighting)
-            })
-            .collect();
-        let mut facts = self.shared.facts();
-        let mut is_news = false;
-        for (invariant, sighting) in sightings {
-            let old = facts.invariants.insert(invariant, sighting.clone());
-            is_news |= old.is_none_or(|old| !is_same(&old, &sighting));
+        for invariant in invariants {
+            keep(
+                &self.shared,
+                *invariant,
+                tandem_host::read(*invariant, &self.watched.host, &disks),
+            );
         }
-        drop(facts);
-        if is_news {
-            self.shared.change(|_| {});
+    }
+}
+
+/// What a reader says.
+type Answer = Result<(Found, String), Unknown>;
+
+/// Reads what starts tools: rarely, one at a time, and never again what hung. For ever.
+async fn probe_slow(shared: Shared, mut watched: watch::Receiver<Watched>) {
+    let timeout_ms = watched.borrow().host.probe_timeout_ms;
+    let mut probes: Probes<Invariant, (Found, String)> = match Probes::start(timeout_ms) {
+        Ok(probes) => probes,
+        Err(error) => {
+            warn!("costly probes can't be run: {error}");
+            return;
         }
+    };
+    loop {
+        let now = watched.borrow_and_update().clone();
+        for invariant in Invariant::ALL.into_iter().filter(|invariant| invariant.row().is_slow) {
+            let host = now.host.clone();
+            probes.ask(invariant, invariant.row().name, move || {
+                tandem_host::read(invariant, &host, &[])
+            });
+        }
+        let next = tokio::time::Instant::now() + Duration::from_millis(now.host.slow_poll_ms);
+        loop {
+            tokio::select! {
+                (invariant, answer) = probes.answered() => keep(&shared, invariant, answer),
+                changed = watched.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep_until(next) => break,
+            }
+        }
+    }
+}
+
+/// Keeps a reading, and wakes the turn if it is not what it was.
+fn keep(shared: &Shared, invariant: Invariant, answer: Answer) {
+    let sighting = match answer {
+        Ok((found, source)) => Sighting::Known { found, source, at_ms: tandem_host::now().boot_ms },
+        Err(unknown) => Sighting::Unknown(unknown),
+    };
+    let old = shared.facts().invariants.insert(invariant, sighting.clone());
+    if old.is_none_or(|old| !is_same(&old, &sighting)) {
+        shared.change(|_| {});
     }
 }
 

@@ -26,6 +26,10 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
 /// Most bytes read at once, so that a child that writes without end can't keep its reader busy.
 const READ_BYTES_MAX: usize = 256 << 10;
 
+/// Most bytes of an adopted child's output that are read again: what it wrote while no supervisor
+/// looked may be among them.
+const REREAD_BYTES_MAX: u64 = 16 << 10;
+
 /// How often a running child's file is looked at. Its end is also looked at when it exits.
 const PERIOD: Duration = Duration::from_millis(250);
 
@@ -73,6 +77,15 @@ impl Output {
     pub(super) fn new(path: PathBuf, on_line: OnLine) -> Self {
         let tail = Tail { file: None, path, offset: 0, line: Vec::new(), dropped: 0, on_line };
         Self(Arc::new(Mutex::new(tail)))
+    }
+
+    /// The same, but only for what stands at the end: the last supervisor has read the rest.
+    pub(super) fn from_end(self) -> Self {
+        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = fs::metadata(&tail.path).map_or(0, |metadata| metadata.len());
+        tail.offset = size.saturating_sub(REREAD_BYTES_MAX);
+        drop(tail);
+        self
     }
 
     /// Reads all that is there.

@@ -143,6 +143,13 @@ impl RealWorld {
         Some(config)
     }
 
+    /// What the ledger is to be told besides what turns decide.
+    pub fn news(&self) -> Vec<Event> {
+        let Moment { boot_ms, wall_ms } = tandem_host::now();
+        let news = std::mem::take(&mut self.shared.facts().news);
+        news.into_iter().map(|what| Event { wall_ms, boot_ms, what }).collect()
+    }
+
     fn socket(&self, rank: u32) -> PathBuf {
         self.config.rank_socket(rank)
     }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The kinds of events. A test compares them with the schema of [`Event`].
-pub(crate) const KINDS: [&str; 15] = [
+pub(crate) const KINDS: [&str; 16] = [
     "started",
     "gate",
     "fault_raised",
@@ -31,6 +31,7 @@ pub(crate) const KINDS: [&str; 15] = [
     "retune",
     "reboot",
     "order",
+    "evidence",
     "config",
 ];
 

@@ -4,7 +4,7 @@ use tandem_policy::{
     InvariantStatus, Rung, What,
     fault::Kind,
     gates::{GateName, GateState},
-    invariant::{Found, Invariant, Mode, Unknown},
+    invariant::{Invariant, Mode, Unknown, judge::in_words},
 };
 
 use crate::print::Color;
@@ -59,11 +59,7 @@ pub(super) fn got(row: &InvariantStatus) -> String {
         (_, Some(Unknown::Unread)) => "not read yet".into(),
         (_, Some(Unknown::Failed(why))) => format!("can't be read: {why}"),
         (_, Some(Unknown::Hung(what))) => format!("the probe hangs: {what}"),
-        (Some(Found::Flag(flag)), None) => if *flag { "yes" } else { "no" }.into(),
-        (Some(Found::Count(count)), None) => count.to_string(),
-        (Some(Found::Text(text)), None) => text.clone(),
-        (Some(Found::Names(names)), None) if names.is_empty() => "none".into(),
-        (Some(Found::Names(names)), None) => names.join(", "),
+        (Some(found), None) => in_words(row.name, found),
         (None, None) => "not read yet".into(),
     }
 }
@@ -126,6 +122,7 @@ pub(super) fn event(what: &What) -> String {
         }
         What::Reboot { phase, cause } => format!("{phase}{}", because(cause)),
         What::Order { order } => order.clone(),
+        What::Evidence { signature, source, text } => format!("{signature} in {source}: {text}"),
         What::Config { taken: true, .. } => "taken".into(),
         What::Config { taken: false, detail } => format!("refused: {detail}"),
     }

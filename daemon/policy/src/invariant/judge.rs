@@ -138,7 +138,7 @@ pub fn wanted(setup: &Setup, invariant: Invariant) -> String {
         Invariant::DiskSpace => format!("at least {} MiB", host.disk_free_min_mib),
         Invariant::OpenFiles => format!("at least {}", host.open_files_min),
         Invariant::OsVersion => format!("at least {}", host.os_version_min),
-        _ => "true".into(),
+        _ => "yes".into(),
     }
 }
 
@@ -146,7 +146,8 @@ pub fn wanted(setup: &Setup, invariant: Invariant) -> String {
 pub fn in_words(invariant: Invariant, found: &Found) -> String {
     let cut = |text: &String| text.chars().take(TEXT_CHARS_MAX).collect::<String>();
     match (invariant, found) {
-        (_, Found::Flag(flag)) => flag.to_string(),
+        (_, Found::Flag(true)) => "yes".into(),
+        (_, Found::Flag(false)) => "no".into(),
         (Invariant::WiredLimit, Found::Count(mib)) => format!("{mib} MiB"),
         (Invariant::DiskSpace, Found::Count(bytes)) => format!("{} MiB", bytes / MIB_BYTES),
         (_, Found::Count(count)) => count.to_string(),

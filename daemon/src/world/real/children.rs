@@ -43,7 +43,8 @@ impl RealWorld {
                     *place = child;
                 }
             });
-            let outputs = self.outputs(who, epoch);
+            let outputs: Vec<Output> =
+                self.outputs(who, epoch).into_iter().map(Output::from_end).collect();
             tokio::spawn(watch_adopted(self.shared.clone(), who, pid, outputs.clone()));
             self.attend(who, pid, &outputs);
         }

@@ -84,7 +84,7 @@ fn broken() -> Vec<Row> {
     let limit = Some(Repair::WiredLimit { mib: 505_000 });
     let spotlight = Some(Repair::SpotlightOff { volumes: vec!["/".into(), "/Volumes/m".into()] });
     let files = Some(Repair::OpenFiles { count: 1_024 });
-    let false_ = "is false, must be true";
+    let false_ = "is no, must be yes";
     vec![
         (LinkMtu, Count(1_500), "is 1500, must be 9000", mtu.clone()),
         (LinkMtu, Count(9_001), "is 9001, must be 9000", mtu),
@@ -214,7 +214,7 @@ fn a_machine_comes_back_unattended_only_if_that_is_known() {
     let rows: [(Option<Sighting>, Option<&str>); 6] = [
         (Some(seen(Flag(true))), None),
         (Some(Sighting::Unknown(Unknown::NotOnThisPlatform)), None),
-        (Some(seen(Flag(false))), Some("unattended_boot is false, must be true")),
+        (Some(seen(Flag(false))), Some("unattended_boot is no, must be yes")),
         (None, Some("unattended_boot is not known: it was not read yet, or too long ago")),
         (
             Some(Sighting::Unknown(Unknown::Failed("exit code 1".into()))),

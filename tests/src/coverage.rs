@@ -1,0 +1,113 @@
+//! What was met, so that a simulator that simulates nothing shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::trouble::Trouble;
+
+/// What one life met.
+#[derive(Clone, Debug, Default)]
+pub struct Met(BTreeSet<String>);
+
+impl Met {
+    /// Met this.
+    pub fn mark(&mut self, what: &str) {
+        if !self.0.contains(what) {
+            self.0.insert(what.to_owned());
+        }
+    }
+
+    /// Whether it was met.
+    pub fn has(&self, what: &str) -> bool {
+        self.0.contains(what)
+    }
+}
+
+/// How many lives met what.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    lives: u64,
+    counts: BTreeMap<String, u64>,
+}
+
+/// What else than troubles must be met in enough lives: what policy can do and say.
+const MUST_MEET: &[&str] = &[
+    "status healthy",
+    "status degraded",
+    "status not_serving",
+    "action mend",
+    "action start_gang",
+    "action unload_rank",
+    "action kill_rank",
+    "action start_gateway",
+    "action stop_gateway",
+    "action kill_gateway",
+    "action canary",
+    "action reboot",
+    "action exit",
+    "ranks adopted",
+    "ranks of another epoch cleared",
+    "memory stranded",
+    "rebooted automatically",
+    "held",
+    "released from held",
+    "order drain",
+    "order resume",
+    "order hold",
+    "order release",
+    "prefill step lowered",
+    "healed without help",
+    "fault broken",
+    "fault flapping",
+    "fault engine",
+    "fault canary",
+    "fault garbage",
+    "fault gateway",
+    "fault leak_suspected",
+    "fault leak_confirmed",
+    "fault memory",
+    "fault signature",
+    "fault panic",
+    "fault reboot_refused",
+    "fault held",
+    "fault config",
+    "fault ledger",
+];
+
+impl Coverage {
+    /// One more life.
+    pub fn add(&mut self, met: &Met) {
+        self.lives += 1;
+        for what in &met.0 {
+            *self.counts.entry(what.clone()).or_insert(0) += 1;
+        }
+    }
+
+    /// And those of another.
+    pub fn merge(&mut self, other: &Self) {
+        self.lives += other.lives;
+        for (what, count) in &other.counts {
+            *self.counts.entry(what.clone()).or_insert(0) += count;
+        }
+    }
+
+    /// What at least 2,000 lives should have met and did not.
+    pub fn missing(&self) -> Vec<String> {
+        let troubles = Trouble::ALL.iter().map(|t| format!("trouble {}", t.name()));
+        let others = MUST_MEET.iter().map(|what| (*what).to_owned());
+        troubles.chain(others).filter(|what| !self.counts.contains_key(what)).collect()
+    }
+}
+
+impl std::fmt::Display for Coverage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{} lives. Of these had or did:", self.lives)?;
+        let lines: Vec<_> = self.counts.iter().collect();
+        for row in lines.chunks(3) {
+            for (what, count) in row {
+                write!(f, "  {count:>7} {what:<30}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}

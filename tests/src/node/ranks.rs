@@ -1,0 +1,329 @@
+//! The ranks: what they do when asked, and what goes wrong with them.
+
+use tandem_policy::{Ended, EvidenceSource, Process, RankSeen};
+use tandem_wire::{Phase, Vitals, exit};
+
+use super::{Node, WEIGHTS_BYTES};
+use crate::trouble::Trouble;
+
+/// Exit codes that another start may not meet.
+const RETRYABLE: [i32; 6] =
+    [exit::ENGINE, exit::ENGINE, exit::OS, exit::SOFTWARE, exit::INTEGRITY, exit::GROUP];
+
+/// One rank.
+pub(crate) struct Rank {
+    pub(crate) process: Process,
+    /// The plan it was started with.
+    pub(crate) plan: String,
+    /// Whether the supervisor that looks now started it: of others nobody is told how they ended.
+    is_child: bool,
+    loads_at: u64,
+    warms_at: u64,
+    ready_at: u64,
+    /// When it was first asked to unload, if it was.
+    pub(crate) asked_at: Option<u64>,
+    /// When it will have unloaded; never for one that will not.
+    unloads_at: Option<u64>,
+    /// When SIGKILL takes effect.
+    dies_at: Option<u64>,
+    muted_until: u64,
+    hangs: bool,
+    stalls: bool,
+    pub(crate) garbles: bool,
+    steps: u64,
+    pub(crate) tokens: u64,
+    stepped_at: Option<u64>,
+    /// Requests that it works on.
+    active: u32,
+    /// Since when one of its peers is lost or mute.
+    alone_since: Option<u64>,
+}
+
+impl Rank {
+    pub(crate) const fn none() -> Self {
+        Self {
+            process: Process::Never,
+            plan: String::new(),
+            is_child: true,
+            loads_at: 0,
+            warms_at: 0,
+            ready_at: 0,
+            asked_at: None,
+            unloads_at: None,
+            dies_at: None,
+            muted_until: 0,
+            hangs: false,
+            stalls: false,
+            garbles: false,
+            steps: 0,
+            tokens: 0,
+            stepped_at: None,
+            active: 0,
+            alone_since: None,
+        }
+    }
+
+    pub(crate) const fn epoch(&self) -> Option<u64> {
+        match self.process {
+            Process::Running { epoch, .. } => Some(epoch),
+            _ => None,
+        }
+    }
+
+    const fn is_mute(&self, t: u64) -> bool {
+        self.hangs || t < self.muted_until
+    }
+
+    pub(crate) const fn phase(&self, t: u64) -> Phase {
+        if self.asked_at.is_some() {
+            Phase::Unloading
+        } else if t < self.loads_at {
+            Phase::Forming
+        } else if t < self.warms_at {
+            Phase::Loading
+        } else if t < self.ready_at {
+            Phase::Warming
+        } else {
+            Phase::Ready
+        }
+    }
+
+    /// Whether it could generate tokens.
+    pub(crate) fn works(&self, t: u64) -> bool {
+        self.process.is_running()
+            && self.phase(t) == Phase::Ready
+            && !self.is_mute(t)
+            && !self.stalls
+    }
+
+    /// Whether it has weights in wired memory.
+    pub(crate) const fn has_loaded(&self, t: u64) -> bool {
+        self.process.is_running() && t >= self.loads_at
+    }
+}
+
+impl Node {
+    /// What one rank wires.
+    pub(crate) fn share_bytes(&self) -> u64 {
+        WEIGHTS_BYTES / self.ranks.len() as u64
+    }
+
+    /// Whether a request would bring tokens, if the gateway passes it on.
+    pub(crate) fn ranks_work(&self) -> bool {
+        self.ranks.iter().all(|rank| rank.works(self.t))
+    }
+
+    pub(crate) fn end_rank(&mut self, index: usize, how: Ended) {
+        let t = self.t;
+        let Process::Running { epoch, .. } = self.ranks[index].process else { return };
+        let loaded = self.ranks[index].has_loaded(t);
+        let share = self.share_bytes();
+        let hard = matches!(how, Ended::Signal(_));
+        if loaded {
+            if hard && self.strikes(Trouble::Strand) {
+                self.met.mark("memory stranded");
+                self.memory.strand(share);
+            } else {
+                let until = t + self.dice.between(200, 4_000);
+                self.memory.release(share, until);
+            }
+        }
+        self.tell(|_| format!("rank {index} of epoch {epoch} ends: {how}"));
+        self.leave_signature(index, epoch, &how);
+        let rank = &mut self.ranks[index];
+        let how = if rank.is_child { how } else { Ended::Unseen };
+        rank.process = Process::Ended { epoch, how };
+        rank.dies_at = None;
+    }
+
+    fn leave_signature(&mut self, rank: usize, epoch: u64, how: &Ended) {
+        let is_plain = matches!(how, Ended::Code(exit::OK | exit::PEER_LOST | exit::PEER_SILENT));
+        if is_plain || !self.ranks[rank].is_child || !self.strikes(Trouble::Signature) {
+            return;
+        }
+        let rank = u32::try_from(rank).unwrap_or(0);
+        self.leave_evidence(EvidenceSource::Rank { rank, epoch });
+    }
+
+    /// Starts every rank; the supervisor may be killed while it does.
+    pub(crate) fn start_gang(&mut self, epoch: u64, _prefill_step_tokens: u32) {
+        let slow = self.strikes(Trouble::SlowStart);
+        let garbles = self.strikes(Trouble::Garbage);
+        self.record.started(self.t, self.machine.boots, epoch);
+        for index in 0..self.ranks.len() {
+            if index > 0 && self.supervisor_dies() {
+                return;
+            }
+            let pid = self.pid();
+            let loads_at = self.t + self.dice.between(100, 3_000);
+            let most = if slow { 90_000 } else { 8_000 };
+            let warms_at = loads_at + self.dice.between(500, most);
+            let ready_at = warms_at + self.dice.between(200, 3_000);
+            let process = if self.strikes(Trouble::NotStarted) {
+                Process::Ended { epoch, how: Ended::NotStarted("no memory".into()) }
+            } else {
+                Process::Running { pid, epoch }
+            };
+            let plan = self.setup.rank_plan.clone();
+            let rank = Rank { process, plan, loads_at, warms_at, ready_at, ..Rank::none() };
+            self.ranks[index] = Rank { garbles, ..rank };
+        }
+    }
+
+    pub(crate) fn ask_to_unload(&mut self, index: usize) {
+        if !self.ranks[index].process.is_running() || self.ranks[index].asked_at.is_some() {
+            return;
+        }
+        let ms = if self.strikes(Trouble::NeverUnloads) {
+            None
+        } else if self.strikes(Trouble::SlowUnload) {
+            Some(self.dice.between(3_000, self.setup.supervise.unload_timeout_ms))
+        } else {
+            Some(self.dice.between(50, 3_000))
+        };
+        let t = self.t;
+        let rank = &mut self.ranks[index];
+        rank.asked_at = Some(t);
+        rank.unloads_at = ms.map(|ms| t + ms);
+    }
+
+    pub(crate) fn kill_rank(&mut self, index: usize) {
+        if self.strikes(Trouble::SlowKill) {
+            let at = self.t + self.dice.between(500, 20_000);
+            let rank = &mut self.ranks[index];
+            rank.dies_at.get_or_insert(at);
+        } else {
+            self.end_rank(index, Ended::Signal(9));
+        }
+    }
+
+    pub(crate) fn pass_ranks(&mut self) {
+        for index in 0..self.ranks.len() {
+            if self.ranks[index].process.is_running() {
+                self.pass_rank(index);
+            }
+        }
+        self.notice_peers();
+        self.step_ranks();
+    }
+
+    fn pass_rank(&mut self, index: usize) {
+        if self.strikes(Trouble::RankCrash) {
+            let signal = self.dice.pick(&[6, 9, 11]);
+            return self.end_rank(index, Ended::Signal(signal));
+        }
+        if self.strikes(Trouble::RankExit) {
+            let code = self.dice.pick(&RETRYABLE);
+            return self.end_rank(index, Ended::Code(code));
+        }
+        if self.strikes(Trouble::RankModel) {
+            self.record.excuse("a rank ended in a way that no other start can mend");
+            return self.end_rank(index, Ended::Code(exit::MODEL));
+        }
+        self.ranks[index].hangs |= self.strikes(Trouble::RankHang);
+        self.ranks[index].stalls |= self.strikes(Trouble::RankStall);
+        if self.strikes(Trouble::RankMute) {
+            self.ranks[index].muted_until = self.t + self.dice.between(1_000, 40_000);
+        }
+        let t = self.t;
+        let rank = &self.ranks[index];
+        if rank.dies_at.is_some_and(|at| t >= at) {
+            self.end_rank(index, Ended::Signal(9));
+        } else if rank.unloads_at.is_some_and(|at| t >= at) && !rank.is_mute(t) {
+            self.end_rank(index, Ended::Code(exit::OK));
+        }
+    }
+
+    /// A rank whose peer is gone or mute ends within seconds, unless it hangs itself.
+    fn notice_peers(&mut self) {
+        let t = self.t;
+        let lost = self.ranks.iter().any(|r| !r.process.is_running());
+        let mute = self.ranks.iter().any(|r| r.is_mute(t));
+        for index in 0..self.ranks.len() {
+            let rank = &mut self.ranks[index];
+            if !rank.process.is_running() || rank.is_mute(t) || !(lost || mute) {
+                rank.alone_since = None;
+                continue;
+            }
+            let since = *rank.alone_since.get_or_insert(t);
+            if rank.asked_at.is_none() && t - since >= 2_000 {
+                let code = if lost { exit::PEER_LOST } else { exit::PEER_SILENT };
+                self.end_rank(index, Ended::Code(code));
+            }
+        }
+    }
+
+    /// Steps and tokens, while there are requests.
+    fn step_ranks(&mut self) {
+        let t = self.t;
+        let work = self.ranks_work();
+        let active = if self.desk.busy && self.gateway.passes(t) { 3 } else { 0 };
+        let grows = self.dice.between(1, 20);
+        for rank in &mut self.ranks {
+            if rank.phase(t) != Phase::Ready || !rank.process.is_running() {
+                continue;
+            }
+            rank.active = if rank.stalls { rank.active.max(active) } else { active };
+            if work && active > 0 {
+                rank.steps += grows;
+                rank.tokens += grows;
+                rank.stepped_at = Some(t);
+            }
+        }
+    }
+
+    pub(crate) fn ranks_seen(&mut self) -> Vec<RankSeen> {
+        let t = self.t;
+        let late = self.dice.once_in(12);
+        let seen = |(index, rank): (u32, &Rank)| {
+            let speaks = rank.process.is_running() && !rank.is_mute(t);
+            let phase = speaks.then(|| rank.phase(t));
+            let epoch = rank.epoch().unwrap_or(0);
+            let vitals = phase.filter(|_| !late).map(|phase| Vitals {
+                epoch,
+                rank: index,
+                phase,
+                steps: rank.steps,
+                last_step_age_ms: rank.stepped_at.map(|at| t - at),
+                active: rank.active,
+                queued: 0,
+                tokens: rank.tokens,
+                bytes_read: 0,
+                weights_bytes: 0,
+                memory_bytes: 0,
+                memory_peak_bytes: 0,
+            });
+            RankSeen { process: rank.process.clone(), phase, vitals }
+        };
+        (0..).zip(&self.ranks).map(seen).collect()
+    }
+
+    /// Another supervisor finds them: what runs is not its child, what ended is forgotten.
+    pub(crate) fn ranks_outlive(&mut self) {
+        for rank in &mut self.ranks {
+            rank.is_child = false;
+            if !rank.process.is_running() {
+                rank.process = Process::Never;
+            }
+        }
+    }
+
+    /// Ranks of an epoch that this supervisor never started.
+    pub(crate) fn foreign_ranks(&mut self, epoch: u64) {
+        self.record.unloads.clear();
+        for index in 0..self.ranks.len() {
+            if self.dice.once_in(4) {
+                continue;
+            }
+            let pid = self.pid();
+            let ready_at = self.t + self.dice.between(0, 3_000);
+            self.ranks[index] = Rank {
+                process: Process::Running { pid, epoch },
+                plan: self.setup.rank_plan.clone(),
+                is_child: false,
+                ready_at,
+                ..Rank::none()
+            };
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! What the supervisor promises, whatever happens. Each is checked at every call of the world.
+
+use tandem_policy::{
+    Action, Event, Health, Moment, Process, State, Turn, What, gang,
+    invariant::{Invariant, Mode},
+    leak, reboot,
+};
+
+use crate::{node::Node, node::host::invariant_of, oracle};
+
+type Outcome = Result<(), String>;
+
+/// A promise that is broken.
+fn broken(why: impl Into<String>) -> Outcome {
+    Err(why.into())
+}
+
+/// Checks all that is promised of this action.
+pub(crate) fn of_action(node: &mut Node, action: &Action) {
+    let Some((_, now)) = node.shown.as_ref() else { return };
+    let now = *now;
+    let outcome = match action {
+        Action::StartGang { epoch, .. } => start(node, *epoch, now),
+        Action::UnloadRank { rank } => {
+            node.record.note_unload(*rank, node.t, now.boot_ms);
+            Ok(())
+        }
+        Action::KillRank { rank } => a_kill_is_the_last_rung(node, *rank),
+        Action::Reboot { .. } => reboot(node, now),
+        Action::Mend(repair) => match invariant_of(repair) {
+            Some(invariant) => mend(node, invariant, now),
+            None => broken(format!("{repair:?} is for nothing that is known")),
+        },
+        Action::StartGateway if node.gateway.process.is_running() => {
+            broken("a second gateway was started")
+        }
+        Action::Exit => nothing_is_left_alive(node),
+        _ => Ok(()),
+    };
+    node.check(outcome);
+}
+
+fn start(node: &Node, epoch: u64, now: Moment) -> Outcome {
+    one_epoch_at_most(node)?;
+    epochs_grow(node, epoch)?;
+    a_start_is_saved_first(node, epoch)?;
+    a_start_is_admitted(node, now)?;
+    a_start_is_allowed(node)?;
+    the_fabric_budget_is_kept(node)
+}
+
+/// Never two epochs alive: ranks start only when none runs.
+fn one_epoch_at_most(node: &Node) -> Outcome {
+    match node.ranks.iter().find_map(crate::node::ranks::Rank::epoch) {
+        Some(epoch) => broken(format!("ranks were started while epoch {epoch} was alive")),
+        None => Ok(()),
+    }
+}
+
+/// Every start has a number above all that anybody could still know of.
+fn epochs_grow(node: &Node, epoch: u64) -> Outcome {
+    let floor = node.record.epoch_floor.max(node.record.foreign_epoch);
+    if epoch <= floor {
+        return broken(format!("epoch {epoch} was started after epoch {floor}"));
+    }
+    Ok(())
+}
+
+/// No start without the state that led to it on disk: number, phase, count.
+fn a_start_is_saved_first(node: &Node, epoch: u64) -> Outcome {
+    let Some(saved) = &node.disk.saved else {
+        return broken("ranks were started with nothing saved");
+    };
+    if saved.epoch != epoch || !matches!(saved.gang, gang::Phase::Starting { .. }) {
+        return broken(format!(
+            "epoch {epoch} was started while epoch {} ({}) was saved",
+            saved.epoch,
+            saved.gang.name()
+        ));
+    }
+    if saved.starts_in_boot == 0 || saved.boot != format!("boot-{}", node.machine.boots) {
+        return broken("a start was not counted in this boot before it was done");
+    }
+    Ok(())
+}
+
+/// No start onto a host that is not right or into memory that is not there, nor against an
+/// operator's order; unknown is not right.
+fn a_start_is_admitted(node: &Node, now: Moment) -> Outcome {
+    let Some((seen, _)) = &node.shown else { return Ok(()) };
+    if node.record.intent.hold.is_some() {
+        return broken("ranks were started under an operator's hold");
+    }
+    if node.record.intent.drained {
+        return broken("ranks were started though an operator drained the node");
+    }
+    if seen.terminations > 0 {
+        return broken("ranks were started after SIGTERM");
+    }
+    match oracle::refuses_start(node, &node.setup, seen, now) {
+        Some(why) => broken(format!("ranks were started though {why}")),
+        None => Ok(()),
+    }
+}
+
+/// Restarts after failures stay in their budget, and nothing starts without a reason: a decision
+/// to try again, a new supervisor, an order, a plan, a reboot that was called off.
+fn a_start_is_allowed(node: &Node) -> Outcome {
+    let record = &node.record;
+    if record.starts >= record.allowed_starts {
+        return broken(format!("start {} had no reason", record.starts + 1));
+    }
+    let supervise = &node.setup.supervise;
+    let Some(last) = record.restarts_ms.last() else { return Ok(()) };
+    let is_in_window = |at: &&u64| last - **at < supervise.restart_window_ms;
+    let count = record.restarts_ms.iter().filter(is_in_window).count();
+    if count > supervise.restarts_max as usize {
+        return broken(format!(
+            "{count} restarts in one window; {} are allowed",
+            supervise.restarts_max
+        ));
+    }
+    Ok(())
+}
+
+/// Each start of the fabric burns driver resources: so many a boot and no more.
+fn the_fabric_budget_is_kept(node: &Node) -> Outcome {
+    let most = node.setup.supervise.fabric_starts_max;
+    if node.setup.uses_fabric && node.record.starts_in_boot >= most {
+        return broken(format!("more than {most} starts of the fabric in one boot"));
+    }
+    Ok(())
+}
+
+/// A rank is killed only if it was asked to unload, has had its time, and the leak that this may be
+/// is on disk.
+fn a_kill_is_the_last_rung(node: &mut Node, rank: u32) -> Outcome {
+    let Some(Process::Running { pid, .. }) =
+        node.ranks.get(rank as usize).map(|rank| rank.process.clone())
+    else {
+        return Ok(());
+    };
+    let limit_ms = node.setup.supervise.unload_timeout_ms;
+    match node.record.unloads.get_mut(&rank) {
+        None => return broken(format!("rank {rank} was killed and never asked to unload")),
+        Some(asked) if node.t - asked.at < limit_ms => {
+            return broken(format!("rank {rank} was killed {} ms after asking", node.t - asked.at));
+        }
+        // What was asked for may be lost: it is believed only when its effect is seen.
+        Some(asked) if !asked.is_killed && asked.count < asked.turns => {
+            return broken(format!("rank {rank} was not asked again to unload"));
+        }
+        Some(asked) => asked.is_killed = true,
+    }
+    let leaks = node.disk.saved.as_ref().map(|state| state.suspected_leaks.as_slice());
+    if !leaks.unwrap_or_default().iter().any(|leak| leak.pid == pid && leak.rank == rank) {
+        return broken(format!("rank {rank} was killed before the suspected leak was saved"));
+    }
+    Ok(())
+}
+
+/// Reboots: the first time that one is asked for it must be allowed by all of its limits.
+fn reboot(node: &mut Node, now: Moment) -> Outcome {
+    let Some(reboot::Phase::Rebooting { cause, since_ms }) =
+        node.disk.saved.as_ref().map(|state| state.reboot.clone())
+    else {
+        return broken("a reboot was asked for and not saved first");
+    };
+    let asked = (node.machine.boots, since_ms, cause.kind.clone());
+    if node.record.reboot_asked.as_ref() == Some(&asked) {
+        return Ok(());
+    }
+    node.record.reboot_asked = Some(asked);
+    node.record.reboots_asked.push(node.t);
+    node.record.excuse("a reboot that was asked for and did not come");
+    a_reboot_is_wanted_by_nobody_else(node, now)?;
+    the_reboot_budget_is_kept(node, now)?;
+    a_reboot_that_did_not_help_is_not_repeated(node, &cause.kind)
+}
+
+/// Only where it is configured, possible, safe to come back from, and no person is at it.
+fn a_reboot_is_wanted_by_nobody_else(node: &Node, now: Moment) -> Outcome {
+    let Some((seen, _)) = &node.shown else { return Ok(()) };
+    if !node.setup.reboot.automatic || !node.setup.can_reboot {
+        return broken("a reboot that the config forbids");
+    }
+    if node.record.intent.hold.is_some() {
+        return broken("a reboot under an operator's hold");
+    }
+    if node.record.intent.drained {
+        return broken("a reboot of a node that an operator drained");
+    }
+    if !oracle::boots_unattended(&node.setup, seen, now) {
+        return broken("a reboot of a machine that may not come back unattended");
+    }
+    Ok(())
+}
+
+/// True time counts: so many in 24 hours, so long between two, and so long after a boot.
+fn the_reboot_budget_is_kept(node: &Node, now: Moment) -> Outcome {
+    const DAY_MS: u64 = 86_400_000;
+    let limits = &node.setup.reboot;
+    let recent = |at: &&(u64, u32)| node.t - at.0 < DAY_MS;
+    let count = node.record.reboots.iter().filter(recent).count();
+    if count >= limits.per_day_max as usize {
+        return broken(format!("reboot {} in 24 hours", count + 1));
+    }
+    if let Some((at, _)) = node.record.reboots.last()
+        && node.t - at < limits.interval_min_ms
+    {
+        return broken(format!("a reboot {} ms after the last", node.t - at));
+    }
+    if now.boot_ms < limits.uptime_min_ms {
+        return broken(format!("a reboot {} ms after a boot", now.boot_ms));
+    }
+    let saved = node.disk.saved.as_ref();
+    let boot = format!("boot-{}", node.machine.boots);
+    if !saved.is_some_and(|state| state.reboots.iter().any(|past| past.boot == boot)) {
+        return broken("a reboot that was not counted before it was asked for");
+    }
+    Ok(())
+}
+
+/// The same cause, back right after a reboot, is not mended by another.
+fn a_reboot_that_did_not_help_is_not_repeated(node: &Node, kind: &str) -> Outcome {
+    if node.record.latched.as_deref() == Some(kind) {
+        return broken(format!("a reboot for {kind}, which came back right after the last one"));
+    }
+    Ok(())
+}
+
+/// Mends: only what is enforced and known to be broken, not against an operator, not while it
+/// flaps, and not without end.
+fn mend(node: &mut Node, invariant: Invariant, now: Moment) -> Outcome {
+    let Some((seen, _)) = &node.shown else { return Ok(()) };
+    if node.setup.invariants.mode(invariant) != Mode::Enforce {
+        return broken(format!("{invariant:?} is only observed and was mended"));
+    }
+    if node.record.intent.hold.is_some() {
+        return broken(format!("{invariant:?} was mended under an operator's hold"));
+    }
+    if oracle::holds(&node.setup, invariant, seen, now) != Some(false) {
+        return broken(format!("{invariant:?} was mended and not known to be broken"));
+    }
+    if node.record.is_paused(invariant, now) {
+        return broken(format!("{invariant:?} was mended while it flapped"));
+    }
+    mends_are_paced(node, invariant, now)
+}
+
+/// Each try to mend that had no effect doubles the pause before the next, from half a second to a
+/// minute; only one that was seen to hold in between begins anew.
+fn mends_are_paced(node: &mut Node, invariant: Invariant, now: Moment) -> Outcome {
+    let (tries, last_ms) = node.record.mends.get(&invariant).copied().unwrap_or_default();
+    node.record.mends.insert(invariant, (tries + 1, now.boot_ms));
+    let pause_ms = if tries == 0 { 0 } else { (500_u64 << (tries - 1).min(7)).min(60_000) };
+    if now.boot_ms - last_ms < pause_ms {
+        let ms = now.boot_ms - last_ms;
+        return broken(format!("try {} to mend {invariant:?} came after {ms} ms", tries + 1));
+    }
+    Ok(())
+}
+
+/// The supervisor does not end while something of it is alive.
+fn nothing_is_left_alive(node: &Node) -> Outcome {
+    if node.ranks.iter().any(|rank| rank.process.is_running()) {
+        return broken("it ended before its ranks");
+    }
+    if node.gateway.process.is_running() {
+        return broken("it ended before its gateway");
+    }
+    Ok(())
+}
+
+/// What is saved is what operators ordered, and its lists are bounded.
+pub(crate) fn a_saved_state_is_sound(node: &mut Node, state: &State) -> Outcome {
+    let Some((seen, _)) = node.shown.clone() else { return Ok(()) };
+    node.record.decided(state, seen.terminations > 0);
+    let intent = node.record.intent;
+    if state.operator.hold != intent.hold || state.operator.drained != intent.drained {
+        return broken(format!("operators ordered {intent:?}, saved is {:?}", state.operator));
+    }
+    let lists = [
+        ("suspected_leaks", state.suspected_leaks.len(), 32),
+        ("reboots", state.reboots.len(), reboot::HISTORY_MAX),
+        ("faults", state.faults.len(), 64),
+        ("boots", state.boots.len(), tandem_policy::BOOTS_MAX),
+        ("restarts_ms", state.restarts_ms.len(), node.setup.supervise.restarts_max as usize),
+    ];
+    for (name, len, most) in lists {
+        if len > most {
+            return broken(format!("{name} has {len} entries"));
+        }
+    }
+    Ok(())
+}
+
+/// No order is obeyed twice: the ledger tells no more of them than were given.
+pub(crate) fn no_order_is_obeyed_twice(node: &Node, events: &[Event]) -> Outcome {
+    let is_order = |event: &&Event| matches!(event.what, What::Order { .. });
+    let told = node.record.orders_told + events.iter().filter(is_order).count() as u64;
+    if told > node.record.orders_given {
+        return broken(format!("{told} orders obeyed, {} given", node.record.orders_given));
+    }
+    Ok(())
+}
+
+/// Checks all that is promised of a finished turn.
+pub fn of_turn(node: &mut Node, turn: &Turn, state: &State) {
+    let Some((_, now)) = node.shown.as_ref() else { return };
+    let now = *now;
+    let outcome = proof_is_true(node, turn, now)
+        .and_then(|()| healthy_is_true(node, turn))
+        .and_then(|()| strangers_are_not_adopted(node, turn))
+        .and_then(|()| events_are_bounded(turn))
+        .and_then(|()| a_leak_is_cleared_by_evidence(node, state, now));
+    node.record.note_held(state);
+    node.check(outcome);
+    note_latch(node, state, now);
+}
+
+/// A leak is cleared only by a fresh look at memory.
+fn a_leak_is_cleared_by_evidence(node: &mut Node, state: &State, now: Moment) -> Outcome {
+    let has_leak =
+        matches!(state.leak, leak::Verdict::Suspect { .. } | leak::Verdict::Confirmed { .. });
+    let had_leak = std::mem::replace(&mut node.record.had_leak, has_leak);
+    let limit_ms = 3 * node.setup.leak.sample_ms + 10_000;
+    let memory = node.shown.as_ref().and_then(|(seen, _)| seen.memory.as_ref());
+    let is_fresh = memory.is_some_and(|memory| now.boot_ms - memory.at_ms <= limit_ms);
+    if had_leak && state.leak == leak::Verdict::Clear && !is_fresh {
+        return broken("a leak was cleared while memory was not known");
+    }
+    Ok(())
+}
+
+/// Ready is said only if tokens truly came, in this epoch, lately.
+fn proof_is_true(node: &Node, turn: &Turn, now: Moment) -> Outcome {
+    if !turn.status.proven {
+        return Ok(());
+    }
+    let canary = &node.setup.canary;
+    let limit_ms = 3 * canary.period_ms + canary.timeout_ms;
+    match node.record.proof {
+        Some((epoch, at)) if epoch == turn.status.epoch => {
+            let age_ms = now.boot_ms.saturating_sub(at);
+            if age_ms > limit_ms {
+                return broken(format!("proven, by tokens that came {age_ms} ms ago"));
+            }
+            Ok(())
+        }
+        other => broken(format!("proven in epoch {}, tokens: {other:?}", turn.status.epoch)),
+    }
+}
+
+/// Healthy is said only if every rank of the one epoch runs and the gateway does, and nobody
+/// stopped it.
+fn healthy_is_true(node: &Node, turn: &Turn) -> Outcome {
+    if turn.status.health != Health::Healthy {
+        return Ok(());
+    }
+    if !turn.status.proven {
+        return broken("healthy and not proven");
+    }
+    if node.record.intent.drained {
+        return broken("healthy though drained");
+    }
+    let Some((seen, _)) = &node.shown else { return Ok(()) };
+    let epoch = turn.status.epoch;
+    let is_of_epoch =
+        |process: &Process| matches!(process, Process::Running { epoch: e, .. } if *e == epoch);
+    if !seen.ranks.iter().all(|rank| is_of_epoch(&rank.process)) {
+        return broken(format!("healthy, and not all ranks are of epoch {epoch}"));
+    }
+    if !seen.gateway.process.is_running() {
+        return broken("healthy without a gateway");
+    }
+    Ok(())
+}
+
+/// Ranks of another epoch are neither waited for nor served by: they are stopped.
+fn strangers_are_not_adopted(node: &Node, turn: &Turn) -> Outcome {
+    let Some((seen, _)) = &node.shown else { return Ok(()) };
+    if turn.status.phase != "starting" && turn.status.phase != "serving" {
+        return Ok(());
+    }
+    for rank in &seen.ranks {
+        if let Process::Running { epoch, .. } = rank.process
+            && epoch != turn.status.epoch
+        {
+            return broken(format!("ranks of epoch {epoch} in epoch {}", turn.status.epoch));
+        }
+    }
+    Ok(())
+}
+
+/// A turn tells a bounded number of things.
+fn events_are_bounded(turn: &Turn) -> Outcome {
+    if turn.events.len() > 100 {
+        return broken(format!("{} events in one turn", turn.events.len()));
+    }
+    Ok(())
+}
+
+/// Remembers a cause that is back right after the reboot that was to mend it: one that the last
+/// turn left, so that this one saw it.
+fn note_latch(node: &mut Node, state: &State, now: Moment) {
+    let wanted_now = wanted(state);
+    let Some(wanted) = std::mem::replace(&mut node.record.wanted, wanted_now) else { return };
+    let Some((boots, _, kind)) = &node.record.reboot_asked else { return };
+    let was_in_last_boot = *boots + 1 == node.machine.boots;
+    // The supervisor may not know which boot was the last if its memory was lost.
+    let is_known = state.boots.len() > 1;
+    if was_in_last_boot && is_known && *kind == wanted && now.boot_ms < node.setup.reboot.latch_ms {
+        node.record.latched = Some(wanted);
+    }
+}
+
+/// The kind of cause for which a reboot is wanted.
+fn wanted(state: &State) -> Option<String> {
+    match (&state.leak, &state.gang) {
+        (leak::Verdict::Confirmed { .. }, _) => Some("leak".to_owned()),
+        (_, gang::Phase::Held { reboot, .. }) => reboot.as_ref().map(|cause| cause.kind.clone()),
+        _ => None,
+    }
+}

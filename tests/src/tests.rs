@@ -1,0 +1,99 @@
+//! The lives that every change of the product must get through.
+
+use tandem_policy::Ended;
+use tandem_wire::exit;
+
+use crate::{
+    coverage::Coverage,
+    life::{self, Life},
+    run::{Seeds, live_all},
+};
+
+/// Lives that every test run goes through.
+const SEEDS: u64 = 2_000;
+
+#[test]
+fn every_promise_is_kept_in_many_lives() {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let sum = live_all(Seeds { from: 0, count: SEEDS }, threads, |_| {});
+    if let Some((seed, why)) = sum.first_broken {
+        let log = life::live(seed, true).log;
+        let tail = log.len().saturating_sub(60);
+        panic!("seed {seed}: {why}\n{}", log[tail..].join("\n"));
+    }
+    assert_eq!(sum.coverage.missing(), Vec::<String>::new(), "no life met these");
+}
+
+#[test]
+fn every_seed_that_ever_failed_is_kept() {
+    for line in include_str!("../seeds.txt").lines() {
+        let Some(word) = line.split_whitespace().next().filter(|word| !word.starts_with('#'))
+        else {
+            continue;
+        };
+        let seed: u64 = word.parse().unwrap();
+        let outcome = life::live(seed, false);
+        assert_eq!(outcome.broken, None, "seed {seed} ({line})");
+    }
+}
+
+/// A life without troubles, until it serves.
+fn calm(seed: u64) -> Life {
+    let mut life = Life::new(seed, true);
+    life.node.heal();
+    for _ in 0..500 {
+        life.turn();
+        if life.is_healthy() {
+            return life;
+        }
+    }
+    panic!("seed {seed} never served\n{}", life.node.log.unwrap_or_default().join("\n"));
+}
+
+#[test]
+fn a_model_that_cannot_be_served_is_tried_once() {
+    for seed in 0..50 {
+        let mut life = calm(seed);
+        let last = life.node.ranks.len() - 1;
+        life.node.end_rank(last, Ended::Code(exit::MODEL));
+        for _ in 0..300 {
+            life.turn();
+        }
+        assert_eq!(life.node.broken, None, "seed {seed}");
+        assert_eq!(life.node.record.starts, 1, "seed {seed}: it was started again");
+        let held = life.status.and_then(|status| status.held).unwrap_or_default();
+        assert!(held.contains(&format!("rank {last}")), "seed {seed}: {held}");
+        assert!(held.contains("model folder") && held.contains("tandem release"), "{held}");
+    }
+}
+
+#[test]
+fn a_node_without_trouble_starts_once_and_writes_hardly_anything() {
+    for seed in 0..50 {
+        let mut life = calm(seed);
+        let saves = life.node.record.saves;
+        for turn in 0..300 {
+            life.turn();
+            assert!(life.is_healthy(), "seed {seed}: {turn} turns after it served");
+        }
+        assert_eq!(life.node.broken, None, "seed {seed}");
+        assert_eq!(life.node.record.starts, 1, "seed {seed}");
+        // Running time is written down every ten minutes; the end of a pause or two may be, too.
+        let more = life.node.record.saves - saves;
+        assert!(more <= 10, "seed {seed}: {more} saves in 300 quiet turns");
+    }
+}
+
+#[test]
+fn a_seed_replays_its_life_exactly() {
+    for seed in 0..20 {
+        let (one, two) = (life::live(seed, true), life::live(seed, true));
+        assert_eq!(one.log, two.log, "seed {seed}");
+        assert!(one.log.len() > 100, "seed {seed} had hardly a life");
+        let quiet = life::live(seed, false);
+        let mut coverages = [Coverage::default(), Coverage::default()];
+        coverages[0].add(&one.met);
+        coverages[1].add(&quiet.met);
+        assert_eq!(coverages[0].to_string(), coverages[1].to_string(), "telling changes nothing");
+    }
+}
