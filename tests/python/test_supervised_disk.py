@@ -14,8 +14,9 @@ DISK = "size=3m"
 
 
 def fill(pair):
-    """Writes until the state's disk is full; the file that takes the room."""
-    filler = f"/proc/{pair.process.pid}/root{pair.state_dir}/filler"
+    """Writes until the state's disk is full; the file that takes the room, as seen through the
+    gateway, which outlives the supervisor."""
+    filler = f"/proc/{pair.pids()[2]}/root{pair.state_dir}/filler"
     with open(filler, "wb", buffering=0) as file:
         for size in (1 << 16, 1 << 12, 1):
             try:
@@ -45,6 +46,13 @@ def test_a_full_disk_stops_risky_actions_and_not_serving(tmp_path):
         assert "ledger" in pair.faults()
         epoch, pids = pair.epoch(), pair.pids()
         Stream(pair).is_undisturbed(story, "disk full")
+
+        # A supervisor that comes up on a full disk goes on where the last one was.
+        inside = ["nsenter", "-m", "-t", str(pids[2])]
+        pair.kill()
+        pair.start(inside)
+        pair.wait_for(lambda: pair.pids() == pids, "in charge of what ran before")
+        pair.wait_for(lambda: pair.status()["ledger_trouble"], "told of the trouble")
 
         # A start counts against a budget and takes a number, so it waits for memory.
         stream = Stream(pair).wait_for_text()

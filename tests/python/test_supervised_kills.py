@@ -93,6 +93,34 @@ def test_killing_supervisor_and_a_rank_together_costs_no_token(pair, story):
     assert pair.epoch() == epoch + 1 and pair.pids()[2] == pids[2]
 
 
+def test_all_processes_killed_at_once_are_all_started_again(pair):
+    epoch, pids = pair.epoch(), pair.pids()
+    stream = Stream(pair).wait_for_text()
+    pair.kill()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    stream.ended()
+    assert not stream.is_whole, "its client is told"
+    pair.start()
+    pair.away("all four killed", killed)
+    pair.wait_until_served()
+    assert pair.epoch() == epoch + 1 and not set(pids) & set(pair.pids())
+
+
+def test_while_no_gateway_runs_nothing_is_called_ready(tmp_path):
+    with Supervised(tmp_path, {"supervise": {"backoff_min_ms": 4000, "backoff_max_ms": 4000}}
+                    ) as pair:
+        pair.wait_until_served()
+        os.kill(pair.pids()[2], signal.SIGKILL)
+        killed = time.monotonic()
+        pair.wait_for(lambda: pair.status()["gateway"]["phase"] == "backoff", "waiting")
+        pair.wait_for(lambda: not pair.is_ready(), "called not ready", 3)
+        assert pair.status()["gateway"]["phase"] == "backoff", "it is told while it lasts"
+        assert not pair.is_healthy()
+        pair.away("gateway killed, with a pause of 4 s", killed)
+
+
 def test_a_stopped_rank_is_killed_only_after_its_time_to_unload(pair, story):
     epoch, pids = pair.epoch(), pair.pids()
     stream = Stream(pair).wait_for_text()

@@ -80,9 +80,36 @@ def test_a_held_pair_does_nothing_by_itself_until_released(pair):
     assert pair.epoch() == epoch + 1
 
 
+def command(pair, *words):
+    """Runs `tandem` as an operator does; its exit code and all that it printed."""
+    run = subprocess.run([pair.binary, *words, "--config", pair.config], capture_output=True,
+                         timeout=60)
+    return run.returncode, (run.stdout + run.stderr).decode()
+
+
+def test_the_commands_give_orders_and_say_by_their_exit_code_how_it_went(pair):
+    assert command(pair, "hold", "--for", "2h")[0] == 0
+    until_ms = pair.wait_for(lambda: pair.status()["operator_hold_until_ms"], "held")
+    assert until_ms / 1000 - time.time() > 7000
+    assert command(pair, "release")[0] == 0
+    pair.wait_for(lambda: pair.status()["operator_hold_until_ms"] is None, "released")
+    assert command(pair, "drain")[0] == 0
+    pair.wait_for(lambda: pair.pids() == [None] * 3, "drained")
+    assert command(pair, "status")[0] == 2, "not serving"
+    assert command(pair, "resume")[0] == 0
+    pair.wait_for(lambda: command(pair, "status")[0] == 0, "healthy")
+    code, said = command(pair, "hold", "--for", "1ms")
+    assert code == 64 and said, (code, said)
+    pair.kill()
+    code, said = command(pair, "release")
+    assert code == 69 and "no supervisor" in said, (code, said)
+    assert command(pair, "status")[0] == 69
+    pair.start()
+
+
 def test_a_hold_ends_by_itself(pair):
-    pair.obeyed(request="hold", for_ms=1500)
-    assert pair.status()["operator_hold_until_ms"] > 0
+    pair.obeyed(request="hold", for_ms=5000)
+    pair.wait_for(lambda: pair.status()["operator_hold_until_ms"], "held")
     pair.wait_for(lambda: pair.status()["operator_hold_until_ms"] is None, "over", 20)
 
 
@@ -95,6 +122,13 @@ try:
     control.connect(sys.argv[1])
 except PermissionError:
     sys.exit(77)
+"""
+PUSHY = """
+try:
+    control.sendall(b'{"request": "drain"}\\n')
+except BrokenPipeError:
+    pass  # It is refused without being read.
+print(control.recv(4096).decode())
 """
 
 
@@ -112,9 +146,7 @@ def test_a_stranger_may_not_give_orders(pair):
     try:
         for file, _ in modes:
             file.chmod(0o777)
-        reading = STRANGER + "control.sendall(b'{\"request\": \"drain\"}\\n')\n" \
-                             "print(control.recv(4096).decode())"
-        run = subprocess.run([sys.executable, "-c", reading, path], capture_output=True,
+        run = subprocess.run([sys.executable, "-c", STRANGER + PUSHY, path], capture_output=True,
                              timeout=30)
     finally:
         for file, mode in modes:
@@ -193,6 +225,19 @@ PHASES = {
     "while the ranks are ready and unproven": lambda status: status["phase"] == "serving",
     "while serving": lambda status: status["proven"],
 }
+
+
+@pytest.mark.parametrize("when", ["backoff", "stopping"])
+def test_sigterm_between_two_epochs_ends_all(tmp_path, when):
+    supervise = {"backoff_min_ms": 30000, "backoff_max_ms": 30000}
+    with Supervised(tmp_path, {"supervise": supervise}) as pair:
+        pair.wait_until_served()
+        # One that is killed leaves the other a moment to notice; one that is stopped, seconds.
+        os.kill(pair.pids()[1], signal.SIGKILL if when == "backoff" else signal.SIGSTOP)
+        pair.wait_for(lambda: pair.status()["phase"] == when, when)
+        pair.process.send_signal(signal.SIGTERM)
+        assert pair.process.wait(60) == 0, pair.tail()
+        assert pair.children() == []
 
 
 @pytest.mark.parametrize("when", PHASES)

@@ -26,6 +26,11 @@ pub(super) fn check(last: Option<(&Status, Duration)>) -> Result<(), String> {
     if !status.proven {
         return Err(format!("no tokens came lately; the ranks are {}", status.phase));
     }
+    // What was proven went through a gateway that may be gone or stuck since.
+    if status.gateway.ready != Some(true) {
+        let phase = &status.gateway.phase;
+        return Err(format!("the gateway does not say that it serves; it is {phase}"));
+    }
     Ok(())
 }
 
@@ -53,6 +58,17 @@ mod tests {
             assert_eq!(said.err().unwrap_or_default(), expected, "{health:?} {proven} {age_ms}");
         }
         assert_eq!(check(None), Err("the supervisor has published no status yet".into()));
+    }
+
+    #[test]
+    fn a_proof_through_a_gateway_that_is_gone_or_silent_is_none() {
+        for ready in [None, Some(false)] {
+            let mut status = fixtures::healthy();
+            (status.gateway.ready, status.gateway.phase) = (ready, "backoff".into());
+            let said = check(Some((&status, Duration::ZERO)));
+            let expected = "the gateway does not say that it serves; it is backoff";
+            assert_eq!(said, Err(expected.to_owned()), "{ready:?}");
+        }
     }
 
     #[test]
