@@ -86,7 +86,7 @@ pub struct Record {
     last_tokens: Option<(u64, u64)>,
     pub(crate) events: u64,
     /// Whether ranks or gateway were held at the end of the last turn.
-    is_held: bool,
+    is_gateway_held: bool,
     are_ranks_held: bool,
     /// Whether the last turn's verdict was one of leaked memory.
     pub(crate) had_leak: bool,
@@ -150,6 +150,8 @@ impl Record {
         self.last_tokens = None;
         self.had_leak = false;
         self.wanted = None;
+        // What could not be saved is forgotten with the supervisor that knew it.
+        self.latched.clone_from(&state.latch.kind);
         self.note_held(state);
         self.mends.clear();
         for asked in self.unloads.values_mut() {
@@ -167,7 +169,7 @@ impl Record {
     /// How a turn left ranks and gateway.
     pub(crate) const fn note_held(&mut self, state: &State) {
         self.are_ranks_held = matches!(state.gang, gang::Phase::Held { .. });
-        self.is_held = self.are_ranks_held || matches!(state.gateway, gateway::Phase::Held { .. });
+        self.is_gateway_held = matches!(state.gateway, gateway::Phase::Held { .. });
     }
 
     pub(crate) fn replanned(&mut self, _t: u64) {
@@ -250,10 +252,12 @@ impl Record {
     fn show_release(&mut self) {
         self.intent.hold = None;
         self.latched = None;
-        if self.is_held {
-            self.excuses.clear();
+        let is_of_gateway = |why: &str| why.starts_with("the gateway");
+        if self.is_gateway_held {
+            self.excuses.retain(|why| !is_of_gateway(why));
         }
         if self.are_ranks_held {
+            self.excuses.retain(|why| is_of_gateway(why));
             self.starts_in_boot = 0;
             self.restarts_ms.clear();
         }
