@@ -64,8 +64,8 @@ pub struct Record {
     pub(crate) reboot_asked: Option<(u32, u64, String)>,
     /// When each was first asked for, in true time: these count, whatever came of them.
     pub(crate) reboots_asked: Vec<u64>,
-    /// A cause that came back right after a reboot for it.
-    pub(crate) latched: Option<String>,
+    /// Causes that came back right after a reboot for them.
+    pub(crate) latched: BTreeSet<String>,
     /// The cause for which the last turn wanted a reboot.
     pub(crate) wanted: Option<String>,
     /// Orders given, and those that the ledger says were obeyed.
@@ -106,7 +106,7 @@ impl Record {
     pub(crate) fn booted(&mut self) {
         self.starts_in_boot = 0;
         self.restarts_ms.clear();
-        self.latched = None;
+        self.latched.clear();
         self.reboot_failed = false;
         self.unloads.clear();
         self.drifts_ms.clear();
@@ -124,7 +124,7 @@ impl Record {
         self.memory_was_lost = true;
         self.starts_in_boot = 0;
         self.restarts_ms.clear();
-        self.latched = None;
+        self.latched.clear();
     }
 
     /// A supervisor starts with this memory, and sees running ranks of this epoch at most.
@@ -151,7 +151,7 @@ impl Record {
         self.had_leak = false;
         self.wanted = None;
         // What could not be saved is forgotten with the supervisor that knew it.
-        self.latched.clone_from(&state.latch.kind);
+        self.latched.clone_from(&state.latch.kinds);
         self.note_held(state);
         self.mends.clear();
         for asked in self.unloads.values_mut() {
@@ -251,7 +251,7 @@ impl Record {
     /// Whoever releases held ranks has seen to the cause: their budgets begin anew.
     fn show_release(&mut self) {
         self.intent.hold = None;
-        self.latched = None;
+        self.latched.clear();
         let is_of_gateway = |why: &str| why.starts_with("the gateway");
         if self.is_gateway_held {
             self.excuses.retain(|why| !is_of_gateway(why));
