@@ -122,7 +122,8 @@ impl Record {
     pub(crate) fn lost_memory(&mut self) {
         self.epoch_floor = 0;
         self.memory_was_lost = true;
-        self.starts_in_boot = 0;
+        // One is taken as done: an engine may have run.
+        self.starts_in_boot = 1;
         self.restarts_ms.clear();
         self.latched.clear();
     }
