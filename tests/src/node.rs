@@ -216,7 +216,7 @@ impl Node {
         let in_window = |at: &&u64| last - **at < supervise.restart_window_ms;
         let restarts = self.record.restarts_ms.iter().filter(in_window).count();
         let is_spent = restarts >= supervise.restarts_max as usize;
-        let starts = self.record.starts_in_boot;
+        let starts = self.record.starts_in_boot + self.record.takeovers_in_boot;
         let burnt = self.setup.uses_fabric && starts >= supervise.fabric_starts_max;
         if is_spent {
             excuses.push("the restarts of the window are spent");

@@ -44,6 +44,8 @@ pub struct Record {
     pub(crate) foreign_epoch: u64,
     /// Starts of the ranks in this boot, since the budget last began anew.
     pub(crate) starts_in_boot: u32,
+    /// Supervisors of this boot: each may have died between counting a start and doing it.
+    pub(crate) takeovers_in_boot: u32,
     /// Starts of the ranks, and what allows one: a decision to try again after a failure, a new
     /// supervisor, an order, a new plan, a reboot that did not come.
     pub(crate) starts: u64,
@@ -105,6 +107,7 @@ impl Record {
 
     pub(crate) fn booted(&mut self) {
         self.starts_in_boot = 0;
+        self.takeovers_in_boot = 0;
         self.restarts_ms.clear();
         self.latched.clear();
         self.reboot_failed = false;
@@ -132,6 +135,7 @@ impl Record {
     pub(crate) fn supervisor_started(&mut self, state: &State, running: u64) {
         self.foreign_epoch = running;
         self.allowed_starts += 1;
+        self.takeovers_in_boot += 1;
         self.intent = Intent {
             hold: state.operator.hold,
             drained: state.operator.drained,
