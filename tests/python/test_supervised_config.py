@@ -60,6 +60,7 @@ WRONG = {
     "nothing": (lambda text: "", ""),
     "no file": (None, "can't read"),
     "what is no text": (lambda text: "\x00\x01" + text, ""),
+    "too much": (lambda text: text + "#" * (2 << 20), "larger than"),
 }
 
 
@@ -81,6 +82,14 @@ def write_wrong(pair, what):
     else:
         pair.config.write_text(change(pair.text()))
     return pair.wait_for(lambda: refused(pair), "refused")
+
+
+def test_a_config_that_is_a_fifo_is_refused_and_waited_for_by_nobody(pair):
+    pids = pair.pids()
+    pair.config.unlink()
+    os.mkfifo(pair.config)
+    assert "no regular file" in pair.wait_for(lambda: refused(pair), "refused", 20)
+    assert pair.pids() == pids and pair.chat()[1] == ANSWER
 
 
 @pytest.mark.parametrize("what", ["a syntax error", "no file"])
