@@ -30,6 +30,7 @@ run_checks() {
   check rustdoc check_rustdoc
   check tests check_tests
   check doc-tests check_doc_tests
+  check mutations check_mutations
   check python check_python
   summary
 }
@@ -74,6 +75,9 @@ check_rustdoc() {
 check_tests() {
   cd "$ROOT" && cargo nextest run --workspace --locked --config-file "$HERE/nextest.toml"
 }
+
+# The product is broken on purpose, in one place at a time: the simulation must notice each time.
+check_mutations() { cd "$ROOT" && cargo run --locked --quiet -p tests --bin mutants; }
 
 # nextest does not run the examples in doc comments.
 check_doc_tests() { cd "$ROOT" && cargo test --doc --workspace --locked; }

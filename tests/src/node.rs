@@ -240,7 +240,7 @@ impl Node {
         if leaks && self.record.reboot_failed {
             excuses.push("memory is stranded and the reboot for it did not come");
         }
-        if leaks && self.record.latched.is_some() {
+        if leaks && !self.record.latched.is_empty() {
             excuses.push("memory is stranded again, right after a reboot");
         }
         excuses

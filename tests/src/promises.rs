@@ -223,7 +223,7 @@ fn the_reboot_budget_is_kept(node: &Node, now: Moment) -> Outcome {
 
 /// The same cause, back right after a reboot, is not mended by another.
 fn a_reboot_that_did_not_help_is_not_repeated(node: &Node, kind: &str) -> Outcome {
-    if node.record.latched.as_deref() == Some(kind) {
+    if node.record.latched.contains(kind) {
         return broken(format!("a reboot for {kind}, which came back right after the last one"));
     }
     Ok(())
@@ -411,7 +411,7 @@ fn note_latch(node: &mut Node, state: &State, now: Moment) {
     // The supervisor may not know which boot was the last if its memory was lost.
     let is_known = state.boots.len() > 1;
     if was_in_last_boot && is_known && *kind == wanted && now.boot_ms < node.setup.reboot.latch_ms {
-        node.record.latched = Some(wanted);
+        node.record.latched.insert(wanted);
     }
 }
 

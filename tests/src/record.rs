@@ -64,8 +64,8 @@ pub struct Record {
     pub(crate) reboot_asked: Option<(u32, u64, String)>,
     /// When each was first asked for, in true time: these count, whatever came of them.
     pub(crate) reboots_asked: Vec<u64>,
-    /// A cause that came back right after a reboot for it.
-    pub(crate) latched: Option<String>,
+    /// Causes that came back right after a reboot for them.
+    pub(crate) latched: BTreeSet<String>,
     /// The cause for which the last turn wanted a reboot.
     pub(crate) wanted: Option<String>,
     /// Orders given, and those that the ledger says were obeyed.
@@ -86,7 +86,7 @@ pub struct Record {
     last_tokens: Option<(u64, u64)>,
     pub(crate) events: u64,
     /// Whether ranks or gateway were held at the end of the last turn.
-    is_held: bool,
+    is_gateway_held: bool,
     are_ranks_held: bool,
     /// Whether the last turn's verdict was one of leaked memory.
     pub(crate) had_leak: bool,
@@ -106,7 +106,7 @@ impl Record {
     pub(crate) fn booted(&mut self) {
         self.starts_in_boot = 0;
         self.restarts_ms.clear();
-        self.latched = None;
+        self.latched.clear();
         self.reboot_failed = false;
         self.unloads.clear();
         self.drifts_ms.clear();
@@ -122,9 +122,10 @@ impl Record {
     pub(crate) fn lost_memory(&mut self) {
         self.epoch_floor = 0;
         self.memory_was_lost = true;
-        self.starts_in_boot = 0;
+        // One is taken as done: an engine may have run.
+        self.starts_in_boot = 1;
         self.restarts_ms.clear();
-        self.latched = None;
+        self.latched.clear();
     }
 
     /// A supervisor starts with this memory, and sees running ranks of this epoch at most.
@@ -150,6 +151,8 @@ impl Record {
         self.last_tokens = None;
         self.had_leak = false;
         self.wanted = None;
+        // What could not be saved is forgotten with the supervisor that knew it.
+        self.latched.clone_from(&state.latch.kinds);
         self.note_held(state);
         self.mends.clear();
         for asked in self.unloads.values_mut() {
@@ -167,7 +170,7 @@ impl Record {
     /// How a turn left ranks and gateway.
     pub(crate) const fn note_held(&mut self, state: &State) {
         self.are_ranks_held = matches!(state.gang, gang::Phase::Held { .. });
-        self.is_held = self.are_ranks_held || matches!(state.gateway, gateway::Phase::Held { .. });
+        self.is_gateway_held = matches!(state.gateway, gateway::Phase::Held { .. });
     }
 
     pub(crate) fn replanned(&mut self, _t: u64) {
@@ -249,11 +252,13 @@ impl Record {
     /// Whoever releases held ranks has seen to the cause: their budgets begin anew.
     fn show_release(&mut self) {
         self.intent.hold = None;
-        self.latched = None;
-        if self.is_held {
-            self.excuses.clear();
+        self.latched.clear();
+        let is_of_gateway = |why: &str| why.starts_with("the gateway");
+        if self.is_gateway_held {
+            self.excuses.retain(|why| !is_of_gateway(why));
         }
         if self.are_ranks_held {
+            self.excuses.retain(|why| is_of_gateway(why));
             self.starts_in_boot = 0;
             self.restarts_ms.clear();
         }

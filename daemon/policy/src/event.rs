@@ -172,7 +172,9 @@ fn phases(before: &State, after: &State, told: &mut Vec<What>) {
     if before.gang.name() != after.gang.name() || before.epoch != after.epoch {
         let cause = match &after.gang {
             gang::Phase::Held { reason, .. } => Some(reason.clone()),
-            gang::Phase::Stopping { cause: gang::StopCause::Failed(why), .. } => Some(why.clone()),
+            gang::Phase::Stopping { cause: gang::StopCause::Failed { text, .. }, .. } => {
+                Some(text.clone())
+            }
             gang::Phase::Stopping { cause, .. } => Some(format!("{cause:?}").to_lowercase()),
             _ => None,
         };

@@ -187,7 +187,7 @@ fn of_ranks(state: &State) -> Vec<Condition> {
     let mut found = Vec::new();
     if let Some(failure) = &state.last_failure {
         found.push(Condition {
-            kind: failure.signature.clone().map_or(Kind::Engine, Kind::Signature),
+            kind: failure.kind.clone(),
             evidence: failure.text.clone(),
             rung: failure.rung,
             remedy: failure.remedy.clone(),

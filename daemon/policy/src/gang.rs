@@ -19,8 +19,8 @@ mod failure;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, Leak, Moment, Observation, Process, RankSeen, Setup, State, admission, canary, gateway,
-    reboot, retune, stall,
+    Action, Leak, Moment, Observation, Process, RankSeen, Setup, State, admission, canary,
+    fault::Kind, gateway, reboot, retune, stall,
 };
 
 /// Where the ranks are.
@@ -64,7 +64,12 @@ pub enum Phase {
 #[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum StopCause {
     /// A rank ended, hangs or lies, or the start took too long.
-    Failed(String),
+    Failed {
+        /// What kind of fault it is.
+        kind: Kind,
+        /// In words.
+        text: String,
+    },
     /// They belong to an earlier supervisor, whose memory of them is lost.
     Stale,
     /// The config has another plan for them.
@@ -128,6 +133,10 @@ impl Look {
     }
 }
 
+const fn failed(kind: Kind, text: String) -> StopCause {
+    StopCause::Failed { kind, text }
+}
+
 /// One turn of the machine.
 pub(super) fn step(
     setup: &Setup,
@@ -158,7 +167,7 @@ fn next(
     seen: &Observation,
     now: Moment,
     look: Look,
-    unhealthy: Option<String>,
+    unhealthy: Option<(Kind, String)>,
 ) -> Phase {
     let supervise = &setup.supervise;
     let stopping = |cause: StopCause| Phase::Stopping {
@@ -180,7 +189,7 @@ fn next(
 
         (Phase::Starting { .. } | Phase::Serving, _) if may_stop => stopping(StopCause::Drain),
         (Phase::Starting { .. } | Phase::Serving, Look::Broken | Look::Gone) => {
-            stopping(StopCause::Failed(failure::root_cause(seen, state.epoch).0))
+            stopping(failed(Kind::Engine, failure::root_cause(seen, state.epoch).0))
         }
         (Phase::Starting { .. } | Phase::Serving, Look::Stale) => stopping(StopCause::Stale),
         // Not started yet, because the state could not be saved: only while it still is admitted.
@@ -200,10 +209,10 @@ fn next(
         (Phase::Starting { .. }, Look::Ready) => Phase::Serving,
         (Phase::Starting { deadline_ms }, Look::Rising) if now.boot_ms >= deadline_ms => {
             let limit = supervise.start_timeout_ms;
-            stopping(StopCause::Failed(format!("not ready within start_timeout_ms ({limit})")))
+            stopping(failed(Kind::Engine, format!("not ready within start_timeout_ms ({limit})")))
         }
         (Phase::Serving, Look::Rising | Look::Ready) if !held => match unhealthy {
-            Some(why) => stopping(StopCause::Failed(why)),
+            Some((kind, text)) => stopping(failed(kind, text)),
             None => Phase::Serving,
         },
         (Phase::Serving, Look::Unstarted) => {
@@ -220,17 +229,23 @@ fn next(
 }
 
 /// Why a serving gang should be started again although all its ranks run.
-fn unhealthy(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> Option<String> {
+fn unhealthy(
+    setup: &Setup,
+    state: &mut State,
+    seen: &Observation,
+    now: Moment,
+) -> Option<(Kind, String)> {
     let silent_ms = silent_for(state, seen, now);
     if state.gang != Phase::Serving {
         return None;
     }
     let limit_ms = setup.supervise.silence_timeout_ms;
     if silent_ms >= Some(limit_ms) {
-        return Some(format!("a rank said nothing for {limit_ms} ms"));
+        return Some((Kind::Stall, format!("a rank said nothing for {limit_ms} ms")));
     }
-    stall::look(setup, state, seen)
-        .or_else(|| canary::verdict(setup, state).map(|condition| condition.evidence))
+    stall::look(setup, state, seen).map(|text| (Kind::Stall, text)).or_else(|| {
+        canary::verdict(setup, state).map(|condition| (condition.kind, condition.evidence))
+    })
 }
 
 /// For how long a rank that runs in a serving gang has said nothing, in milliseconds. One that dies

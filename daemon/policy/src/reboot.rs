@@ -9,7 +9,9 @@
 //!
 //! All that limits reboots counts running time, the sum of the uptime of all boots: a clock that
 //! jumps neither brings a reboot nearer nor keeps it away. A power cut loses at most
-//! [`TICK_MS`] of it, which errs towards fewer reboots.
+//! ten minutes of it, which errs towards fewer reboots.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -97,8 +99,8 @@ pub struct RunningTime {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Latch {
-    /// The cause that another reboot would not mend; until an operator releases it, or a boot.
-    pub kind: Option<String>,
+    /// The causes that another reboot would not mend; until an operator releases them, or a boot.
+    pub kinds: BTreeSet<String>,
 }
 
 impl Phase {
@@ -155,10 +157,9 @@ pub fn step(
     if now.boot_ms.saturating_sub(state.running.this_boot_ms) >= TICK_MS {
         state.running.this_boot_ms = now.boot_ms;
     }
-    let wanted = wanted(state);
-    if let Some(cause) = &wanted {
-        latch(setup, state, cause, now);
-    }
+    let causes = causes(state);
+    causes.iter().for_each(|cause| latch(setup, state, cause, now));
+    let wanted = causes.into_iter().next();
     let any_running = seen.gateway.process.is_running()
         || seen.ranks.iter().any(|rank| rank.process.is_running());
     let next = match (state.reboot.clone(), wanted) {
@@ -194,7 +195,7 @@ pub fn step(
         (Phase::Rebooting { cause, since_ms }, _)
             if now.boot_ms.saturating_sub(since_ms) >= RETRY_MS * u64::from(ATTEMPTS_MAX) =>
         {
-            state.latch.kind = Some(cause.kind);
+            state.latch.kinds.insert(cause.kind);
             Phase::Steady
         }
         (phase, _) => phase,
@@ -213,17 +214,19 @@ pub fn step(
     }
 }
 
-/// Why a reboot is wanted now.
-fn wanted(state: &State) -> Option<Cause> {
+/// All that a reboot is wanted for now, the most certain first. One that is behind another is still
+/// known, so that it is not new when the other is over.
+fn causes(state: &State) -> Vec<Cause> {
+    let mut causes = Vec::new();
     if let leak::Verdict::Confirmed { unexplained_bytes, .. } = &state.leak {
         let mib = unexplained_bytes >> 20;
         let evidence = format!("{mib} MiB of wired memory are owned by no process");
-        return Some(Cause { kind: "leak".into(), evidence });
+        causes.push(Cause { kind: "leak".into(), evidence });
     }
-    match &state.gang {
-        gang::Phase::Held { reboot, .. } => reboot.clone(),
-        _ => None,
+    if let gang::Phase::Held { reboot: Some(cause), .. } = &state.gang {
+        causes.push(cause.clone());
     }
+    causes
 }
 
 /// A cause that is back within `latch_ms` of the boot that was to mend it stays refused.
@@ -233,8 +236,8 @@ fn latch(setup: &Setup, state: &mut State, cause: &Cause, now: Moment) {
         .reboots
         .last()
         .is_some_and(|past| Some(&past.boot) == previous && past.kind == cause.kind);
-    if just_done && now.boot_ms < setup.reboot.latch_ms && state.latch.kind.is_none() {
-        state.latch.kind = Some(cause.kind.clone());
+    if just_done && now.boot_ms < setup.reboot.latch_ms {
+        state.latch.kinds.insert(cause.kind.clone());
     }
 }
 
@@ -264,7 +267,7 @@ pub fn refusal(
         Some("the supervisor was asked to end".into())
     } else if let Err(why) = judge::unattended_boot(setup, seen, now) {
         Some(format!("it might not come back unattended: {why}"))
-    } else if state.latch.kind.as_deref() == Some(kind) {
+    } else if state.latch.kinds.contains(kind) {
         Some(format!("a reboot for the same cause ({kind}) did not mend it, or could not be done"))
     } else if now.boot_ms < reboot.uptime_min_ms {
         Some(format!("it booted less than {} s ago", reboot.uptime_min_ms / 1_000))
@@ -294,7 +297,7 @@ pub fn refused(
     if state.reboot != Phase::Steady {
         return None;
     }
-    let cause = wanted(state)?;
+    let cause = causes(state).into_iter().next()?;
     let why = refusal(setup, state, seen, now, &cause.kind)?;
     Some((cause, why))
 }
@@ -302,7 +305,7 @@ pub fn refused(
 /// What the status shows.
 pub fn status(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> RebootStatus {
     let left = (setup.reboot.per_day_max as usize).saturating_sub(recent(state, now));
-    let kind = wanted(state).map(|cause| cause.kind).unwrap_or_default();
+    let kind = causes(state).into_iter().next().map(|cause| cause.kind).unwrap_or_default();
     RebootStatus {
         phase: state.reboot.name().into(),
         cause: state.reboot.cause().map(|cause| format!("{}: {}", cause.kind, cause.evidence)),

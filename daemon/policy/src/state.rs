@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Moment, canary,
-    fault::{Fault, Rung},
+    fault::{Fault, Kind, Rung},
     gang,
     gates::Gate,
     gateway,
@@ -101,8 +101,8 @@ pub struct Failure {
     pub text: String,
     /// The smallest action that may mend it.
     pub rung: Rung,
-    /// The signature it was known by.
-    pub signature: Option<String>,
+    /// What it is, by the signature where one was found.
+    pub kind: Kind,
     /// What an operator can do.
     pub remedy: String,
 }
@@ -241,7 +241,7 @@ impl State {
         let mut state = Self::new(boot);
         state.reboots = vec![reboot::Past::unknown(now); reboot::PER_DAY_MAX];
         // An engine may have run in this boot, so what is wired now is no baseline.
-        state.crashed_in_boot = true;
+        state.starts_in_boot = 1;
         state
     }
 

@@ -143,8 +143,12 @@ fn late(gang: Gang) -> Gang {
     }
 }
 
+fn failed(why: &str) -> StopCause {
+    StopCause::Failed { kind: fault::Kind::Engine, text: why.into() }
+}
+
 fn stopping(why: &str) -> Gang {
-    Gang::Stopping { deadline_ms: NOW + 1_000, cause: StopCause::Failed(why.into()) }
+    Gang::Stopping { deadline_ms: NOW + 1_000, cause: failed(why) }
 }
 
 fn clearing() -> Gang {
@@ -288,6 +292,8 @@ fn a_gang_that_says_nothing_is_restarted_in_the_end() {
     assert_eq!(still.gang.name(), "serving", "it spoke in between");
     let stopped = decide(&setup, &still, &silent(), at(NOW + 60_000)).state;
     assert_eq!(stopped.gang.name(), "stopping");
+    let gone = decide(&setup, &stopped, &seen([lost(0), lost(0)]), at(NOW + 60_001));
+    assert!(gone.status.faults.iter().any(|fault| fault.kind == fault::Kind::Stall));
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Output {
     }
 
     /// The same, but only for what stands at the end: the last supervisor has read the rest.
-    pub(super) fn from_end(self) -> Self {
+    pub(super) fn at_end(self) -> Self {
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let size = fs::metadata(&tail.path).map_or(0, |metadata| metadata.len());
         tail.offset = size.saturating_sub(REREAD_BYTES_MAX);

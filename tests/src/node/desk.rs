@@ -12,6 +12,8 @@ use crate::trouble::Trouble;
 pub(crate) struct Desk {
     /// Given to the supervisor that runs, oldest first.
     orders: Vec<Order>,
+    /// The last that is known to be obeyed.
+    obeyed: Option<Order>,
     next_number: u64,
     /// Whether users ask for tokens.
     pub(crate) busy: bool,
@@ -71,10 +73,12 @@ impl Node {
     /// Those that are not known to be obeyed; at times one that is.
     pub(crate) fn orders_seen(&mut self) -> Vec<Order> {
         let saved = self.disk.saved.as_ref().map_or(0, |state| state.last_order);
-        if !self.desk.orders.is_empty() && !self.strikes(Trouble::OrderAgain) {
-            self.desk.orders.retain(|order| order.number > saved);
+        if let Some(obeyed) = self.desk.orders.iter().rfind(|order| order.number <= saved) {
+            self.desk.obeyed = Some(obeyed.clone());
         }
-        self.desk.orders.clone()
+        self.desk.orders.retain(|order| order.number > saved);
+        let again = self.desk.obeyed.clone().filter(|_| self.strikes(Trouble::OrderAgain));
+        again.into_iter().chain(self.desk.orders.iter().cloned()).collect()
     }
 
     pub(crate) fn config_refused(&self) -> Option<String> {
@@ -124,6 +128,7 @@ impl Node {
     /// A new supervisor knows no order of the last one, and reads only files again.
     pub(crate) fn desk_is_cleared(&mut self, last_order: u64) {
         self.desk.orders.clear();
+        self.desk.obeyed = None;
         self.desk.next_number = last_order;
         let is_file = |evidence: &Evidence| {
             matches!(evidence.source, EvidenceSource::Report { .. } | EvidenceSource::Panic { .. })

@@ -5,7 +5,7 @@ use tandem_wire::exit;
 use super::{Phase, StopCause};
 use crate::{
     Ended, Evidence, EvidenceSource, Failure, Moment, Observation, Process, Rung, Setup, State,
-    backoff_ms, reboot, retune,
+    backoff_ms, fault::Kind, reboot, retune,
 };
 
 /// Why an epoch broke, and whether another could go better. The ranks that only noticed that
@@ -74,12 +74,12 @@ pub(super) fn stopped(
     cause: StopCause,
 ) -> Phase {
     let (root, retryable) = root_cause(seen, state.epoch);
-    let text = match cause {
+    let (kind, text) = match cause {
         _ if state.draining_since_ms.is_some() => return Phase::Drained,
         StopCause::Stale | StopCause::Drain | StopCause::Plan => return Phase::Idle,
         // Ranks that ended after the first may know better why: one of them may be the culprit.
-        StopCause::Failed(_) if !retryable => root,
-        StopCause::Failed(first) => first,
+        StopCause::Failed { kind, .. } if !retryable => (kind, root),
+        StopCause::Failed { kind, text } => (kind, text),
     };
     let failure = match signature(seen, state.epoch) {
         Some(evidence) => Failure {
@@ -89,13 +89,13 @@ pub(super) fn stopped(
                 Rung::None | Rung::Reassert => Rung::Restart,
                 rung => rung,
             },
-            signature: Some(evidence.id.clone()),
+            kind: Kind::Signature(evidence.id.clone()),
             remedy: evidence.remedy.clone(),
         },
         None => Failure {
             text,
             rung: if retryable { Rung::Restart } else { Rung::Hold },
-            signature: None,
+            kind,
             remedy: "see `tandem events` and the log of the rank".into(),
         },
     };
@@ -106,8 +106,11 @@ pub(super) fn stopped(
             held(text, None)
         }
         Rung::Reboot => {
-            let kind = failure.signature.unwrap_or_default();
-            held(format!("{}; only a reboot mends it", failure.text), Some(&kind))
+            let kind = match &failure.kind {
+                Kind::Signature(id) => id.as_str(),
+                kind => kind.name(),
+            };
+            held(format!("{}; only a reboot mends it", failure.text), Some(kind))
         }
         Rung::Retune if !retune::lower(setup, state, state.epoch) => {
             let text = format!("{}; the prefill step is already the least", failure.text);

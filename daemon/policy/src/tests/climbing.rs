@@ -144,7 +144,7 @@ fn a_reboot_is_refused_wherever_it_could_do_harm() {
             seen.invariants.insert(Invariant::UnattendedBoot, unread);
         }),
         ("booted less than", |setup, _, _| setup.reboot.uptime_min_ms = NOW + 1),
-        ("same cause", |_, state, _| state.latch.kind = Some("restarts".into())),
+        ("same cause", |_, state, _| state.latch.kinds = ["restarts".to_owned()].into()),
         ("in 24 hours", |_, state, _| {
             state.running.before_ms = 80_000_000;
             state.reboots = vec![past(0), past(1), past(2)];
@@ -178,7 +178,7 @@ fn the_same_cause_right_after_its_reboot_waits_for_an_operator() {
         vec![reboot::Past { boot: "before".into(), kind: "restarts".into(), ..past(NOW) }];
     let soon = Moment { boot_ms: 60_000, wall_ms: 0 };
     let latched = decide(&setup(), &back, &gone(), soon).state;
-    assert_eq!(latched.latch.kind.as_deref(), Some("restarts"));
+    assert!(latched.latch.kinds.contains("restarts"));
     let much_later = at(90_000_000);
     let refused = reboot::refusal(&setup(), &latched, &gone(), much_later, "restarts");
     assert!(refused.unwrap().contains("same cause"));

@@ -44,7 +44,7 @@ impl RealWorld {
                 }
             });
             let outputs: Vec<Output> =
-                self.outputs(who, epoch).into_iter().map(Output::from_end).collect();
+                self.outputs(who, epoch).into_iter().map(Output::at_end).collect();
             tokio::spawn(watch_adopted(self.shared.clone(), who, pid, outputs.clone()));
             self.attend(who, pid, &outputs);
         }
