@@ -6,8 +6,10 @@
 
 mod check;
 mod plan;
+mod read;
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
@@ -15,6 +17,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tandem_engine::settings::{RankPlace, RankSetup};
 use tandem_policy::settings::{Canary, Host, Invariants, Leak, Reboot, Supervise};
+
+pub(crate) use read::read as read_file;
 
 /// Where the config is looked for unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = if cfg!(target_os = "macos") {
@@ -225,8 +229,9 @@ impl Config {
     /// Reads and checks a file; relative paths in it are taken from its own folder, so that a
     /// config means the same from wherever it is used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let failed = |source| ConfigError::Read { path: path.into(), source };
+        let text = String::from_utf8(read::read(path).map_err(failed)?)
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
         let mut config = Self::parse(&text)
             .map_err(|message| ConfigError::Parse { path: path.into(), message })?;
         let folder = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_path_buf));

@@ -107,7 +107,8 @@ def main():
                 listener.bind((0, RTMGRP_LINK))
                 wait = wait_by_polling if options.poll else wait_by_netlink
                 lasted_ms = measure(listener, options.drifts, wait)
-            told = pair.ledger("SELECT count(*) FROM drifts WHERE change = 'drift'")[0][0]
+            told = pair.ledger("SELECT count(*) FROM drifts WHERE change = 'drift' "
+                               "AND invariant = 'link_mtu'")[0][0]
     lasted_ms.sort()
     cuts = statistics.quantiles(lasted_ms, n=100, method="inclusive")
     print(f"{len(lasted_ms)} drifts, {told} of them in the ledger")

@@ -3,6 +3,7 @@ right is taken with the least that has to be restarted."""
 
 import itertools
 import os
+import pathlib
 import signal
 import time
 
@@ -60,6 +61,7 @@ WRONG = {
     "nothing": (lambda text: "", ""),
     "no file": (None, "can't read"),
     "what is no text": (lambda text: "\x00\x01" + text, ""),
+    "too much": (lambda text: text + "#" * (2 << 20), "larger than"),
 }
 
 
@@ -81,6 +83,14 @@ def write_wrong(pair, what):
     else:
         pair.config.write_text(change(pair.text()))
     return pair.wait_for(lambda: refused(pair), "refused")
+
+
+def test_a_config_that_is_a_fifo_is_refused_and_waited_for_by_nobody(pair):
+    pids = pair.pids()
+    pair.config.unlink()
+    os.mkfifo(pair.config)
+    assert "no regular file" in pair.wait_for(lambda: refused(pair), "refused", 20)
+    assert pair.pids() == pids and pair.chat()[1] == ANSWER
 
 
 @pytest.mark.parametrize("what", ["a syntax error", "no file"])
@@ -149,6 +159,25 @@ def test_a_change_of_the_supervision_restarts_nothing(pair, story):
     pair.wait_for(lambda: pair.status()["restarts_max"] == 55, "taken")
     stream.is_undisturbed(story, "supervise.restarts_max changed")
     assert (pair.epoch(), pair.pids()) == (epoch, pids)
+
+
+def test_a_file_that_nobody_changes_is_not_read_for_ever(pair):
+    """The system announces reading too: taken as a change, each would lead to the next."""
+    tasks = pathlib.Path(f"/proc/{pair.process.pid}/task").iterdir()
+    [watcher] = [t for t in tasks if (t / "comm").read_text().startswith("notify-rs")]
+
+    def wakes():
+        return next(line for line in (watcher / "status").read_text().splitlines()
+                    if line.startswith("voluntary_ctxt_switches"))
+
+    assert pair.wait_for(lambda: settled_for(pair, wakes, 2000), "quiet", 20)
+
+
+def settled_for(pair, look, span_ms):
+    """What it gives, if it gave the same for so long."""
+    seen, turns = look(), pair.status()["uptime_ms"]
+    pair.wait_for(lambda: pair.status()["uptime_ms"] > turns + span_ms, "some turns on")
+    return seen if look() == seen else None
 
 
 def test_a_storm_of_changes_ends_in_the_last_one(pair, story):

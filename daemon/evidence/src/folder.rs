@@ -70,6 +70,8 @@ pub struct ReportFolder {
     refused: VecDeque<Refused>,
     /// Folders whose fault was told and still is there, so that it is told once.
     faulty: HashSet<PathBuf>,
+    /// Whether the last scan read as many files as one may.
+    is_full: bool,
 }
 
 impl ReportFolder {
@@ -82,6 +84,7 @@ impl ReportFolder {
             order: VecDeque::new(),
             refused: VecDeque::new(),
             faulty: HashSet::new(),
+            is_full: false,
         }
     }
 
@@ -106,7 +109,14 @@ impl ReportFolder {
             })
             .take(FILES_PER_SCAN_MAX)
             .collect();
+        self.is_full = due.len() >= FILES_PER_SCAN_MAX;
         due.into_iter().filter_map(|candidate| self.read(candidate, now_ms)).collect()
+    }
+
+    /// Whether another scan may find more although nothing changes: the last one was full, or a file
+    /// is to be tried again.
+    pub fn has_more(&self) -> bool {
+        self.is_full || self.files.values().any(|fate| matches!(fate, Fate::Unread { .. }))
     }
 
     /// The files that could not be read since this was last asked, oldest first; a bounded number.

@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
 use super::child::Shared;
-use crate::config::Config;
+use crate::config::{Config, read_file};
 
 /// How often the file is looked at although nothing was announced.
 const RESCAN: Duration = Duration::from_secs(30);
@@ -19,9 +19,12 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// Watches for ever. What was accepted waits in the facts until the turn takes it.
 pub(super) async fn watch(shared: Shared, path: PathBuf, in_force: Config) {
     let (hint, mut hints) = mpsc::channel(1);
-    let watcher = notify::recommended_watcher(move |_| {
-        // A full channel holds a hint already.
-        let _ = hint.try_send(());
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Our own reading is announced too: as a hint it would have us read for ever.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            // A full channel holds a hint already.
+            let _ = hint.try_send(());
+        }
     });
     let mut watcher = watcher.inspect_err(|error| warn!("{}: {error}", path.display())).ok();
     // The folder, because a file that is replaced takes its own watch with it.
@@ -31,11 +34,11 @@ pub(super) async fn watch(shared: Shared, path: PathBuf, in_force: Config) {
         warn!("changes of {} are seen late: {error}", path.display());
     }
     let mut in_force = in_force;
-    let mut text = std::fs::read(&path).ok();
+    let mut text = read_file(&path).ok();
     loop {
         let _ = timeout(RESCAN, hints.recv()).await;
         tokio::time::sleep(SETTLE).await;
-        let now = std::fs::read(&path).ok();
+        let now = read_file(&path).ok();
         if now == text {
             continue;
         }

@@ -19,6 +19,9 @@ use super::child::{Shared, Who};
 /// How often report folders are looked at although nothing was announced: a hint can be lost.
 const RESCAN: Duration = Duration::from_secs(60);
 
+/// The same while a folder is known to have more: reports that came many at once, or a torn one.
+const RESCAN_SOON: Duration = Duration::from_millis(500);
+
 /// Pause after a hint: reports are written beside and renamed, some in several steps.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -141,9 +144,12 @@ pub(super) async fn watch_reports(shared: Shared, catalogue: Signatures, configu
         return;
     }
     let (hint, mut hints) = mpsc::channel(1);
-    let watcher = notify::recommended_watcher(move |_| {
-        // A full channel holds a hint already.
-        let _ = hint.try_send(());
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Our own reading is announced too: as a hint it would have us read for ever.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            // A full channel holds a hint already.
+            let _ = hint.try_send(());
+        }
     });
     // Without a watcher the rescan still finds every report, only later.
     let mut watcher = watcher.inspect_err(|error| warn!("crash reports: {error}")).ok();
@@ -165,7 +171,8 @@ pub(super) async fn watch_reports(shared: Shared, catalogue: Signatures, configu
                 warn!("{}: {}", refused.path.display(), refused.error);
             }
         }
-        let _ = timeout(RESCAN, hints.recv()).await;
+        let has_more = folders.iter().any(ReportFolder::has_more);
+        let _ = timeout(if has_more { RESCAN_SOON } else { RESCAN }, hints.recv()).await;
         tokio::time::sleep(SETTLE).await;
     }
 }
