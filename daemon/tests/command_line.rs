@@ -1,6 +1,5 @@
 //! The executable's own surface: what it prints and how it exits.
 
-#![allow(clippy::disallowed_methods, reason = "banned in policy only")]
 #![allow(clippy::unwrap_used, reason = "a test that panics fails, as it should")]
 
 use std::{

@@ -159,9 +159,8 @@ impl Record {
         self.latched.clone_from(&state.latch.kinds);
         self.note_held(state);
         self.mends.clear();
-        for asked in self.unloads.values_mut() {
-            asked.turns = asked.count;
-        }
+        // It does not know whom the last one asked, so it asks anew.
+        self.unloads.clear();
         self.last_reboot.clear();
     }
 

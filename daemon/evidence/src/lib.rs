@@ -1,13 +1,10 @@
 //! Evidence of why something ended: a catalogue of known signatures, and what is found in the
 //! output of a child, in its exit status and in the system's crash reports.
 //!
-//! A [`Catalogue`] maps a signature to its meaning and to the smallest [`Action`] that can help. It
+//! A [`Catalogue`] maps a signature to its meaning and to the smallest [`Rung`] that can help. It
 //! only names that action: whether and when it is taken, and whether a larger one is due because the
 //! same signature came back, is the policy's.
 
-#![allow(clippy::disallowed_methods, reason = "banned in policy only")]
-
-mod action;
 mod catalogue;
 mod explain;
 mod folder;
@@ -16,7 +13,6 @@ mod report;
 mod signature;
 mod text;
 
-pub use action::Action;
 pub use catalogue::{CATALOGUE_BYTES_MAX, Catalogue, LINE_BYTES_MAX};
 pub use explain::EXPLAIN_MAX;
 pub use folder::{FILES_PER_SCAN_MAX, REMEMBERED_MAX, Refused, ReportFolder, TRIES_MAX};
@@ -26,3 +22,4 @@ pub use report::{
     read_report,
 };
 pub use signature::{Exit, HIT_TEXT_BYTES_MAX, Hit, Signature, Source, Trigger};
+pub use tandem_policy::Rung;

@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{Action, Signature, Source, Trigger};
+use crate::{Rung, Signature, Source, Trigger};
 
 /// Most signatures of one catalogue; several times what is known, and few enough to compile at once.
 pub const SIGNATURES_MAX: usize = 512;
@@ -147,8 +147,7 @@ impl Reader<'_> {
         }
         let source =
             self.choice(table, &at, "source", Source::from_name, &Source::ALL.map(Source::name));
-        let action =
-            self.choice(table, &at, "action", Action::from_name, &Action::ALL.map(Action::name));
+        let action = self.choice(table, &at, "action", Rung::from_name, &Rung::ALL.map(Rung::name));
         let meaning = self.prose(table, &at, "meaning");
         let remedy = self.prose(table, &at, "remedy");
         let kind = self.name(table, "kind");

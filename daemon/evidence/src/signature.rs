@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, text};
+use crate::{Rung, text};
 
 /// Longest text that a [`Hit`] carries, in bytes: a log line's worth, since hits are saved and sent
 /// to the peer.
@@ -83,7 +83,7 @@ pub struct Signature {
     /// What it says about the pair, in a sentence or two.
     pub meaning: String,
     /// The smallest action that can help.
-    pub action: Action,
+    pub action: Rung,
     /// What an operator does.
     pub remedy: String,
     /// What it is about, such as `memory` or `fabric`: a label for metrics.
@@ -103,7 +103,7 @@ pub struct Hit {
     /// [`Signature::id`].
     pub id: String,
     /// [`Signature::action`].
-    pub action: Action,
+    pub action: Rung,
     /// Where it was seen: at most [`HIT_TEXT_BYTES_MAX`] bytes, one line.
     pub text: String,
 }

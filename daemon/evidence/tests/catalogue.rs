@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 use serde::Deserialize;
-use tandem_evidence::{Action, Catalogue, EXPLAIN_MAX, Exit, Report, Source, Trigger, Victim};
+use tandem_evidence::{Catalogue, EXPLAIN_MAX, Exit, Report, Rung, Source, Trigger, Victim};
 use tandem_wire::exit;
 
 #[derive(Deserialize)]
@@ -134,28 +134,28 @@ fn every_exit_code_of_a_rank_is_known_and_those_that_cannot_end_differently_are_
             continue;
         }
         let action = found.unwrap_or_else(|| panic!("exit code {code} is unknown")).action;
-        let expected = if exit::is_retryable(code) { Action::Restart } else { Action::Hold };
+        let expected = if exit::is_retryable(code) { Rung::Restart } else { Rung::Hold };
         assert_eq!(action, expected, "exit code {code}");
     }
     let orderly = Catalogue::builtin().match_exit(&Exit::Code(exit::OK)).unwrap();
-    assert_eq!(orderly.action, Action::None);
+    assert_eq!(orderly.action, Rung::None);
 }
 
 #[test]
 fn the_actions_are_the_smallest_that_can_help() {
     for (text, action) in [
-        ("[jaccl] Changing queue pair to RTR failed with errno 22", Action::Reassert),
-        ("[jaccl] Changing queue pair to RTR failed with errno 16", Action::Reboot),
-        ("[jaccl] Changing queue pair to INIT failed with errno 16", Action::Restart),
-        ("[jaccl] Couldn't connect (error: 65)", Action::Hold),
-        ("[jaccl] Couldn't connect (error: 61)", Action::Restart),
-        ("[jaccl] Connection attempt 1 waiting 1000 ms", Action::None),
-        ("[METAL] x Insufficient Memory (00000008:y)", Action::Retune),
-        ("ValueError: x contains custom code", Action::Hold),
+        ("[jaccl] Changing queue pair to RTR failed with errno 22", Rung::Reassert),
+        ("[jaccl] Changing queue pair to RTR failed with errno 16", Rung::Reboot),
+        ("[jaccl] Changing queue pair to INIT failed with errno 16", Rung::Restart),
+        ("[jaccl] Couldn't connect (error: 65)", Rung::Hold),
+        ("[jaccl] Couldn't connect (error: 61)", Rung::Restart),
+        ("[jaccl] Connection attempt 1 waiting 1000 ms", Rung::None),
+        ("[METAL] x Insufficient Memory (00000008:y)", Rung::Retune),
+        ("ValueError: x contains custom code", Rung::Hold),
     ] {
         assert_eq!(Catalogue::builtin().match_output(text).unwrap().action, action, "{text}");
     }
-    assert!(Action::ALL.is_sorted(), "smallest first");
+    assert!(Rung::ALL.is_sorted(), "smallest first");
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_line_is_looked_at_up_to_its_bound() {
 fn a_hit_is_one_bounded_line() {
     let signature = Catalogue::builtin().get("gpu-hang").unwrap();
     let hit = signature.hit("a\x1b[2J\nERROR forged");
-    assert_eq!((hit.id.as_str(), hit.action), ("gpu-hang", Action::Restart));
+    assert_eq!((hit.id.as_str(), hit.action), ("gpu-hang", Rung::Restart));
     assert_eq!(hit.text, "a [2J ERROR forged");
     let long = signature.hit(&"ä".repeat(1_000));
     assert_eq!(long.text.len(), tandem_evidence::HIT_TEXT_BYTES_MAX);

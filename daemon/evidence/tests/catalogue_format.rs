@@ -1,11 +1,10 @@
 //! The catalogue's file: what is refused, and at which line it is said.
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "banned in policy only")]
 
 use std::fs;
 
 use tandem_evidence::{
-    Action, CATALOGUE_BYTES_MAX, Catalogue, CatalogueError, SIGNATURES_MAX, Source, Trigger,
+    CATALOGUE_BYTES_MAX, Catalogue, CatalogueError, Rung, SIGNATURES_MAX, Source, Trigger,
 };
 
 /// A good entry: seven lines.
@@ -38,7 +37,7 @@ fn a_good_entry_is_read_whole() {
     assert_eq!(signature.source, Source::Output);
     assert_eq!(signature.trigger, Trigger::Pattern("a+b".into()));
     assert_eq!((signature.meaning.as_str(), signature.remedy.as_str()), ("m", "r"));
-    assert_eq!(signature.action, Action::Restart);
+    assert_eq!(signature.action, Rung::Restart);
     assert_eq!(signature.kind.as_deref(), Some("memory"));
     assert_eq!(catalogue.get("a-b2"), Some(signature));
     assert_eq!(catalogue.get("a-b"), None);

@@ -1,6 +1,5 @@
 //! A folder of reports over time: each report is told once.
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "banned in policy only")]
 
 use std::{
     fs,

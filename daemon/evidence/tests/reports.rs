@@ -1,6 +1,5 @@
 //! Reports as macOS writes them, and files that only look like some.
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "banned in policy only")]
 
 use std::{fs, io::Write, os::unix::fs::symlink, path::Path};
 

@@ -29,6 +29,29 @@ pub enum Rung {
     Hold,
 }
 
+impl Rung {
+    /// All, smallest first.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Reassert, Self::Retune, Self::Restart, Self::Reboot, Self::Hold];
+
+    /// Its name, in the catalogue of signatures and elsewhere.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Reassert => "reassert",
+            Self::Retune => "retune",
+            Self::Restart => "restart",
+            Self::Reboot => "reboot",
+            Self::Hold => "hold",
+        }
+    }
+
+    /// The rung of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rung| rung.name() == name)
+    }
+}
+
 /// What is wrong.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

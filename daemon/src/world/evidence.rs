@@ -9,8 +9,8 @@ use std::{
 };
 
 use notify::{RecursiveMode, Watcher};
-use tandem_evidence::{Action, Catalogue, Exit, Report, ReportFolder, Signature};
-use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, Rung, What};
+use tandem_evidence::{Catalogue, Exit, Report, ReportFolder, Signature};
+use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, What};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
@@ -91,7 +91,7 @@ const fn source(who: Who, epoch: u64) -> EvidenceSource {
 fn note(shared: &Shared, signature: &Signature, text: &str, source: EvidenceSource) {
     let hit = signature.hit(text);
     let evidence = Evidence {
-        rung: rung(hit.action),
+        rung: hit.action,
         id: hit.id,
         text: hit.text,
         remedy: signature.remedy.clone(),
@@ -123,17 +123,6 @@ fn in_words(source: &EvidenceSource) -> String {
         EvidenceSource::Report { report } | EvidenceSource::Panic { report, .. } => {
             format!("report {report}")
         }
-    }
-}
-
-const fn rung(action: Action) -> Rung {
-    match action {
-        Action::None => Rung::None,
-        Action::Reassert => Rung::Reassert,
-        Action::Retune => Rung::Retune,
-        Action::Restart => Rung::Restart,
-        Action::Reboot => Rung::Reboot,
-        Action::Hold => Rung::Hold,
     }
 }
 
