@@ -256,6 +256,7 @@ impl Record {
     fn show_release(&mut self) {
         self.intent.hold = None;
         self.latched.clear();
+        self.wanted = None;
         let is_of_gateway = |why: &str| why.starts_with("the gateway");
         if self.is_gateway_held {
             self.excuses.retain(|why| !is_of_gateway(why));
