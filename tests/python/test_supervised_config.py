@@ -163,14 +163,24 @@ def test_a_change_of_the_supervision_restarts_nothing(pair, story):
 
 def test_a_file_that_nobody_changes_is_not_read_for_ever(pair):
     """The system announces reading too: taken as a change, each would lead to the next."""
-    tasks = pathlib.Path(f"/proc/{pair.process.pid}/task").iterdir()
-    [watcher] = [t for t in tasks if (t / "comm").read_text().startswith("notify-rs")]
+    [watcher] = threads_named(pair.process.pid, "notify-rs")
 
     def wakes():
         return next(line for line in (watcher / "status").read_text().splitlines()
                     if line.startswith("voluntary_ctxt_switches"))
 
     assert pair.wait_for(lambda: settled_for(pair, wakes, 2000), "quiet", 20)
+
+
+def threads_named(pid, beginning):
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            if (task / "comm").read_text().startswith(beginning):
+                found.append(task)
+        except OSError:
+            continue  # It ended meanwhile.
+    return found
 
 
 def settled_for(pair, look, span_ms):
