@@ -86,6 +86,9 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
             publisher.tell(event);
         }
         publisher.publish(turn.status);
+        if let Some(saved) = turns.saved() {
+            world.confirm(saved.last_order);
+        }
         if turn.ends {
             info!("all is stopped");
             return Ok(());

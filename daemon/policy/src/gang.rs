@@ -241,17 +241,20 @@ fn unhealthy(
     }
     let limit_ms = setup.supervise.silence_timeout_ms;
     if silent_ms >= Some(limit_ms) {
-        return Some((Kind::Stall, format!("a rank said nothing for {limit_ms} ms")));
+        return Some((Kind::Stall, format!("a rank was silent or not ready for {limit_ms} ms")));
     }
     stall::look(setup, state, seen).map(|text| (Kind::Stall, text)).or_else(|| {
         canary::verdict(setup, state).map(|condition| (condition.kind, condition.evidence))
     })
 }
 
-/// For how long a rank that runs in a serving gang has said nothing, in milliseconds. One that dies
-/// or falls silent alone is noticed by its peers; this is for when there are none, or all hang.
+/// For how long a rank that runs in a serving gang has said nothing, or that it is not ready, in
+/// milliseconds. One that dies or falls silent alone is noticed by its peers; this is for when there
+/// are none, when all hang, or when one hangs unloading for a supervisor that died.
 fn silent_for(state: &mut State, seen: &Observation, now: Moment) -> Option<u64> {
-    let silent = |rank: &RankSeen| rank.process.is_running() && rank.phase.is_none();
+    let silent = |rank: &RankSeen| {
+        rank.process.is_running() && rank.phase != Some(tandem_wire::Phase::Ready)
+    };
     if state.gang == Phase::Serving && seen.ranks.iter().any(silent) {
         let since_ms = *state.scratch.silent_since_ms.get_or_insert(now.boot_ms);
         Some(now.boot_ms.saturating_sub(since_ms))

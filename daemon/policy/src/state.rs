@@ -128,7 +128,7 @@ pub struct Hold {
 /// What a crash may forget.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scratch {
-    /// Since when a rank of a serving gang has said nothing, since boot.
+    /// Since when a rank of a serving gang has said nothing or is not ready, since boot.
     pub silent_since_ms: Option<u64>,
     /// Since when the gateway has said nothing, since boot.
     pub gateway_silent_since_ms: Option<u64>,

@@ -77,6 +77,11 @@ impl Turns {
         &self.state
     }
 
+    /// The state that is known to be on disk.
+    pub const fn saved(&self) -> Option<&State> {
+        self.saved.as_ref()
+    }
+
     /// Tells the ledger something that no turn decided, such as a start.
     pub fn tell(&mut self, event: Event) {
         if self.unsaved.len() >= EVENTS_MAX {

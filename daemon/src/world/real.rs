@@ -154,14 +154,9 @@ impl RealWorld {
         self.config.rank_socket(rank)
     }
 
-    fn save_all(
-        &mut self,
-        state: &State,
-        events: &[Event],
-    ) -> Result<(), tandem_ledger::LedgerError> {
-        self.ledger.save(state, events)?;
-        self.orders.obeyed(state.last_order);
-        Ok(())
+    /// Tells operators that their orders up to this number are obeyed, saved and published.
+    pub fn confirm(&self, last_order: u64) {
+        self.orders.obeyed(last_order);
     }
 
     /// Writes down what the gateway told of requests. Lost ones are no reason for anything.
@@ -231,7 +226,7 @@ impl World for RealWorld {
     }
 
     fn save(&mut self, state: &State, events: &[Event]) -> Result<(), SaveError> {
-        match self.save_all(state, events) {
+        match self.ledger.save(state, events) {
             Ok(()) => {
                 self.unsaved = None;
                 Ok(())

@@ -27,6 +27,10 @@ const TRY_PAUSE_MAX_MS: u64 = 60_000;
 /// after a start not all is read yet.
 const FAULT_AFTER_MS: u64 = 10_000;
 
+/// The system gives a link an address of its own some seconds after it comes up; one of ours beside
+/// it would be one too many.
+const ADDRESS_GRACE_MS: u64 = 10_000;
+
 /// So many tries without effect (over two minutes) call for an operator; they go on nevertheless.
 const TRIES_MAX: u32 = 8;
 
@@ -239,6 +243,11 @@ impl Turn<'_> {
             since_ms => since_ms.or(Some(now_ms)),
         };
         let can_try = repair.is_some() && !self.is_left_alone && self.has_news(mending);
+        if mending.tries == 0 && can_try && self.invariant == Invariant::LinkAddress {
+            let grace_ms =
+                mending.unheld_since_ms.unwrap_or(now_ms).saturating_add(ADDRESS_GRACE_MS);
+            mending.next_try_ms = mending.next_try_ms.max(grace_ms);
+        }
         mending.is_waiting = can_try;
         if !can_try || now_ms < mending.next_try_ms {
             return None;

@@ -158,6 +158,17 @@ fn a_start_that_an_earlier_supervisor_only_decided_uses_up_its_number() {
 }
 
 #[test]
+fn a_rank_that_hangs_unloading_for_a_dead_supervisor_does_not_hang_the_next() {
+    let unloading = || running(EPOCH, tandem_wire::Phase::Unloading);
+    let resumed = state(Gang::Serving).resumed("boot");
+    let one = decide(&setup(), &resumed, &seen([unloading(), ready()]), at(NOW)).state;
+    assert_eq!(one.gang.name(), "serving");
+    let later = at(NOW + setup().supervise.silence_timeout_ms);
+    let two = decide(&setup(), &one, &seen([unloading(), ready()]), later);
+    assert_eq!(done(&two), unload_both());
+}
+
+#[test]
 fn a_rank_gets_all_of_its_time_from_whoever_kills_it() {
     let resumed = state(late(stopping("x"))).resumed("boot");
     let one = decide(&setup(), &resumed, &seen([ready(), lost(0)]), at(NOW));

@@ -109,6 +109,27 @@ fn sleep() -> Vec<Action> {
 }
 
 #[test]
+fn a_link_gets_time_to_find_an_address_of_its_own() {
+    let mut story = Story::new();
+    story.find(LinkAddress, Names(Vec::new()));
+    assert_eq!(story.turn(), []);
+    story.pass(9_999);
+    assert_eq!(story.turn(), []);
+    story.pass(1);
+    let given = vec![Action::Mend(Repair::LinkAddress { link: "en5".into() })];
+    assert_eq!(story.turn(), given, "it found none");
+
+    let mut story = Story::new();
+    story.find(LinkAddress, Names(Vec::new()));
+    assert_eq!(story.turn(), []);
+    story.pass(5_000);
+    story.find_well(LinkAddress);
+    assert_eq!(story.turn(), [], "it found one");
+    story.pass(60_000);
+    assert_eq!(story.turn(), []);
+}
+
+#[test]
 fn what_is_broken_at_first_sight_drifted_and_is_mended_at_once() {
     let mut story = Story::new();
     story.find(LinkMtu, Count(1_500));
