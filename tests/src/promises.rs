@@ -401,25 +401,23 @@ fn events_are_bounded(turn: &Turn) -> Outcome {
     Ok(())
 }
 
-/// Remembers a cause that is back right after the reboot that was to mend it: one that the last
-/// turn left, so that this one saw it.
+/// Remembers causes that are back right after the reboot that was to mend them: a leak that this turn
+/// judged, and ranks that the last turn held, so that this one saw it.
 fn note_latch(node: &mut Node, state: &State, now: Moment) {
-    let wanted_now = wanted(state);
-    let Some(wanted) = std::mem::replace(&mut node.record.wanted, wanted_now) else { return };
+    let held = match &state.gang {
+        gang::Phase::Held { reboot, .. } => reboot.as_ref().map(|cause| cause.kind.clone()),
+        _ => None,
+    };
+    let held_before = std::mem::replace(&mut node.record.held_for, held);
+    let leak = matches!(state.leak, leak::Verdict::Confirmed { .. }).then(|| "leak".to_owned());
     let Some((boots, _, kind)) = &node.record.reboot_asked else { return };
     let was_in_last_boot = *boots + 1 == node.machine.boots;
     // The supervisor may not know which boot was the last if its memory was lost.
     let is_known = state.boots.len() > 1;
-    if was_in_last_boot && is_known && *kind == wanted && now.boot_ms < node.setup.reboot.latch_ms {
-        node.record.latched.insert(wanted);
-    }
-}
-
-/// The kind of cause for which a reboot is wanted.
-fn wanted(state: &State) -> Option<String> {
-    match (&state.leak, &state.gang) {
-        (leak::Verdict::Confirmed { .. }, _) => Some("leak".to_owned()),
-        (_, gang::Phase::Held { reboot, .. }) => reboot.as_ref().map(|cause| cause.kind.clone()),
-        _ => None,
+    let is_soon = now.boot_ms < node.setup.reboot.latch_ms;
+    for wanted in [held_before, leak].into_iter().flatten() {
+        if was_in_last_boot && is_known && is_soon && *kind == wanted {
+            node.record.latched.insert(wanted);
+        }
     }
 }

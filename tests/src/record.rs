@@ -68,8 +68,8 @@ pub struct Record {
     pub(crate) reboots_asked: Vec<u64>,
     /// Causes that came back right after a reboot for them.
     pub(crate) latched: BTreeSet<String>,
-    /// The cause for which the last turn wanted a reboot.
-    pub(crate) wanted: Option<String>,
+    /// The cause of a reboot for which the last turn held the ranks.
+    pub(crate) held_for: Option<String>,
     /// Orders given, and those that the ledger says were obeyed.
     pub(crate) orders_given: u64,
     pub(crate) orders_told: u64,
@@ -154,7 +154,7 @@ impl Record {
         self.proof = None;
         self.last_tokens = None;
         self.had_leak = false;
-        self.wanted = None;
+        self.held_for = None;
         // What could not be saved is forgotten with the supervisor that knew it.
         self.latched.clone_from(&state.latch.kinds);
         self.note_held(state);
@@ -256,7 +256,7 @@ impl Record {
     fn show_release(&mut self) {
         self.intent.hold = None;
         self.latched.clear();
-        self.wanted = None;
+        self.held_for = None;
         let is_of_gateway = |why: &str| why.starts_with("the gateway");
         if self.is_gateway_held {
             self.excuses.retain(|why| !is_of_gateway(why));
