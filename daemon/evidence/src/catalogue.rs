@@ -7,7 +7,7 @@ use std::{
     sync::LazyLock,
 };
 
-use regex::{RegexSet, RegexSetBuilder};
+use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use crate::{
     CatalogueError, Exit, Problem, Report, Signature, Source, Trigger, explain, parse, text,
@@ -58,13 +58,16 @@ impl Patterns {
                 _ => None,
             })
             .unzip();
-        let set = RegexSetBuilder::new(patterns).size_limit(COMPILED_BYTES_MAX).build()?;
+        // What is matched are programs' own messages in ASCII; tables of all of Unicode would be most
+        // of the supervisor's memory.
+        let set =
+            RegexSetBuilder::new(patterns).unicode(false).size_limit(COMPILED_BYTES_MAX).build()?;
         Ok(Self { set, places })
     }
 
     /// Places of the signatures that match, in the catalogue's order.
     fn matches(&self, text: &str) -> impl Iterator<Item = usize> {
-        let found = self.set.matches(text);
+        let found = self.set.matches(text.as_bytes());
         found.into_iter().filter_map(|pattern| self.places.get(pattern).copied())
     }
 }

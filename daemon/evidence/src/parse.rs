@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io, ops::Range, path::PathBuf};
 
-use regex::RegexBuilder;
+use regex::bytes::RegexBuilder;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -268,8 +268,12 @@ impl Reader<'_> {
 
     fn pattern(&mut self, table: &DeTable<'_>) -> Option<Trigger> {
         let (pattern, at) = self.text(table, "pattern", PATTERN_BYTES_MAX)?;
-        match RegexBuilder::new(pattern).size_limit(PATTERN_COMPILED_BYTES_MAX).build() {
-            Ok(regex) if regex.is_match("") => {
+        let built = RegexBuilder::new(pattern)
+            .unicode(false)
+            .size_limit(PATTERN_COMPILED_BYTES_MAX)
+            .build();
+        match built {
+            Ok(regex) if regex.is_match(b"") => {
                 self.problem(&at, "`pattern` matches an empty text, so it would match any".into());
                 None
             }
