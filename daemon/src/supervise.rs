@@ -22,6 +22,10 @@ pub const CONTROL_SOCKET: &str = "control.sock";
 /// Most past events that the metrics count: more would cost memory that the supervisor keeps.
 const RECALLED_MAX: usize = 1_000;
 
+/// How often memory is given back: a start is long over by then, and what it costs (a millisecond, and
+/// reading again what is still used) is nothing in a minute.
+const RELEASE_PERIOD: Duration = Duration::from_secs(60);
+
 /// Least time between two turns, so that a storm of events costs little.
 const TURN_PAUSE: Duration = Duration::from_millis(5);
 
@@ -55,6 +59,7 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
     });
 
     let state_dir = config.node.state_dir.clone();
+    tokio::spawn(release_memory());
     let config = Arc::new(config);
     let mut setup = config.policy_setup();
     let mut world = RealWorld::new(Parts {
@@ -95,6 +100,14 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
         }
         let _ = tokio::time::timeout(turns.idle(world.now()), changed).await;
         tokio::time::sleep(TURN_PAUSE).await;
+    }
+}
+
+/// Gives back what starts needed, its own and the ranks', from time to time.
+async fn release_memory() {
+    loop {
+        tokio::time::sleep(RELEASE_PERIOD).await;
+        tandem_host::release_start_memory();
     }
 }
 

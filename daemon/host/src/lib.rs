@@ -35,6 +35,7 @@ pub use clock::{boot_id, now};
 pub use mend_error::MendError;
 pub use platform::{
     LinkWatch, command_line, cpu_time_ms, exited, footprint_bytes, is_running, memory, mend, read,
+    release_start_memory,
 };
 pub use probes::Probes;
 pub use terminal::columns;

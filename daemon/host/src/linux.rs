@@ -10,6 +10,7 @@ mod memory;
 mod process;
 mod procfs;
 mod rtnetlink;
+mod start_memory;
 
 use std::{io, path::PathBuf};
 
@@ -22,6 +23,7 @@ use tandem_policy::{
 pub use link_watch::LinkWatch;
 pub use memory::memory;
 pub use process::{command_line, cpu_time_ms, exited, footprint_bytes, is_running};
+pub use start_memory::release_start_memory;
 
 use crate::{MendError, disk, limits, link_address};
 
