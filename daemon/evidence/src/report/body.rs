@@ -1,5 +1,7 @@
 //! The documents of a report, read for what is evidence here. Anything may be missing.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -82,7 +84,9 @@ fn crash(header: &Value, body: &Value) -> Report {
 /// none can pass for another part of the report.
 fn said(body: &Value) -> Vec<String> {
     let libraries = body.get("asi").and_then(Value::as_object).into_iter().flatten();
-    let texts = libraries.flat_map(|(library, texts)| {
+    // By name, whatever order the reader of JSON keeps them in.
+    let libraries: BTreeMap<&String, &Value> = libraries.collect();
+    let texts = libraries.into_iter().flat_map(|(library, texts)| {
         let library = text::line(library, NAME_BYTES_MAX);
         let texts = texts.as_array().map(Vec::as_slice).unwrap_or_default();
         texts
