@@ -31,7 +31,7 @@ const READ_BYTES_MAX: usize = 256 << 10;
 const REREAD_BYTES_MAX: u64 = 16 << 10;
 
 /// How often a running child's file is looked at. Its end is also looked at when it exits.
-const PERIOD: Duration = Duration::from_millis(250);
+const PERIOD: Duration = Duration::from_millis(500);
 
 /// Where a child's output goes.
 pub(super) fn output_path(run_dir: &Path, who: Who) -> PathBuf {
