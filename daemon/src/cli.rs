@@ -28,8 +28,8 @@ enum Command {
     /// Start gateway and ranks, keep them alive, stop them in order on SIGTERM
     ///
     /// A second SIGTERM does not wait for running requests. Exit codes: 0 stopped in order,
-    /// 64 bad config, 69 it could not begin (its run directory or status address is taken, the
-    /// model folder is missing).
+    /// 64 bad config, 69 it could not begin (its run directory or status address is taken, its ledger
+    /// can't be opened).
     Supervise(ConfigPath),
     #[command(flatten)]
     Console(tandem_console::command::Command),
