@@ -64,6 +64,9 @@ pub struct Record {
     pub(crate) reboots: Vec<(u64, u32)>,
     /// The reboot that was last asked for: boot, since when, cause.
     pub(crate) reboot_asked: Option<(u32, u64, String)>,
+    /// Reboots that were decided and told: they count, even if nothing could be saved until it was
+    /// too late to ask for them.
+    pub(crate) reboots_decided: usize,
     /// When each was first asked for, in true time: these count, whatever came of them.
     pub(crate) reboots_asked: Vec<u64>,
     /// Causes that came back right after a reboot for them.
@@ -196,6 +199,8 @@ impl Record {
         self.saves += 1;
         let is_order = |event: &&Event| matches!(event.what, What::Order { .. });
         self.orders_told += events.iter().filter(is_order).count() as u64;
+        let is_reboot = |event: &&Event| matches!(&event.what, What::Reboot { phase, .. } if phase == "rebooting");
+        self.reboots_decided += events.iter().filter(is_reboot).count();
         self.events += events.len() as u64;
     }
 
