@@ -252,9 +252,3 @@ pub fn is_proven(setup: &Setup, state: &State, now: Moment) -> bool {
         && proof.proven_ms.is_some_and(is_recent)
         && verdict(setup, state).is_none()
 }
-
-/// When a turn is needed earlier than the next one that is taken anyway, since boot: never. Turns
-/// come at least once a second, and no pause here is shorter.
-pub const fn next_deadline_ms(_state: &State) -> Option<u64> {
-    None
-}
