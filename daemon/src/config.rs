@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tandem_engine::settings::{RankPlace, RankSetup};
-use tandem_policy::settings::{Canary, Host, Invariants, Leak, Reboot, Supervise};
+use tandem_policy::settings::{Canary, Host, Invariants, Leak, Pair, Reboot, Supervise};
 
 pub(crate) use read::read as read_file;
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub canary: Canary,
     /// The last rung.
     pub reboot: Reboot,
+    /// How nodes hear each other.
+    pub pair: Pair,
 }
 
 /// `[node]`: this machine.
@@ -168,6 +170,7 @@ impl Default for Config {
             leak: Leak::default(),
             canary: Canary::default(),
             reboot: Reboot::default(),
+            pair: Pair::default(),
         }
     }
 }

@@ -318,6 +318,9 @@ impl World for Node {
             invariants: self.host_seen(),
             memory: self.memory_seen(),
             artifacts: self.artifacts(),
+            fallback_artifacts: Artifacts::Unread,
+            manifest: None,
+            peers: Vec::new(),
             evidence: self.desk.evidence.clone(),
             canary: self.canary.seen(moment),
             orders: self.orders_seen(),
@@ -358,6 +361,8 @@ impl World for Node {
         self.supervisor_dies();
         Ok(())
     }
+
+    fn tell(&mut self, _report: &tandem_policy::pair::NodeReport) {}
 
     fn perform(&mut self, action: &Action) {
         if self.supervisor_dies() || self.machine.is_off() {

@@ -242,13 +242,14 @@ impl Record {
             }
             self.intent.number = order.number;
             self.allowed_starts += 1;
-            match order.what {
+            match order.what.clone() {
                 OrderKind::Drain => self.intent.drained = true,
                 OrderKind::Resume => self.intent.drained = false,
                 OrderKind::Hold { until_wall_ms } => {
                     self.intent.hold = Some(Hold { until_wall_ms });
                 }
                 OrderKind::Release => self.show_release(),
+                OrderKind::Reboot { .. } => {}
             }
         }
         let is_over = |hold: Hold| hold.until_wall_ms.is_some_and(|until| until <= now.wall_ms);

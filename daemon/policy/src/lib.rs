@@ -24,6 +24,7 @@ pub mod invariant;
 pub mod leak;
 mod observation;
 mod operator;
+pub mod pair;
 pub mod reboot;
 mod repair;
 pub mod retune;
@@ -41,7 +42,7 @@ pub use observation::{
     GatewaySeen, Memory, Observation, Order, OrderKind, Owner, Process, RankSeen, Reading,
 };
 pub use repair::Repair;
-pub use setup::Setup;
+pub use setup::{Fallback, Setup};
 pub use state::{BOOTS_MAX, Failure, Hold, Leak, Operator, STATE_VERSION, Scratch, State};
 pub use status::{
     GatewayStatus, Health, InvariantStatus, MemoryStatus, RankStatus, RebootStatus, SCHEMA, Status,

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tandem_wire::{Vitals, exit};
 
 use crate::{
     fault::Rung,
     invariant::{Invariant, Sighting},
+    pair::PeerSeen,
 };
 
 /// A value that was read, or was not. Unknown is not healthy.
@@ -36,7 +38,7 @@ impl<T: Copy> Reading<T> {
 /// All that policy looks at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// Every rank of the config, in order.
+    /// Every rank of this node, in the order of [`crate::Setup::own_ranks`].
     pub ranks: Vec<RankSeen>,
     /// The gateway.
     pub gateway: GatewaySeen,
@@ -48,6 +50,12 @@ pub struct Observation {
     pub memory: Option<Memory>,
     /// The model's files.
     pub artifacts: Artifacts,
+    /// The fallback model's files; unread where none is configured.
+    pub fallback_artifacts: Artifacts,
+    /// Digest of the manifest of the model's files; `None` until they are all read.
+    pub manifest: Option<String>,
+    /// The other nodes, in the config's order.
+    pub peers: Vec<PeerSeen>,
     /// Signatures found, oldest first; at most [`EVIDENCE_MAX`].
     pub evidence: Vec<Evidence>,
     /// The last request that was sent to prove serving.
@@ -183,7 +191,7 @@ pub struct Order {
 }
 
 /// What operators can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrderKind {
     /// End running requests, unload the ranks, and stay so.
     Drain,
@@ -196,6 +204,13 @@ pub enum OrderKind {
     },
     /// End a hold, an operator's or the supervisor's own.
     Release,
+    /// Reboot, now.
+    Reboot {
+        /// All nodes together, or this one alone.
+        all: bool,
+        /// Why, for the others and the history.
+        reason: String,
+    },
 }
 
 /// One rank.
@@ -219,7 +234,8 @@ pub struct GatewaySeen {
 }
 
 /// A child process. What ended stays visible until the next start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Process {
     /// None was started.
     Never,
@@ -247,7 +263,8 @@ impl Process {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// With an exit code.
     Code(i32),

@@ -9,7 +9,7 @@ use crate::{
 pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
     for order in &seen.orders {
         if order.number > state.last_order {
-            obey(state, order.what);
+            obey(state, order.what.clone());
             state.last_order = order.number;
         }
     }
@@ -26,6 +26,7 @@ fn obey(state: &mut State, what: OrderKind) {
         OrderKind::Resume => state.operator.drained = false,
         OrderKind::Hold { until_wall_ms } => state.operator.hold = Some(Hold { until_wall_ms }),
         OrderKind::Release => release(state),
+        OrderKind::Reboot { .. } => {}
     }
 }
 

@@ -11,8 +11,9 @@
 //! jumps neither brings a reboot nearer nor keeps it away. A power cut loses at most
 //! ten minutes of it, which errs towards fewer reboots.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -68,6 +69,75 @@ pub struct Cause {
     pub kind: String,
     /// The evidence.
     pub evidence: String,
+}
+
+/// A reboot of one node or of several together: made by the node that wants it, taken over by the
+/// others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// Unique over all nodes and boots: `NODE/BOOT/NUMBER`.
+    pub id: String,
+    /// The node that wants it.
+    pub proposer: String,
+    /// Why.
+    pub cause: Cause,
+    /// Whether an operator ordered it: then no budget counts.
+    pub is_ordered: bool,
+    /// The nodes that take part, and the boot of each that it is to end.
+    pub boots: BTreeMap<String, String>,
+}
+
+/// How far a node is with a reboot, as it tells the others.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It stops what it serves.
+    Draining,
+    /// All is stopped; it waits for the word to go, or for the others.
+    Ready,
+    /// There is no way back.
+    Committed,
+    /// Its system was asked to reboot.
+    Rebooting,
+    /// It is back, in another boot, and not yet proven to serve.
+    Verifying,
+}
+
+/// A node's part in a reboot, as it tells the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// Which.
+    pub intent: Intent,
+    /// How far.
+    pub stage: Stage,
+    /// Why it takes no part, if it refuses; `stage` means nothing then.
+    pub veto: Option<VetoKind>,
+}
+
+/// Why a node takes no part in a reboot: few kinds, so that they can be counted.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum VetoKind {
+    /// An operator holds or drained it.
+    Held,
+    /// `reboot.automatic` is false, or there is no way to reboot it.
+    NotAllowed,
+    /// Its budget is spent, or it booted or was rebooted too lately.
+    Budget,
+    /// The same cause came back right after a reboot for it.
+    Latched,
+    /// It might not come back unattended.
+    Attended,
+    /// It can't save what it would have to remember.
+    Ledger,
+    /// Its supervisor is ending.
+    Ending,
 }
 
 /// An automatic reboot.

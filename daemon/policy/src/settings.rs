@@ -132,6 +132,24 @@ pub struct Reboot {
     pub uptime_min_ms: u64,
     /// The same cause again within this time since boot is not mended by another reboot.
     pub latch_ms: u64,
+    /// How long all other nodes must be silent before this one reboots alone for a fault of its own.
+    pub alone_after_ms: u64,
+    /// Longest time from a reboot until tokens come again on all its nodes.
+    pub return_timeout_ms: u64,
+}
+
+/// `[pair]`: how nodes hear each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pair {
+    /// Address that the other nodes' supervisors reach this one at.
+    pub listen: SocketAddr,
+    /// Port that `tandem pair init` waits on.
+    pub pairing_port: u16,
+    /// How often each node is asked for its report, on every path.
+    pub report_ms: u64,
+    /// A path without an answer for this long is down; a node without one on any path is lost.
+    pub silence_timeout_ms: u64,
 }
 
 /// `[invariants]`: what is done about each.
@@ -215,6 +233,17 @@ impl Default for Canary {
     }
 }
 
+impl Default for Pair {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 52390)),
+            pairing_port: 52391,
+            report_ms: 500,
+            silence_timeout_ms: 3_000,
+        }
+    }
+}
+
 impl Default for Reboot {
     fn default() -> Self {
         Self {
@@ -224,6 +253,8 @@ impl Default for Reboot {
             interval_min_ms: 1_800_000,
             uptime_min_ms: 600_000,
             latch_ms: 900_000,
+            alone_after_ms: 120_000,
+            return_timeout_ms: 1_800_000,
         }
     }
 }

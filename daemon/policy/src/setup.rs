@@ -1,6 +1,9 @@
 //! All of the config that policy may know, and what was derived from it.
 
-use crate::settings::{Canary, Host, Invariants, Leak, Reboot, Supervise};
+use crate::{
+    pair::{Component, NodePlace},
+    settings::{Canary, Host, Invariants, Leak, Pair, Reboot, Supervise},
+};
 
 /// What policy is told by the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +12,22 @@ pub struct Setup {
     pub node: String,
     /// The served model's name.
     pub model: String,
-    /// How many ranks there are.
+    /// How many ranks there are, on all nodes.
     pub ranks: u32,
+    /// The numbers of those that run here.
+    pub own_ranks: Vec<u32>,
+    /// Every node, this one included, in order of its first rank; the first has rank 0.
+    pub nodes: Vec<NodePlace>,
+    /// What must be equal on all nodes.
+    pub plan: Vec<Component>,
+    /// Tandem's version.
+    pub version: String,
+    /// The system's version and build, in words.
+    pub os: String,
+    /// The share of the weights that this node's ranks hold, in thousandths.
+    pub share_permille: u32,
+    /// What is served alone while the others can't take part.
+    pub fallback: Option<Fallback>,
     /// Where the gateway listens, for people.
     pub gateway_listen: String,
     /// Digest of all that a running rank can't change: model, ranks, engine settings. Ranks of
@@ -37,6 +54,21 @@ pub struct Setup {
     pub canary: Canary,
     /// `[reboot]`.
     pub reboot: Reboot,
+    /// `[pair]`.
+    pub pair: Pair,
+}
+
+/// `[fallback]`: a smaller model that one node serves alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// The name it is served as.
+    pub model: String,
+    /// As [`Setup::rank_plan`], of the one rank that runs it.
+    pub rank_plan: String,
+    /// As [`Setup::gateway_plan`].
+    pub gateway_plan: String,
+    /// For how long the others can't take part before it is served, in milliseconds.
+    pub after_ms: u64,
 }
 
 impl Default for Setup {
@@ -45,6 +77,13 @@ impl Default for Setup {
             node: "local".into(),
             model: "default".into(),
             ranks: 2,
+            own_ranks: vec![0, 1],
+            nodes: vec![NodePlace { name: "local".into(), ranks: vec![0, 1] }],
+            plan: Vec::new(),
+            version: "0".into(),
+            os: "os".into(),
+            share_permille: 1_000,
+            fallback: None,
             gateway_listen: "127.0.0.1:8080".into(),
             rank_plan: "plan".into(),
             gateway_plan: "plan".into(),
@@ -57,6 +96,7 @@ impl Default for Setup {
             leak: Leak::default(),
             canary: Canary::default(),
             reboot: Reboot::default(),
+            pair: Pair::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
 use tracing::{error, warn};
 
-use crate::{Action, Event, Moment, Observation, Setup, State, Status, decide};
+use crate::{Action, Event, Moment, Observation, Setup, State, Status, decide, pair::NodeReport};
 
 /// A turn is taken at least this often, whatever happens: deadlines are met by it.
 const TURN_PERIOD: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ const TURN_PERIOD: Duration = Duration::from_secs(1);
 /// Most events that wait for a ledger that can't be written; the oldest go first.
 const EVENTS_MAX: usize = 1_024;
 
-/// What a turn needs of the outside. All four are quick: none waits for another process.
+/// What a turn needs of the outside. All five are quick: none waits for another process.
 pub trait World {
     /// The time.
     fn now(&mut self) -> Moment;
@@ -21,6 +21,9 @@ pub trait World {
     fn observe(&mut self) -> Observation;
     /// Writes the state and what happened, together, so that they survive a power cut.
     fn save(&mut self, state: &State, events: &[Event]) -> Result<(), SaveError>;
+    /// Tells the other nodes this, from now on and until the next report; never called where there are
+    /// none.
+    fn tell(&mut self, report: &NodeReport);
     /// Begins an action. Whether it worked shows in the next observations.
     fn perform(&mut self, action: &Action);
 }
@@ -108,6 +111,10 @@ impl Turns {
             self.tell(event.clone());
         }
         let is_saved = self.save(world);
+        // What the others hear is what would be remembered, so that no promise to them is lost.
+        if let Some(saved) = self.saved.as_ref().filter(|_| !setup.is_alone()) {
+            world.tell(&NodeReport::of(setup, saved, &seen, now));
+        }
         let mut ends = false;
         for action in &decision.actions {
             if action.is_risky() && !is_saved {

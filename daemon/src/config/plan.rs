@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tandem_engine::settings::Backend;
-use tandem_policy::Setup;
+use tandem_policy::{Setup, pair::NodePlace};
 
 use super::Config;
 
@@ -18,6 +18,16 @@ impl Config {
             node: self.node.name.clone(),
             model: self.model.served_id(),
             ranks: u32::try_from(self.rank.len()).unwrap_or(u32::MAX),
+            own_ranks: (0..u32::try_from(self.rank.len()).unwrap_or(u32::MAX)).collect(),
+            nodes: vec![NodePlace {
+                name: self.node.name.clone(),
+                ranks: (0..u32::try_from(self.rank.len()).unwrap_or(u32::MAX)).collect(),
+            }],
+            plan: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            os: String::new(),
+            share_permille: 1_000,
+            fallback: None,
             gateway_listen: self.gateway.listen.to_string(),
             rank_plan: digest(&(&self.model.path, &self.rank, &engine_plan, step_tokens)),
             gateway_plan: digest(&(&self.model, &self.gateway)),
@@ -30,6 +40,7 @@ impl Config {
             leak: self.leak.clone(),
             canary: self.canary.clone(),
             reboot: self.reboot.clone(),
+            pair: self.pair.clone(),
         }
     }
 

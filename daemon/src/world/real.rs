@@ -217,6 +217,9 @@ impl World for RealWorld {
             invariants: facts.invariants.clone(),
             memory: facts.memory.clone(),
             artifacts: facts.artifacts.clone(),
+            fallback_artifacts: tandem_policy::Artifacts::Unread,
+            manifest: None,
+            peers: Vec::new(),
             evidence: facts.evidence.clone(),
             canary: facts.canary.clone(),
             orders,
@@ -237,6 +240,8 @@ impl World for RealWorld {
             }
         }
     }
+
+    fn tell(&mut self, _report: &tandem_policy::pair::NodeReport) {}
 
     fn perform(&mut self, action: &Action) {
         match action {

@@ -222,6 +222,7 @@ impl Board {
             weights_bytes: self.weights_bytes.load(Relaxed),
             memory_bytes: self.memory_bytes.load(Relaxed),
             memory_peak_bytes: self.memory_peak_bytes.load(Relaxed),
+            transport: None,
         }
     }
 }

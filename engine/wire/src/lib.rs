@@ -19,9 +19,9 @@ mod record;
 pub use frame::{FRAME_BYTES_MAX, FrameError, decode, encode, read_frame, write_frame};
 pub use message::{
     Candidate, FailureCode, FinishReason, FromRank, Hello, ModelCard, Phase, Sampling, Session,
-    Submit, ToRank, Token, Vitals,
+    Submit, ToRank, Token, Transport, TransportRow, Vitals,
 };
 pub use record::RequestRecord;
 
 /// Raised whenever a message changes its meaning; a peer that says another number is refused.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

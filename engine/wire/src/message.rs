@@ -75,6 +75,30 @@ pub enum FromRank {
     Vitals(Vitals),
 }
 
+/// What a rank measured of the ranks' group when it was formed, before any weight was loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transport {
+    /// MLX's name of what carries it: `ring` or `jaccl`.
+    pub backend: String,
+    /// How many ranks the group has.
+    pub world: u32,
+    /// One size of message each, smallest first.
+    pub rows: Vec<TransportRow>,
+}
+
+/// Sums over all ranks of one size; every sum was checked to be right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransportRow {
+    /// Bytes that each rank contributed.
+    pub bytes: u64,
+    /// How many sums were timed.
+    pub rounds: u32,
+    /// The median time of one, in nanoseconds.
+    pub median_ns: u64,
+    /// The shortest time of one, in nanoseconds.
+    pub best_ns: u64,
+}
+
 /// Who is speaking.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -261,4 +285,7 @@ pub struct Vitals {
     pub memory_bytes: u64,
     /// Most bytes MLX held at once.
     pub memory_peak_bytes: u64,
+    /// What was measured of the ranks' group when it was formed; absent before, and of a rank alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
 }

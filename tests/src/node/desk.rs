@@ -65,6 +65,7 @@ impl Node {
             OrderKind::Resume => "order resume",
             OrderKind::Hold { .. } => "order hold",
             OrderKind::Release => "order release",
+            OrderKind::Reboot { .. } => "order reboot",
         });
         self.record.orders_given += 1;
         self.desk.orders.push(Order { number, what });

@@ -292,6 +292,7 @@ impl Node {
                 weights_bytes: 0,
                 memory_bytes: 0,
                 memory_peak_bytes: 0,
+                transport: None,
             });
             RankSeen { process: rank.process.clone(), phase, vitals }
         };

@@ -163,7 +163,7 @@ async fn obey(request: Request, orders: &Orders) -> Reply {
         Ok(None) => return Reply::Pong,
         Err(message) => return Reply::Error { why: Why::Malformed, message },
     };
-    match orders.give(what, OBEY_TIMEOUT).await {
+    match orders.give(what.clone(), OBEY_TIMEOUT).await {
         Ok(order) => {
             info!("an operator's order {order} was obeyed: {what:?}");
             Reply::Obeyed { order }

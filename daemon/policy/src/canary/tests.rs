@@ -63,6 +63,7 @@ impl Life {
             weights_bytes: 0,
             memory_bytes: 0,
             memory_peak_bytes: 0,
+            transport: None,
         };
         let rank = |n| crate::RankSeen { vitals: Some(vitals(n)), ..scene::running(epoch) };
         self.seen.ranks = vec![rank(0), rank(1)];

@@ -23,6 +23,7 @@ fn vitals(rank: u32, doing: Doing) -> Vitals {
         weights_bytes: 0,
         memory_bytes: 0,
         memory_peak_bytes: 0,
+        transport: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 fn orders(whats: &[OrderKind]) -> Vec<Order> {
-    (1..).zip(whats).map(|(number, what)| Order { number, what: *what }).collect()
+    (1..).zip(whats).map(|(number, what)| Order { number, what: what.clone() }).collect()
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! How nodes trust and hear each other.
+
+pub mod identity;
+pub mod link;
+pub mod pairing;
