@@ -140,6 +140,9 @@ impl Config {
             (u32::from(self.gateway.listen.port()), "gateway.listen".to_owned()),
             (u32::from(self.supervise.status_listen.port()), "supervise.status_listen".to_owned()),
         ];
+        if self.peer_listen().is_some() {
+            claims.push((self.gateway.peer_port.into(), "gateway.peer_port".to_owned()));
+        }
         if self.rank.len() > 1 {
             claims.push((self.engine.control_port.into(), "engine.control_port".to_owned()));
             for rank in 0..self.rank.len() as u32 {
