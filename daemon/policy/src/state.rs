@@ -12,11 +12,11 @@ use crate::{
     gates::Gate,
     gateway,
     invariant::{Invariant, drift},
-    leak, reboot, retune,
+    leak, pair, reboot, retune,
 };
 
 /// Raised whenever the file's meaning changes; a file of another version is set aside.
-pub const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 3;
 
 /// Most suspected leaks remembered; the oldest go first. More than any restart budget allows.
 const LEAKS_MAX: usize = 32;
@@ -31,6 +31,11 @@ pub struct State {
     pub boot: String,
     /// Number of the last epoch that was started or is being started.
     pub epoch: u64,
+    /// Tokens of its prefill step, where the node with rank 0 told it; `None` where this node
+    /// decides.
+    pub told_step_tokens: Option<u32>,
+    /// Whether all nodes serve together, or this one alone.
+    pub mode: pair::Mode,
     /// Where the ranks are.
     pub gang: gang::Phase,
     /// When `gang` was entered, since boot.
@@ -69,6 +74,8 @@ pub struct State {
     pub retune: Option<retune::Retune>,
     /// Where a reboot is.
     pub reboot: reboot::Phase,
+    /// What else is remembered of reboots.
+    pub reboot_memory: reboot::Memory,
     /// Automatic reboots, oldest first; at most [`reboot::HISTORY_MAX`].
     pub reboots: Vec<reboot::Past>,
     /// Running time over all boots, which no change of a clock touches.
@@ -146,6 +153,8 @@ pub struct Scratch {
     pub canary: canary::Proof,
     /// Since when each gate is as it is, since boot.
     pub gate_since_ms: Vec<u64>,
+    /// What the other nodes say of a reboot.
+    pub reboot: reboot::Ears,
 }
 
 /// A rank that did not unload by itself.
@@ -168,6 +177,8 @@ impl State {
             version: STATE_VERSION,
             boot: boot.to_owned(),
             epoch: 0,
+            told_step_tokens: None,
+            mode: pair::Mode::Pair,
             gang: gang::Phase::Idle,
             gang_since_ms: 0,
             gang_failures: 0,
@@ -187,6 +198,7 @@ impl State {
             leak: leak::Verdict::Clear,
             retune: None,
             reboot: reboot::Phase::Steady,
+            reboot_memory: reboot::Memory::default(),
             reboots: Vec::new(),
             running: reboot::RunningTime::default(),
             latch: reboot::Latch::default(),
@@ -214,6 +226,8 @@ impl State {
             epoch: self.epoch,
             baseline: self.baseline,
             retune: self.retune,
+            reboot: self.reboot.after_boot(),
+            reboot_memory: self.reboot_memory.after_boot(),
             reboots: self.reboots,
             running: self.running.after_boot(),
             operator: self.operator,
@@ -240,6 +254,7 @@ impl State {
     pub fn after_loss(boot: &str, now: Moment) -> Self {
         let mut state = Self::new(boot);
         state.reboots = vec![reboot::Past::unknown(now); reboot::PER_DAY_MAX];
+        state.reboot_memory = reboot::Memory::after_loss(now);
         // An engine may have run in this boot, so what is wired now is no baseline.
         state.starts_in_boot = 1;
         state
