@@ -19,6 +19,7 @@
 
 mod attempts;
 mod code;
+mod connection;
 mod discovery;
 mod frame;
 mod introduction;
