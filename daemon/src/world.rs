@@ -11,12 +11,13 @@ mod host;
 mod launch;
 mod link;
 mod logs;
+mod neighbours;
 mod real;
 mod reboot;
 mod requests;
 mod run_dir;
 mod stale;
 
-pub use launch::random_hex;
+pub use launch::{random_hex, rank_environment};
 pub use real::{Parts, RealWorld};
 pub use run_dir::{RunDir, RunDirError};

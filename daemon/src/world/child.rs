@@ -87,7 +87,8 @@ impl Child {
 
 /// All that the tasks learn.
 pub(super) struct Facts {
-    pub(super) ranks: Vec<Child>,
+    /// Those that run here, in the order of their numbers.
+    pub(super) ranks: Vec<(u32, Child)>,
     pub(super) gateway: Child,
     /// What the gateway's `/health` said, and when.
     pub(super) ready: Option<(bool, Instant)>,
@@ -95,6 +96,10 @@ pub(super) struct Facts {
     pub(super) invariants: BTreeMap<Invariant, Sighting>,
     pub(super) memory: Option<Memory>,
     pub(super) artifacts: Artifacts,
+    /// The fallback model's files.
+    pub(super) fallback_artifacts: Artifacts,
+    /// What is in the model's files; `None` while that is not known.
+    pub(super) manifest: Option<Manifest>,
     pub(super) evidence: Vec<Evidence>,
     pub(super) canary: Option<CanarySeen>,
     /// Why the config file as it is now was refused.
@@ -147,7 +152,10 @@ impl Facts {
     pub(super) fn child(&mut self, who: Who) -> Option<&mut Child> {
         match who {
             Who::Gateway => Some(&mut self.gateway),
-            Who::Rank(rank) => self.ranks.get_mut(rank as usize),
+            Who::Rank(rank) => {
+                let mut ranks = self.ranks.iter_mut();
+                ranks.find(|(number, _)| *number == rank).map(|(_, child)| child)
+            }
         }
     }
 }
@@ -160,15 +168,18 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(ranks: usize) -> Self {
+    /// For ranks of these numbers.
+    pub(super) fn new(ranks: impl IntoIterator<Item = u32>) -> Self {
         let facts = Facts {
-            ranks: (0..ranks).map(|_| Child::of(Process::Never)).collect(),
+            ranks: ranks.into_iter().map(|rank| (rank, Child::of(Process::Never))).collect(),
             gateway: Child::of(Process::Never),
             ready: None,
             terminations: 0,
             invariants: BTreeMap::new(),
             memory: None,
             artifacts: Artifacts::Unread,
+            fallback_artifacts: Artifacts::Unread,
+            manifest: None,
             evidence: Vec::new(),
             canary: None,
             config_refused: None,
