@@ -304,6 +304,7 @@ impl Config {
             upstream_file: self.upstream_file(),
             canary_key_hash: None,
             node: self.node.name.clone(),
+            records: false,
         }
     }
 

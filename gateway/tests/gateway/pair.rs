@@ -43,6 +43,7 @@ impl Proxy {
             upstream_file: upstream_file.clone(),
             canary_key_hash: None,
             node: "second".into(),
+            records: false,
         };
         adjust(&mut setup);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
