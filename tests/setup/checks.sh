@@ -80,7 +80,7 @@ install_peer() {
 
 check_format() { cd "$ROOT" && cargo fmt --all --check; }
 
-check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh; }
+check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh tests/qemu/init; }
 
 check_set_up() { "$HERE/steps_test.sh"; }
 
