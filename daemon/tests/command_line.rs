@@ -134,6 +134,10 @@ fn every_command_has_help() {
     for command in [
         &["supervise"][..],
         &["status"],
+        &["pair", "init"],
+        &["pair", "join"],
+        &["pair", "forget"],
+        &["pair", "status"],
         &["model", "import"],
         &["config", "check"],
         &["config", "show"],
