@@ -8,7 +8,7 @@ use tandem_console::{
     control::{ControlServer, Orders},
 };
 use tandem_ledger::{Ledger, Limits, Opened, Reader};
-use tandem_policy::{Event, State, Turns, What, World};
+use tandem_policy::{Event, State, Turns, What, World, event::PeerChange};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -190,12 +190,22 @@ fn log(event: &Event) {
             warn!("leaked memory: {verdict}, {} MiB unexplained", unexplained_bytes >> 20);
         }
         What::Canary { passed: false, detail } => warn!("canary failed: {detail}"),
-        What::Reboot { phase, cause } => {
-            warn!("reboot: {phase}: {}", cause.as_deref().unwrap_or("no cause"));
+        What::Reboot { phase, cause, intent, .. } => {
+            let intent = intent.as_deref().unwrap_or("none");
+            warn!(intent, "reboot: {phase}: {}", cause.as_deref().unwrap_or("no cause"));
+        }
+        What::RebootClosed { intent, cause, outcome, detail, took_ms, .. } => {
+            warn!(intent, took_ms, "reboot: {}: {cause}: {detail}", outcome.name());
         }
         What::Retune { model, prefill_step_tokens } => {
             warn!("prefill step of {model} is now {prefill_step_tokens} tokens");
         }
+        What::Peer { node, change: PeerChange::Back | PeerChange::PathUp, detail } => {
+            info!(node, "node is heard: {detail}");
+        }
+        What::Peer { node, change, detail } => warn!(node, "node: {}: {detail}", change.name()),
+        What::Mode { mode, why: Some(why) } => warn!("serves {mode}: {why}"),
+        What::Mode { mode, why: None } => info!("serves {mode}"),
         What::Order { order } => info!("operator: {order}"),
         What::Started { .. }
         | What::Gate(_)

@@ -246,10 +246,10 @@ impl World for RealWorld {
     fn perform(&mut self, action: &Action) {
         match action {
             Action::Mend(repair) => self.host.mend(repair.clone()),
-            Action::StartGang { epoch, prefill_step_tokens } => {
+            Action::StartGang { epoch, prefill_step_tokens, .. } => {
                 self.start_gang(*epoch, *prefill_step_tokens);
             }
-            Action::StartGateway => self.start_gateway(),
+            Action::StartGateway { .. } => self.start_gateway(),
             Action::UnloadRank { rank } => self.with(Who::Rank(*rank), Child::ask_to_end),
             Action::StopGateway => self.with(Who::Gateway, Child::ask_to_end),
             Action::KillRank { rank } => self.kill(Who::Rank(*rank)),
