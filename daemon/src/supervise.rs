@@ -8,7 +8,7 @@ use tandem_console::{
     control::{ControlServer, Orders},
 };
 use tandem_ledger::{Ledger, Limits, Opened, Reader};
-use tandem_policy::{Event, State, Turns, What, World, event::PeerChange};
+use tandem_policy::{Event, State, Turns, What, World};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -70,6 +70,7 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
         lost: memory.lost,
         orders,
     })
+    .await
     .context("can't begin to supervise")?;
     let mut turns = Turns::new(memory.state);
     recall(&publisher, &state_dir);
@@ -200,12 +201,10 @@ fn log(event: &Event) {
         What::Retune { model, prefill_step_tokens } => {
             warn!("prefill step of {model} is now {prefill_step_tokens} tokens");
         }
-        What::Peer { node, change: PeerChange::Back | PeerChange::PathUp, detail } => {
-            info!(node, "node is heard: {detail}");
+        What::Peer { node, change, detail } => info!("{node}: {change:?}: {detail}"),
+        What::Mode { mode, why } => {
+            warn!("serves as {mode}: {}", why.as_deref().unwrap_or("the others can take part"));
         }
-        What::Peer { node, change, detail } => warn!(node, "node: {}: {detail}", change.name()),
-        What::Mode { mode, why: Some(why) } => warn!("serves {mode}: {why}"),
-        What::Mode { mode, why: None } => info!("serves {mode}"),
         What::Order { order } => info!("operator: {order}"),
         What::Started { .. }
         | What::Gate(_)

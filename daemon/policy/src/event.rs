@@ -181,19 +181,6 @@ pub enum PeerChange {
     PathUp,
 }
 
-impl PeerChange {
-    /// In words.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::Back => "back",
-            Self::Rebooted => "rebooted",
-            Self::PathDown => "a way to it is down",
-            Self::PathUp => "a way to it is up",
-        }
-    }
-}
-
 /// What a turn changed. Repeated actions are told once: when they are asked for the first time.
 pub fn between(before: &State, after: &State, actions: &[Action], now: Moment) -> Vec<Event> {
     let mut told = Vec::new();

@@ -153,14 +153,14 @@ pub struct Scratch {
     pub canary: canary::Proof,
     /// Since when each gate is as it is, since boot.
     pub gate_since_ms: Vec<u64>,
+    /// What the other nodes say of a reboot.
+    pub reboot: reboot::Ears,
     /// What is remembered of the other nodes.
     pub peers: pair::watch::Watch,
     /// When the fallback is served, or unloaded for the others, if all stays as it is; since boot.
     pub mode_due_ms: Option<u64>,
     /// When the others must have started their ranks of a starting epoch, since boot.
     pub join_due_ms: Option<u64>,
-    /// What the other nodes say of a reboot.
-    pub reboot: reboot::Ears,
 }
 
 /// A rank that did not unload by itself.
