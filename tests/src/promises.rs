@@ -31,7 +31,7 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
             Some(invariant) => mend(node, invariant, now),
             None => broken(format!("{repair:?} is for nothing that is known")),
         },
-        Action::StartGateway if node.gateway.process.is_running() => {
+        Action::StartGateway { .. } if node.gateway.process.is_running() => {
             broken("a second gateway was started")
         }
         Action::Exit => nothing_is_left_alive(node),

@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 
 use super::{Mode, NodePlace, hindrance, report};
-use crate::{Artifacts, Moment, Observation, Setup, State, gang, reboot};
+use crate::{Artifacts, Moment, Observation, Setup, State, gang};
 
 /// For how long all others must be ready to start before the fallback is unloaded for them, in
 /// milliseconds. A node that has just booted is heard before all of its host is read, and a way that
@@ -142,7 +142,7 @@ fn reason(
         && setup.fallback.is_some()
         && state.draining_since_ms.is_none()
         && state.operator.hold.is_none()
-        && state.reboot == reboot::Phase::Steady
+        && !state.reboot.stops()
         && matches!(seen.fallback_artifacts, Artifacts::Complete { .. });
     if setup.is_alone() || !may_serve {
         return None;
