@@ -161,6 +161,22 @@ async fn another_version_is_named_on_both_sides() {
 }
 
 #[tokio::test]
+async fn a_forgotten_node_loses_the_connections_that_it_has() {
+    let (a, _) = pair();
+    let someone = Someone::new();
+    a.pin("b", someone.fingerprint());
+    let running = a.start(&[("b", &[])]).await;
+    let mut stream = someone.dial(running.port().await).await.unwrap();
+    ask(&mut stream, account("x", 1, "in")).await;
+    Pins::forget(&a.folder(), "b").unwrap();
+    running.link.repin();
+    let last = raw::read(&mut stream).await.unwrap();
+    assert!(last["body"]["refused"].is_object(), "{last}");
+    assert!(raw::read(&mut stream).await.is_err());
+    until("what it said is forgotten", || running.phase("b").is_none()).await;
+}
+
+#[tokio::test]
 async fn nonsense_for_an_answer_is_a_problem_of_that_way_only() {
     let a = Node::new("a");
     let (liar, honest) = (Someone::new(), Node::new("c"));
