@@ -252,7 +252,7 @@ impl Path {
         PathSeen {
             address: self.address.to_string(),
             is_up,
-            round_trip_us: self.round_trip.map(|it| u64::try_from(it.as_micros()).unwrap_or(0)),
+            round_trip_us: self.round_trip.and_then(|it| u64::try_from(it.as_micros()).ok()),
             throughput_mbps: self.throughput_mbps,
             problem,
         }
