@@ -57,6 +57,20 @@ enum Command {
     Man,
     /// Serve the HTTP API (started by the supervisor)
     Gateway(ConfigPath),
+    /// Read the model's files and note what is in them (started by the supervisor)
+    ///
+    /// Exit codes: 0 done, 65 no model can be in that folder, 71 it can't be read or the note can't
+    /// be written, 75 something changes the files or another process reads them.
+    Manifest {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Folder of the model; without it that of the config
+        #[arg(long, value_name = "DIR")]
+        model: Option<PathBuf>,
+        /// The note, which also keeps files that did not change from being read again
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Run one share of the model (started by the supervisor)
     ///
     /// The supervisor writes the session of the epoch to its standard input.
@@ -112,6 +126,9 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::Rank { config, rank } => {
             with_config(&config.config, |config| role::rank::run(config, rank))
         }
+        Command::Manifest { config, model, out } => with_config(&config.config, |config| {
+            role::manifest::run(model.as_deref().unwrap_or(&config.model.path), &out)
+        }),
         Command::Console(command) => console::run(&command),
         Command::Model(ModelCommand::Import { file, name, models }) => {
             import(&file, &models, name.as_deref())
