@@ -28,9 +28,6 @@ use crate::{
     log,
 };
 
-/// Folder of key and pins, in `node.state_dir`.
-const FOLDER: &str = "peer";
-
 /// The port can't be had, the other can't be reached, or nobody came (`EX_UNAVAILABLE`).
 const UNAVAILABLE: i32 = 69;
 
@@ -138,7 +135,7 @@ struct Here {
 
 impl Here {
     fn folder(&self) -> PathBuf {
-        self.config.node.state_dir.join(FOLDER)
+        self.config.peer_folder()
     }
 
     /// Does something as this node; or says why it can't be done here, and returns the exit code.

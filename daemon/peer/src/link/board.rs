@@ -10,13 +10,14 @@ use std::{
 use tandem_policy::pair::{PathSeen, PeerSeen};
 
 use super::{
-    Manifest, PeerPlace, Secrets,
+    PeerPlace, Secrets,
     heard::{Heard, Taken},
     message::Account,
     telling::Telling,
     trust::Trust,
 };
 use crate::identity::Fingerprint;
+use crate::manifest::Manifest;
 
 /// Least time between two lines in the log about the same path: one that flaps must not fill it.
 const LOG_PAUSE: Duration = Duration::from_secs(60);

@@ -16,13 +16,13 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    Manifest,
     board::Board,
     message::{self, FRAME_BYTES_MAX, MANIFEST_BYTES_MAX, Message, WireError},
     throughput::{self, Schedule},
     tls::{self, Shown},
 };
 use crate::identity::{Fingerprint, Identity, Pins};
+use crate::manifest::Manifest;
 
 /// Time for a TCP connection. Shorter than the kernel's first repetition of a SYN, and a new try
 /// follows: a cable that was plugged back is found soon.
