@@ -20,10 +20,11 @@ use tandem_policy::{
 use crate::{
     coverage::Met,
     dice::Dice,
+    pair::around::Around,
     promises,
     record::Record,
     setups,
-    trouble::{Trouble, Troubles},
+    trouble::{Kind, Trouble, Troubles},
 };
 
 /// Size of the weights, over all ranks of this machine.
@@ -32,12 +33,15 @@ pub const WEIGHTS_BYTES: u64 = 120 << 30;
 /// When life begins, since 1970.
 const WALL_START_MS: u64 = 1_780_000_000_000;
 
+/// Longest sleep of one node of several.
+const SLEEP_MS_MAX: u64 = 120_000;
+
 /// A machine.
 pub struct Node {
     /// The settings in force.
     pub setup: Rc<Setup>,
     pub(crate) dice: Dice,
-    pub(crate) troubles: Troubles,
+    pub(crate) troubles: Troubles<Trouble>,
     /// Whether troubles strike.
     pub faulty: bool,
     /// True time, in milliseconds since this life began.
@@ -62,6 +66,8 @@ pub struct Node {
     /// The first promise that was broken.
     pub broken: Option<String>,
     pub(crate) next_pid: u32,
+    /// What is around it, if it is one of several.
+    pub(crate) around: Option<Around>,
 }
 
 /// The disk, as the supervisor's memory uses it.
@@ -79,11 +85,18 @@ impl Node {
     /// The machine of a seed.
     pub fn new(seed: u64, tells: bool) -> Self {
         let mut dice = Dice::new(seed);
-        let setup = Rc::new(setups::roll(&mut dice));
-        let troubles = Troubles::roll(&mut dice);
+        let setup = setups::roll(&mut dice);
+        Self::of(setup, dice, None, tells)
+    }
+
+    /// A machine with these settings, alone or one of several.
+    pub(crate) fn of(setup: Setup, mut dice: Dice, around: Option<Around>, tells: bool) -> Self {
+        let setup = Rc::new(setup);
+        // All nodes of a life together are to have as much trouble as one alone.
+        let troubles = Troubles::roll(&mut dice, setup.nodes.len() as u64);
         let host = host::Host::roll(&mut dice, &setup);
         let memory = memory::MemoryTruth::roll(&mut dice);
-        let ranks = (0..setup.ranks).map(|_| ranks::Rank::none()).collect();
+        let ranks = setup.own_ranks.iter().map(|_| ranks::Rank::none()).collect();
         let mut node = Self {
             setup,
             dice,
@@ -105,6 +118,7 @@ impl Node {
             log: tells.then(Vec::new),
             broken: None,
             next_pid: 100,
+            around,
         };
         if tells {
             let on = |t: &&Trouble| node.troubles.every(**t) > 0;
@@ -164,6 +178,11 @@ impl Node {
         };
         if self.strikes(Trouble::Sleep) {
             let ms = self.dice.pick(&[20_000, 120_000, 900_000, 7_200_000, 90_000_000]);
+            // The others go on meanwhile: no longer than all of them can be simulated.
+            let ms = if self.around.is_some() { ms.min(SLEEP_MS_MAX) } else { ms };
+            if let Some(around) = &mut self.around {
+                around.slept = Some((self.t, self.t + ms));
+            }
             self.t += ms;
             self.tell(|_| format!("slept for {ms} ms"));
         }
@@ -187,6 +206,16 @@ impl Node {
         if self.strikes(Trouble::FilesMissing) {
             self.disk.missing_until = self.t + self.dice.between(500, 60_000);
         }
+    }
+
+    /// Nothing can be saved for a while.
+    pub(crate) fn fill_disk(&mut self) {
+        self.disk.full_until = self.t + self.dice.between(500, 60_000);
+    }
+
+    /// Whether nothing can be saved now.
+    pub(crate) const fn is_disk_full(&self) -> bool {
+        self.t < self.disk.full_until
     }
 
     /// All lasting troubles end: disk, files, host, memory, clock; what a mend can do is left.
@@ -293,6 +322,16 @@ impl Node {
         });
     }
 
+    /// Where a rank of this number is among this node's own.
+    pub(crate) fn index_of(&self, rank: u32) -> Option<usize> {
+        self.setup.own_ranks.iter().position(|own| *own == rank)
+    }
+
+    fn manifest(&self) -> Option<String> {
+        let around = self.around.as_ref()?;
+        matches!(self.artifacts(), Artifacts::Complete { .. }).then(|| around.manifest.clone())
+    }
+
     fn artifacts(&self) -> Artifacts {
         if self.t < self.disk.missing_until {
             Artifacts::Incomplete("model-2.safetensors is missing".into())
@@ -319,8 +358,8 @@ impl World for Node {
             memory: self.memory_seen(),
             artifacts: self.artifacts(),
             fallback_artifacts: Artifacts::Unread,
-            manifest: None,
-            peers: Vec::new(),
+            manifest: self.manifest(),
+            peers: self.around.as_ref().map(|around| around.peers.clone()).unwrap_or_default(),
             evidence: self.desk.evidence.clone(),
             canary: self.canary.seen(moment),
             orders: self.orders_seen(),
@@ -358,11 +397,19 @@ impl World for Node {
         }
         self.record.saved(events);
         self.disk.saved = Some(state.clone());
+        self.note_saved(state);
         self.supervisor_dies();
         Ok(())
     }
 
-    fn tell(&mut self, _report: &tandem_policy::pair::NodeReport) {}
+    fn tell(&mut self, report: &tandem_policy::pair::NodeReport) {
+        if self.supervisor_dies() {
+            return;
+        }
+        if let Some(around) = &mut self.around {
+            around.told = Some(report.clone());
+        }
+    }
 
     fn perform(&mut self, action: &Action) {
         if self.supervisor_dies() || self.machine.is_off() {
@@ -382,8 +429,16 @@ impl World for Node {
             Action::StartGang { epoch, prefill_step_tokens } => {
                 self.start_gang(*epoch, *prefill_step_tokens);
             }
-            Action::UnloadRank { rank } => self.ask_to_unload(*rank as usize),
-            Action::KillRank { rank } => self.kill_rank(*rank as usize),
+            Action::UnloadRank { rank } => {
+                if let Some(index) = self.index_of(*rank) {
+                    self.ask_to_unload(index);
+                }
+            }
+            Action::KillRank { rank } => {
+                if let Some(index) = self.index_of(*rank) {
+                    self.kill_rank(index);
+                }
+            }
             Action::StartGateway => self.start_gateway(),
             Action::StopGateway => self.ask_gateway_to_end(),
             Action::KillGateway => self.kill_gateway(),

@@ -82,6 +82,8 @@ pub(crate) fn refuses_start(
     let Artifacts::Complete { weights_bytes } = seen.artifacts else {
         return Some("the model's files are not complete".into());
     };
+    // What this node's ranks hold of them.
+    let weights_bytes = weights_bytes / 1_000 * u64::from(setup.share_permille);
     let Some(memory) = &seen.memory else {
         return Some("memory is not known".into());
     };

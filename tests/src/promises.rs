@@ -6,7 +6,7 @@ use tandem_policy::{
     leak, reboot,
 };
 
-use crate::{node::Node, node::host::invariant_of, oracle};
+use crate::{node::Node, node::host::invariant_of, oracle, pair::promises as pair};
 
 type Outcome = Result<(), String>;
 
@@ -46,7 +46,8 @@ fn start(node: &Node, epoch: u64, now: Moment) -> Outcome {
     a_start_is_saved_first(node, epoch)?;
     a_start_is_admitted(node, now)?;
     a_start_is_allowed(node)?;
-    the_fabric_budget_is_kept(node)
+    the_fabric_budget_is_kept(node)?;
+    pair::start(node, epoch, now)
 }
 
 /// Never two epochs alive: ranks start only when none runs.
@@ -78,7 +79,7 @@ fn a_start_is_saved_first(node: &Node, epoch: u64) -> Outcome {
             saved.gang.name()
         ));
     }
-    if saved.starts_in_boot == 0 || saved.boot != format!("boot-{}", node.machine.boots) {
+    if saved.starts_in_boot == 0 || saved.boot != node.boot_id() {
         return broken("a start was not counted in this boot before it was done");
     }
     Ok(())
@@ -107,7 +108,8 @@ fn a_start_is_admitted(node: &Node, now: Moment) -> Outcome {
 /// to try again, a new supervisor, an order, a plan, a reboot that was called off.
 fn a_start_is_allowed(node: &Node) -> Outcome {
     let record = &node.record;
-    if record.starts >= record.allowed_starts {
+    // Of several nodes a start may be the leader's decision.
+    if node.around.is_none() && record.starts >= record.allowed_starts {
         return broken(format!("start {} had no reason", record.starts + 1));
     }
     let supervise = &node.setup.supervise;
@@ -136,7 +138,7 @@ fn the_fabric_budget_is_kept(node: &Node) -> Outcome {
 /// is on disk.
 fn a_kill_is_the_last_rung(node: &mut Node, rank: u32) -> Outcome {
     let Some(Process::Running { pid, .. }) =
-        node.ranks.get(rank as usize).map(|rank| rank.process.clone())
+        node.index_of(rank).map(|index| node.ranks[index].process.clone())
     else {
         return Ok(());
     };
@@ -161,6 +163,9 @@ fn a_kill_is_the_last_rung(node: &mut Node, rank: u32) -> Outcome {
 
 /// Reboots: the first time that one is asked for it must be allowed by all of its limits.
 fn reboot(node: &mut Node, now: Moment) -> Outcome {
+    if node.around.is_some() {
+        return reboot_of_several(node, now);
+    }
     let Some(reboot::Phase::Rebooting { cause, since_ms }) =
         node.disk.saved.as_ref().map(|state| state.reboot.clone())
     else {
@@ -178,10 +183,26 @@ fn reboot(node: &mut Node, now: Moment) -> Outcome {
     a_reboot_that_did_not_help_is_not_repeated(node, &cause.kind)
 }
 
+/// The same for one of several nodes, which acts on an intent.
+fn reboot_of_several(node: &mut Node, now: Moment) -> Outcome {
+    let Some(intent) = pair::reboot(node, now)? else { return Ok(()) };
+    node.record.is_reboot_ordered = intent.is_ordered;
+    node.record.reboot_asked = Some((node.machine.boots, now.boot_ms, intent.cause.kind.clone()));
+    node.record.excuse("a reboot that was asked for and did not come");
+    a_reboot_is_wanted_by_nobody_else(node, now)?;
+    if intent.is_ordered {
+        return Ok(());
+    }
+    node.record.reboots_asked.push(node.t);
+    the_reboot_budget_is_kept(node, now)?;
+    a_reboot_that_did_not_help_is_not_repeated(node, &intent.cause.kind)
+}
+
 /// Only where it is configured, possible, safe to come back from, and no person is at it.
 fn a_reboot_is_wanted_by_nobody_else(node: &Node, now: Moment) -> Outcome {
     let Some((seen, _)) = &node.shown else { return Ok(()) };
-    if !node.setup.reboot.automatic || !node.setup.can_reboot {
+    let is_allowed = node.setup.reboot.automatic || node.record.is_reboot_ordered;
+    if !is_allowed || !node.setup.can_reboot {
         return broken("a reboot that the config forbids");
     }
     if node.record.intent.hold.is_some() {
@@ -214,7 +235,7 @@ fn the_reboot_budget_is_kept(node: &Node, now: Moment) -> Outcome {
         return broken(format!("a reboot {} ms after a boot", now.boot_ms));
     }
     let saved = node.disk.saved.as_ref();
-    let boot = format!("boot-{}", node.machine.boots);
+    let boot = node.boot_id();
     if !saved.is_some_and(|state| state.reboots.iter().any(|past| past.boot == boot)) {
         return broken("a reboot that was not counted before it was asked for");
     }
@@ -310,6 +331,7 @@ pub fn of_turn(node: &mut Node, turn: &Turn, state: &State) {
     let Some((_, now)) = node.shown.as_ref() else { return };
     let now = *now;
     let outcome = proof_is_true(node, turn, now)
+        .and_then(|()| pair::proof_is_of_all(node, turn))
         .and_then(|()| healthy_is_true(node, turn))
         .and_then(|()| strangers_are_not_adopted(node, turn))
         .and_then(|()| events_are_bounded(turn))

@@ -69,6 +69,8 @@ pub struct Record {
     pub(crate) reboots_decided: usize,
     /// When each was first asked for, in true time: these count, whatever came of them.
     pub(crate) reboots_asked: Vec<u64>,
+    /// Whether the reboot that was last asked for was ordered by an operator: no budget counts it.
+    pub(crate) is_reboot_ordered: bool,
     /// Causes that came back right after a reboot for them.
     pub(crate) latched: BTreeSet<String>,
     /// The cause of a reboot for which the last turn held the ranks.

@@ -94,10 +94,20 @@ impl Node {
         }
     }
 
+    /// Whether a request to this gateway would reach rank 0: that of another node passes it on.
+    pub(crate) fn gateway_reaches(&self) -> bool {
+        let is_alone = self.ranks.iter().any(|rank| rank.is_alone);
+        let is_passed_on = match self.around.as_ref().and_then(|a| a.others.iter().find(|o| o.leads)) {
+            Some(leader) if !is_alone => leader.is_reached && leader.gateway_passes,
+            _ => true,
+        };
+        self.gateway.passes(self.t) && is_passed_on
+    }
+
     pub(crate) fn gateway_seen(&mut self) -> GatewaySeen {
         let t = self.t;
         let ready = if self.gateway.answers(t) {
-            let value = self.gateway.passes(t) && self.ranks_work();
+            let value = self.gateway_reaches() && self.ranks_work();
             Reading::Known { value, age_ms: self.dice.below(1_500) }
         } else {
             Reading::Unknown
