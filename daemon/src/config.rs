@@ -10,13 +10,16 @@ mod read;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use tandem_engine::settings::{RankPlace, RankSetup};
-use tandem_policy::settings::{Canary, Host, Invariants, Leak, Pair, Reboot, Supervise};
+use tandem_policy::{
+    pair::NodePlace,
+    settings::{Canary, Host, Invariants, Leak, Pair, Reboot, Supervise},
+};
 
 pub(crate) use read::read as read_file;
 
@@ -55,6 +58,11 @@ pub struct Config {
     pub reboot: Reboot,
     /// How nodes hear each other.
     pub pair: Pair,
+    /// The other machines; none makes this one a gang of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peer: Vec<Peer>,
+    /// What is served alone while the other machines can't take part.
+    pub fallback: Fallback,
 }
 
 /// `[node]`: this machine.
@@ -149,6 +157,35 @@ pub struct Rank {
     pub weight: u32,
 }
 
+/// `[[peer]]`: another machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its `node.name`.
+    pub name: String,
+    /// Address and port of its supervisor, once for each way to it.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// `[fallback]`: a smaller model for one machine alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fallback {
+    /// Folder of the model; empty for none.
+    pub path: PathBuf,
+    /// Name that answers carry; empty takes the folder's name.
+    pub id: String,
+    /// For how long the others can't take part before it is served.
+    pub after_ms: u64,
+}
+
+impl Fallback {
+    /// Whether there is one.
+    pub fn is_set(&self) -> bool {
+        !self.path.as_os_str().is_empty()
+    }
+}
+
 fn one() -> u32 {
     1
 }
@@ -171,6 +208,8 @@ impl Default for Config {
             canary: Canary::default(),
             reboot: Reboot::default(),
             pair: Pair::default(),
+            peer: Vec::new(),
+            fallback: Fallback::default(),
         }
     }
 }
@@ -185,6 +224,12 @@ impl Default for Node {
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
         }
+    }
+}
+
+impl Default for Fallback {
+    fn default() -> Self {
+        Self { path: PathBuf::new(), id: String::new(), after_ms: 120_000 }
     }
 }
 
@@ -242,6 +287,9 @@ impl Config {
             config.node.run_dir = folder.join(&config.node.run_dir);
             config.node.state_dir = folder.join(&config.node.state_dir);
             config.model.path = folder.join(&config.model.path);
+            if config.fallback.is_set() {
+                config.fallback.path = folder.join(&config.fallback.path);
+            }
         }
         let problems = config.problems();
         if problems.is_empty() {
@@ -254,6 +302,46 @@ impl Config {
     /// Parses without checking values. The error has the line, the key and what is allowed.
     pub fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    }
+
+    /// Every machine with its ranks, in order of its first rank.
+    pub fn nodes(&self) -> Vec<NodePlace> {
+        let mut nodes: Vec<NodePlace> = Vec::new();
+        for (number, rank) in (0_u32..).zip(&self.rank) {
+            match nodes.iter_mut().find(|node| node.name == rank.node) {
+                Some(node) => node.ranks.push(number),
+                None => nodes.push(NodePlace { name: rank.node.clone(), ranks: vec![number] }),
+            }
+        }
+        nodes
+    }
+
+    /// Numbers of the ranks that run on this machine.
+    pub fn own_ranks(&self) -> Vec<u32> {
+        let is_own = |(number, rank): (u32, &Rank)| (rank.node == self.node.name).then_some(number);
+        (0_u32..).zip(&self.rank).filter_map(is_own).collect()
+    }
+
+    /// What this machine runs while it serves the fallback model alone: one rank, that model, and
+    /// the usual model's names as further names of it.
+    pub fn alone(&self) -> Self {
+        let mut aliases = vec![self.model.served_id()];
+        aliases.extend(self.model.aliases.iter().cloned());
+        Self {
+            model: Model {
+                path: self.fallback.path.clone(),
+                id: self.fallback.id.clone(),
+                aliases,
+            },
+            rank: vec![Rank {
+                node: self.node.name.clone(),
+                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                weight: 1,
+            }],
+            peer: Vec::new(),
+            fallback: Fallback::default(),
+            ..self.clone()
+        }
     }
 
     /// Unix socket of a rank.

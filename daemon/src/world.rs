@@ -17,6 +17,6 @@ mod requests;
 mod run_dir;
 mod stale;
 
-pub use launch::random_hex;
+pub use launch::{random_hex, rank_environment};
 pub use real::{Parts, RealWorld};
 pub use run_dir::{RunDir, RunDirError};

@@ -47,7 +47,7 @@ pub enum EngineError {
         /// For how long.
         silent_ms: u64,
     },
-    /// Ranks disagree.
+    /// Ranks disagree, or what came from another was not what it sent.
     #[error("{0}")]
     Integrity(String),
     /// A step did not finish in time.

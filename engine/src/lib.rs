@@ -31,6 +31,7 @@ pub mod settings;
 pub mod shard;
 pub mod start;
 pub mod step;
+pub mod transport;
 
 pub use error::EngineError;
 pub use role::run_rank;

@@ -13,7 +13,7 @@ pub fn run_rank(setup: RankSetup, session: Session) -> i32 {
     let (number, epoch) = (setup.rank, session.epoch);
     let outcome = ModelFiles::open(&setup.model_dir).and_then(|files| {
         let parity = parity(&files);
-        rank::run(setup, session, parity, move |setup, phase| start(setup, &files, phase))
+        rank::run(setup, session, parity, move |setup, tell| start(setup, &files, tell))
     });
     match outcome {
         Ok(()) => exit::OK,

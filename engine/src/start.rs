@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use tandem_wire::{ModelCard, Phase};
+use tandem_wire::{ModelCard, Transport};
 
 use crate::checkpoint::Checkpoint;
 use crate::execute::MlxExecutor;
@@ -15,7 +15,7 @@ use crate::sample::Vocabulary;
 use crate::settings::RankSetup;
 use crate::shard::ShardPlan;
 use crate::step::Loaded;
-use crate::{EngineError, affinity};
+use crate::{EngineError, affinity, transport};
 
 /// A model folder whose headers are read and checked; no weight is.
 pub struct ModelFiles {
@@ -34,11 +34,20 @@ impl ModelFiles {
     }
 }
 
-/// Forms the group, loads this rank's shard. To be called on the thread that will own MLX.
+/// What is told of a start while it goes on.
+#[derive(Debug)]
+pub enum Progress {
+    /// The group is formed and its sums were right. Not told of a rank alone, which has no group.
+    Measured(Transport),
+    /// Weights are being read from now on.
+    Loading,
+}
+
+/// Forms the group, measures it, loads this rank's shard. To be called on the thread that will own MLX.
 pub fn start(
     setup: &RankSetup,
     files: &ModelFiles,
-    phase: &dyn Fn(Phase),
+    tell: &dyn Fn(Progress),
 ) -> Result<MlxExecutor, EngineError> {
     affinity::pin(setup);
     install_error_handler();
@@ -56,7 +65,10 @@ pub fn start(
         let size = plans.len() as u32;
         Some(Rc::new(Group::init(setup.settings.backend, true, setup.rank, size)?))
     };
-    phase(Phase::Loading);
+    if let Some(group) = &group {
+        tell(Progress::Measured(transport::sweep(group)?));
+    }
+    tell(Progress::Loading);
     let began = std::time::Instant::now();
     let expand = setup.settings.cpu_expand && !on_metal();
     let loader = Loader::new(checkpoint, config, plan, group, expand)?;

@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use mlx_rs::{Array, Dtype};
 use tandem_engine::EngineError;
-use tandem_engine::mlx::Group;
+use tandem_engine::mlx::{Group, memory_bytes};
 use tandem_engine::settings::Backend;
+use tandem_engine::transport;
 
 const ROLE: &str = "TANDEM_TEST_GROUP_ROLE";
 
@@ -27,6 +28,7 @@ fn rank() {
     let number: u32 = std::env::var("MLX_RANK").unwrap().parse().unwrap();
     match std::env::var(ROLE).unwrap().as_str() {
         "compute" => compute(&Group::init(Backend::Ring, true, number, 2).unwrap()),
+        "sweep" => sweep(&Group::init(Backend::Ring, true, number, 2).unwrap()),
         "wrong size" => {
             let error = Group::init(Backend::Ring, true, number, 3).err().unwrap();
             assert!(matches!(&error, EngineError::Group(m) if m.contains("of 2")), "{error}");
@@ -66,6 +68,20 @@ fn compute(group: &Group) {
     }
 }
 
+fn sweep(group: &Group) {
+    let transport = transport::sweep(group).unwrap();
+    assert_eq!((transport.backend.as_str(), transport.world), ("ring", 2));
+    for row in &transport.rows {
+        assert!(0 < row.best_ns && row.best_ns <= row.median_ns && row.rounds > 0, "{row:?}");
+    }
+    let (now, peak) = memory_bytes();
+    assert!(now < 64 << 10 && peak < 64 << 10, "{now} and at most {peak} bytes are held");
+    // The group is in step: it goes on as if it had not been measured.
+    compute(group);
+    let sizes: Vec<u64> = transport.rows.iter().map(|row| row.bytes).collect();
+    println!("\nsizes {sizes:?}");
+}
+
 /// Both ranks of a group, with ports that were free a moment ago.
 fn spawn(role: &str, folder: &std::path::Path) -> Vec<Child> {
     let held: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -88,18 +104,30 @@ fn spawn(role: &str, folder: &std::path::Path) -> Vec<Child> {
     (0..2).map(rank).collect()
 }
 
-fn assert_all_succeed(role: &str) {
+/// Runs both ranks; gives what each wrote to its standard output.
+fn assert_all_succeed(role: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
-    for (number, child) in spawn(role, folder.path()).into_iter().enumerate() {
+    let ended = spawn(role, folder.path()).into_iter().enumerate().map(|(number, child)| {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "rank {number} as '{role}': {said}");
-    }
+        String::from_utf8(output.stdout).unwrap()
+    });
+    ended.collect()
 }
 
 #[test]
 fn two_ranks_sum_gather_send_and_receive() {
     assert_all_succeed("compute");
+}
+
+#[test]
+fn two_ranks_measure_the_same_sizes_and_keep_no_memory_for_it() {
+    let written = assert_all_succeed("sweep");
+    let sizes = written.iter().map(|out| out.lines().find(|line| line.starts_with("sizes")));
+    let sizes: Vec<&str> = sizes.map(Option::unwrap).collect();
+    assert!(sizes[0].starts_with("sizes [4096, 65536"), "{sizes:?}");
+    assert_eq!(sizes[0], sizes[1]);
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Asked {
 
     /// The exit code that this status stands for.
     pub fn exit_code(&self) -> i32 {
-        if self.is_stale() { exit::UNAVAILABLE } else { exit::of(self.status.health) }
+        if self.is_stale() { exit::UNAVAILABLE } else { exit::of(&self.status) }
     }
 }
 

@@ -18,6 +18,7 @@ mod limits;
 mod link_address;
 pub mod mac;
 mod mend_error;
+mod os;
 pub mod probes;
 mod terminal;
 
@@ -33,6 +34,7 @@ use macos as platform;
 
 pub use clock::{boot_id, now};
 pub use mend_error::MendError;
+pub use os::os_version;
 pub use platform::{
     LinkWatch, command_line, cpu_time_ms, exited, footprint_bytes, is_running, memory, mend, read,
     release_start_memory,

@@ -150,7 +150,8 @@ pub fn decide(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> 
         actions.push(Action::Exit);
     }
     let events = event::between(state, &next, &actions, now);
-    let status = Status::of(setup, &next, seen, now);
+    let pair = pair::PairStatus::of(setup, &next, seen, now);
+    let status = Status::of(setup, &next, seen, pair, now);
     Decision { state: next, actions, events, status }
 }
 

@@ -260,6 +260,14 @@ impl Process {
     pub const fn is_running(&self) -> bool {
         matches!(self, Self::Running { .. })
     }
+
+    /// The epoch that it runs or ended in.
+    pub const fn epoch(&self) -> Option<u64> {
+        match self {
+            Self::Running { epoch, .. } | Self::Ended { epoch, .. } => Some(*epoch),
+            Self::Never => None,
+        }
+    }
 }
 
 /// How a process ended.

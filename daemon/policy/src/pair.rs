@@ -4,7 +4,11 @@
 //! decides alone by what it hears: a report that is lost, repeated or late changes nothing that the
 //! next one does not mend.
 
+pub mod parity;
 mod report;
+mod status;
+
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,11 +17,117 @@ pub use report::{
     COMPONENTS_MAX, Component, Ending, FAULTS_TOLD_MAX, FaultTold, NodeReport, RANKS_MAX,
     RankReport, Start,
 };
+pub use status::{NodeRank, NodeStatus, PairStatus, Role, TransportRowStatus, TransportStatus};
 
 use crate::{Moment, Observation, Setup};
+use parity::Parity;
 
 /// Most nodes of a gang, this one included.
 pub const NODES_MAX: usize = 4;
+
+/// Most characters of a text that is told to other nodes or shown beside many others.
+pub const TEXT_CHARS_MAX: usize = 300;
+
+/// What this node serves with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Mode {
+    /// All nodes of the config, or the only one.
+    Pair,
+    /// Only itself: the fallback model.
+    Alone {
+        /// Why the others can't take part.
+        why: String,
+    },
+    /// Only itself, and it unloads the fallback model because the others are back.
+    Returning {
+        /// Why the others could not take part.
+        why: String,
+        /// When it no longer waits for requests that still run, since boot.
+        deadline_ms: u64,
+    },
+}
+
+impl Mode {
+    /// One word, for people and the status.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pair => "pair",
+            Self::Alone { .. } => "alone",
+            Self::Returning { .. } => "returning",
+        }
+    }
+
+    /// Whether the ranks that run here, if any do, are the fallback's.
+    pub const fn is_alone(&self) -> bool {
+        !matches!(self, Self::Pair)
+    }
+}
+
+/// Why another node can't take part in an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hindrance {
+    /// Which.
+    pub node: String,
+    /// Why, with no figure that changes by itself.
+    pub text: String,
+    /// Whether it only has to hand back first, which it does by itself.
+    pub is_returning: bool,
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.node, self.text)
+    }
+}
+
+/// The first thing about another node that keeps the next epoch from starting on all.
+pub fn hindrance(setup: &Setup, seen: &Observation, now: Moment) -> Option<Hindrance> {
+    let others = setup.nodes.iter().filter(|place| place.name != setup.node);
+    let found = others.filter_map(|place| {
+        let (text, is_returning) = hindrance_of(setup, seen, &place.name, now)?;
+        Some(Hindrance { node: place.name.clone(), text, is_returning })
+    });
+    found.min_by_key(|hindrance| hindrance.is_returning)
+}
+
+/// Why this node can't take part, and whether that passes by itself.
+fn hindrance_of(
+    setup: &Setup,
+    seen: &Observation,
+    node: &str,
+    now: Moment,
+) -> Option<(String, bool)> {
+    let for_good = |text: &str| Some((text.to_owned(), false));
+    let Some(peer) = seen.peer(node) else { return for_good("nothing is known of it") };
+    if !peer.is_paired {
+        return for_good("it is not paired with this node");
+    }
+    let Some(report) = peer.fresh(setup, now) else { return for_good("it is not heard") };
+    if report.is_draining {
+        return for_good("it is drained, ends or reboots");
+    }
+    match Parity::of(setup, seen, peer, report) {
+        Parity::Equal => {}
+        Parity::Unknown(why) => return Some((why, false)),
+        Parity::Unequal(lines) => {
+            return Some((bounded(&format!("it differs: {}", lines.join("; "))), false));
+        }
+    }
+    if let Some(refusal) = &report.refusal {
+        return Some((bounded(refusal), false));
+    }
+    if report.is_alone {
+        return Some(("it serves the fallback alone, and hands back".into(), true));
+    }
+    let is_running = report.ranks.iter().any(|rank| rank.process.is_running());
+    is_running.then(|| ("its ranks of an earlier epoch still run".into(), false))
+}
+
+/// A text cut to [`TEXT_CHARS_MAX`].
+pub(crate) fn bounded(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}
 
 /// A node of the config, in order of its first rank.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +192,12 @@ impl Setup {
     /// Whether this node has rank 0.
     pub fn leads(&self) -> bool {
         self.leader() == self.node
+    }
+
+    /// The number in the gang of this node's rank of that index.
+    pub fn rank_number(&self, index: usize) -> u32 {
+        let index_number = u32::try_from(index).unwrap_or(u32::MAX);
+        self.own_ranks.get(index).copied().unwrap_or(index_number)
     }
 }
 

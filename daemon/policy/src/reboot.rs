@@ -372,6 +372,26 @@ pub fn refused(
     Some((cause, why))
 }
 
+/// This node's part in a reboot, as it is told to the others. By what is saved: a promise that was
+/// told is never forgotten.
+pub const fn told(_state: &State) -> Option<Told> {
+    None
+}
+
+/// Why this node would take no part now in a reboot that another proposes; `None` if it would. Some
+/// cause of its own may still be latched.
+pub fn would_veto(
+    setup: &Setup,
+    state: &State,
+    seen: &Observation,
+    now: Moment,
+) -> Option<VetoKind> {
+    if seen.ledger_trouble.is_some() {
+        return Some(VetoKind::Ledger);
+    }
+    refusal(setup, state, seen, now, "").map(|_| VetoKind::Budget)
+}
+
 /// What the status shows.
 pub fn status(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> RebootStatus {
     let left = (setup.reboot.per_day_max as usize).saturating_sub(recent(state, now));

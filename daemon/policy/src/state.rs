@@ -12,11 +12,11 @@ use crate::{
     gates::Gate,
     gateway,
     invariant::{Invariant, drift},
-    leak, reboot, retune,
+    leak, pair, reboot, retune,
 };
 
 /// Raised whenever the file's meaning changes; a file of another version is set aside.
-pub const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 3;
 
 /// Most suspected leaks remembered; the oldest go first. More than any restart budget allows.
 const LEAKS_MAX: usize = 32;
@@ -31,6 +31,11 @@ pub struct State {
     pub boot: String,
     /// Number of the last epoch that was started or is being started.
     pub epoch: u64,
+    /// Tokens of its prefill step, where the node with rank 0 told it; `None` where this node
+    /// decides.
+    pub told_step_tokens: Option<u32>,
+    /// Whether all nodes serve together, or this one alone.
+    pub mode: pair::Mode,
     /// Where the ranks are.
     pub gang: gang::Phase,
     /// When `gang` was entered, since boot.
@@ -168,6 +173,8 @@ impl State {
             version: STATE_VERSION,
             boot: boot.to_owned(),
             epoch: 0,
+            told_step_tokens: None,
+            mode: pair::Mode::Pair,
             gang: gang::Phase::Idle,
             gang_since_ms: 0,
             gang_failures: 0,

@@ -1,4 +1,4 @@
-//! What the status endpoint shows: `GET /status`, schema 2.
+//! What the status endpoint shows: `GET /status`, schema 3.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,11 +8,12 @@ use crate::{
     gates::Gate,
     gateway, invariant,
     invariant::{Found, Invariant, Mode, Severity, Unknown},
+    pair::PairStatus,
     reboot, retune,
 };
 
 /// Version of [`Status`]; raised when a field changes its meaning or goes away.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// How old the gateway's health may be and still count, in milliseconds: it is read once a second.
 const READY_AGE_MS_MAX: u64 = 3_000;
@@ -26,7 +27,7 @@ pub struct Status {
     pub node: String,
     /// In one word.
     pub health: Health,
-    /// The served model's name.
+    /// The served model's name: the fallback's while this node serves alone.
     pub model: String,
     /// Number of the last epoch of the ranks; 0 before the first.
     pub epoch: u64,
@@ -42,7 +43,9 @@ pub struct Status {
     pub restarts: u32,
     /// Most that are allowed in one window.
     pub restarts_max: u32,
-    /// Every rank, in order.
+    /// The nodes of the config.
+    pub pair: PairStatus,
+    /// Every rank of this node, in order.
     pub ranks: Vec<RankStatus>,
     /// The gateway.
     pub gateway: GatewayStatus,
@@ -50,9 +53,10 @@ pub struct Status {
     pub suspected_leaks: Vec<Leak>,
     /// Whether all is being stopped, or is stopped on purpose.
     pub draining: bool,
-    /// Whether tokens came lately: what `/readyz` says.
+    /// Whether tokens came lately, through every node's gateway: what `/readyz` says.
     pub proven: bool,
-    /// Milliseconds since tokens last came, of any request; absent before the first.
+    /// Milliseconds since tokens last came through this node's gateway, of any request; absent before
+    /// the first.
     pub proven_age_ms: Option<u64>,
     /// The boot that the supervisor runs in.
     pub boot: String,
@@ -144,7 +148,8 @@ pub struct RebootStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// All ranks are ready and the gateway says it serves.
+    /// All ranks are ready, the gateway says it serves, and tokens came lately through every node's
+    /// gateway.
     Healthy,
     /// Not serving now, or not known to, but being mended.
     Degraded,
@@ -199,7 +204,14 @@ pub struct GatewayStatus {
 }
 
 impl Status {
-    pub(crate) fn of(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Self {
+    /// Of what is served, which may be the fallback, and of the nodes.
+    pub(crate) fn of(
+        setup: &Setup,
+        state: &State,
+        seen: &Observation,
+        pair: PairStatus,
+        now: Moment,
+    ) -> Self {
         let held = match (&state.gang, &state.gateway) {
             (gang::Phase::Held { reason, .. }, _) | (_, gateway::Phase::Held { reason }) => {
                 Some(reason.clone())
@@ -230,7 +242,13 @@ impl Status {
             last_failure: state.last_failure.as_ref().map(|failure| failure.text.clone()),
             restarts: u32::try_from(state.restarts_ms.len()).unwrap_or(u32::MAX),
             restarts_max: setup.supervise.restarts_max,
-            ranks: (0..).zip(&seen.ranks).map(|(n, seen)| RankStatus::of(n, seen)).collect(),
+            pair,
+            ranks: seen
+                .ranks
+                .iter()
+                .enumerate()
+                .map(|(index, seen)| RankStatus::of(setup.rank_number(index), seen))
+                .collect(),
             gateway: GatewayStatus {
                 pid: pid(&seen.gateway.process),
                 phase: state.gateway.name().into(),
@@ -275,16 +293,10 @@ impl MemoryStatus {
 impl RankStatus {
     fn of(rank: u32, seen: &crate::RankSeen) -> Self {
         let vitals = seen.vitals.as_ref();
-        let phase = match (&seen.process, seen.phase) {
-            (Process::Never, _) => "absent",
-            (Process::Ended { .. }, _) => "ended",
-            (Process::Running { .. }, None) => "silent",
-            (Process::Running { .. }, Some(phase)) => phase_name(phase),
-        };
         Self {
             rank,
             pid: pid(&seen.process),
-            phase: phase.into(),
+            phase: rank_phase(&seen.process, seen.phase).into(),
             steps: vitals.map(|v| v.steps),
             last_step_age_ms: vitals.and_then(|v| v.last_step_age_ms),
             tokens: vitals.map(|v| v.tokens),
@@ -299,6 +311,19 @@ impl RankStatus {
                 _ => None,
             },
         }
+    }
+}
+
+/// A rank's own phase, or `absent`, `ended`, `silent`.
+pub(crate) const fn rank_phase(
+    process: &Process,
+    phase: Option<tandem_wire::Phase>,
+) -> &'static str {
+    match (process, phase) {
+        (Process::Never, _) => "absent",
+        (Process::Ended { .. }, _) => "ended",
+        (Process::Running { .. }, None) => "silent",
+        (Process::Running { .. }, Some(phase)) => phase_name(phase),
     }
 }
 

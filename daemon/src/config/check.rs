@@ -1,8 +1,9 @@
 //! Checks of values that hold without looking at the machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_engine::settings::Backend;
+use tandem_policy::pair::NODES_MAX;
 
 use super::Config;
 
@@ -12,6 +13,9 @@ const SOCKET_PATH_BYTES_MAX: usize = 103;
 /// Most ranks: MLX's rings and JACCL meshes are that small, and the engine keeps as many ports.
 const RANKS_MAX: usize = 8;
 
+/// Most ways to one machine: each is asked all the time.
+const ADDRESSES_MAX: usize = 4;
+
 impl Config {
     /// Everything wrong with the values, one sentence each; empty if they are fine.
     pub fn problems(&self) -> Vec<String> {
@@ -20,6 +24,7 @@ impl Config {
         problems.extend(self.gateway.validate().err());
         self.check_node(&mut problems);
         self.check_ranks(&mut problems);
+        self.check_peers(&mut problems);
         self.check_supervise(&mut problems);
         self.host.problems(&mut problems);
         self.leak.problems(&mut problems);
@@ -57,11 +62,19 @@ impl Config {
             ));
         }
         for (index, rank) in self.rank.iter().enumerate() {
-            if rank.node != self.node.name {
+            let is_known =
+                rank.node == self.node.name || self.peer.iter().any(|peer| peer.name == rank.node);
+            if !is_known {
                 problems.push(format!(
-                    "rank {index} has node = \"{}\", but the only node here is \"{}\" (node.name); \
-                     all ranks run on this machine",
+                    "rank {index} has node = \"{}\", which is neither node.name (\"{}\") nor the \
+                     name of a [[peer]]",
                     rank.node, self.node.name
+                ));
+            }
+            if !self.peer.is_empty() && rank.address.is_loopback() {
+                problems.push(format!(
+                    "rank {index} has address = \"{}\", which the other machines can't reach",
+                    rank.address
                 ));
             }
             if !(1..=1024).contains(&rank.weight) {
@@ -80,11 +93,68 @@ impl Config {
         }
         if self.engine.backend == Backend::Jaccl && count > 1 {
             problems.push(
-                "engine.backend is \"jaccl\", which joins different Macs, but all ranks run on this \
-                 machine; it must be \"ring\""
+                "engine.backend is \"jaccl\", which this version can't set up between machines yet; \
+                 it must be \"ring\""
                     .into(),
             );
         }
+    }
+
+    fn check_peers(&self, problems: &mut Vec<String>) {
+        let mut names = BTreeSet::from([self.node.name.as_str()]);
+        for peer in &self.peer {
+            if peer.name.is_empty() || !names.insert(&peer.name) {
+                problems.push(format!(
+                    "a [[peer]] has name = \"{}\"; each machine needs a name of its own",
+                    peer.name
+                ));
+            }
+            if !(1..=ADDRESSES_MAX).contains(&peer.addresses.len()) {
+                problems.push(format!(
+                    "peer \"{}\" has {} addresses; it must have 1 to {ADDRESSES_MAX}",
+                    peer.name,
+                    peer.addresses.len()
+                ));
+            }
+            for address in &peer.addresses {
+                if address.ip().is_unspecified()
+                    || address.ip().is_multicast()
+                    || address.port() == 0
+                {
+                    problems.push(format!(
+                        "peer \"{}\" has the address {address}; it must be one that the machine is \
+                         reached at, such as 192.168.1.12:52390",
+                        peer.name
+                    ));
+                }
+            }
+            if !self.rank.iter().any(|rank| rank.node == peer.name) {
+                problems.push(format!(
+                    "peer \"{}\" has no [[rank]]; give it one or remove it",
+                    peer.name
+                ));
+            }
+        }
+        if self.peer.len() >= NODES_MAX {
+            problems.push(format!(
+                "there are {} [[peer]] sections; at most {NODES_MAX} machines, this one included, can \
+                 serve together",
+                self.peer.len()
+            ));
+        }
+        if !self.rank.is_empty() && self.own_ranks().is_empty() {
+            problems.push(format!(
+                "no [[rank]] has node = \"{}\" (node.name), so nothing would run here",
+                self.node.name
+            ));
+        }
+        if self.fallback.is_set() && self.peer.is_empty() {
+            problems.push(
+                "fallback.path is set, but there is no [[peer]] whose absence it would be for"
+                    .into(),
+            );
+        }
+        self.pair.problems(problems);
     }
 
     fn check_supervise(&self, problems: &mut Vec<String>) {
@@ -132,7 +202,7 @@ impl Config {
         }
     }
 
-    /// All ranks run on one machine, so no port may be had twice, whatever the address.
+    /// What listens on this machine: no port may be had twice, whatever the address.
     fn check_ports(&self, problems: &mut Vec<String>) {
         let ring = u32::from(self.engine.ring_port_base);
         let mut owners: BTreeMap<u32, String> = BTreeMap::new();
@@ -140,9 +210,13 @@ impl Config {
             (u32::from(self.gateway.listen.port()), "gateway.listen".to_owned()),
             (u32::from(self.supervise.status_listen.port()), "supervise.status_listen".to_owned()),
         ];
+        if !self.peer.is_empty() {
+            claims.push((self.pair.listen.port().into(), "pair.listen".to_owned()));
+            claims.push((self.pair.pairing_port.into(), "pair.pairing_port".to_owned()));
+        }
         if self.rank.len() > 1 {
             claims.push((self.engine.control_port.into(), "engine.control_port".to_owned()));
-            for rank in 0..self.rank.len() as u32 {
+            for rank in self.own_ranks() {
                 claims.push((ring + rank, format!("engine.ring_port_base plus {rank}")));
             }
         }

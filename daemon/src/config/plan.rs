@@ -3,9 +3,10 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tandem_engine::settings::Backend;
-use tandem_policy::{Setup, pair::NodePlace};
+use tandem_policy::{Setup, pair::Component};
 
-use super::Config;
+use super::{Config, Rank};
+use crate::world::rank_environment;
 
 impl Config {
     /// What policy is told.
@@ -18,16 +19,13 @@ impl Config {
             node: self.node.name.clone(),
             model: self.model.served_id(),
             ranks: u32::try_from(self.rank.len()).unwrap_or(u32::MAX),
-            own_ranks: (0..u32::try_from(self.rank.len()).unwrap_or(u32::MAX)).collect(),
-            nodes: vec![NodePlace {
-                name: self.node.name.clone(),
-                ranks: (0..u32::try_from(self.rank.len()).unwrap_or(u32::MAX)).collect(),
-            }],
-            plan: Vec::new(),
+            own_ranks: self.own_ranks(),
+            nodes: self.nodes(),
+            plan: self.components(),
             version: env!("CARGO_PKG_VERSION").into(),
-            os: String::new(),
-            share_permille: 1_000,
-            fallback: None,
+            os: tandem_host::os_version(),
+            share_permille: self.share_permille(),
+            fallback: self.fallback_setup(),
             gateway_listen: self.gateway.listen.to_string(),
             rank_plan: digest(&(&self.model.path, &self.rank, &engine_plan, step_tokens)),
             gateway_plan: digest(&(&self.model, &self.gateway)),
@@ -42,6 +40,50 @@ impl Config {
             reboot: self.reboot.clone(),
             pair: self.pair.clone(),
         }
+    }
+
+    /// What must be equal on all machines, value by value, so that a difference can be named. What
+    /// only this machine's own processes see is left out.
+    fn components(&self) -> Vec<Component> {
+        let mut found = vec![component("model name", self.model.served_id())];
+        for (number, rank) in self.rank.iter().enumerate() {
+            let Rank { node, address, weight } = rank;
+            let value = format!("node {node}, address {address}, weight {weight}");
+            found.push(component(&format!("[[rank]] {number}"), value));
+        }
+        let engine = toml::Table::try_from(&self.engine).unwrap_or_default();
+        found.extend(
+            engine
+                .iter()
+                .map(|(key, value)| component(&format!("engine.{key}"), value.to_string())),
+        );
+        for (name, value) in rank_environment() {
+            found.push(component(&format!("environment of ranks: {name}"), value.to_owned()));
+        }
+        found
+    }
+
+    /// The share of the weights that this machine's ranks hold, in thousandths, rounded up.
+    fn share_permille(&self) -> u32 {
+        let sum = |ranks: &mut dyn Iterator<Item = &Rank>| -> u64 {
+            ranks.map(|rank| u64::from(rank.weight)).sum()
+        };
+        let all = sum(&mut self.rank.iter()).max(1);
+        let own = sum(&mut self.rank.iter().filter(|rank| rank.node == self.node.name));
+        u32::try_from((own * 1_000).div_ceil(all)).unwrap_or(1_000)
+    }
+
+    fn fallback_setup(&self) -> Option<tandem_policy::Fallback> {
+        if !self.fallback.is_set() {
+            return None;
+        }
+        let alone = self.alone().policy_setup();
+        Some(tandem_policy::Fallback {
+            model: alone.model,
+            rank_plan: alone.rank_plan,
+            gateway_plan: alone.gateway_plan,
+            after_ms: self.fallback.after_ms,
+        })
     }
 
     /// Why a running supervisor can't take this config in place of the one in force: keys that it
@@ -59,6 +101,9 @@ impl Config {
                 self.supervise.status_listen != in_force.supervise.status_listen,
             ),
             ("the number of [[rank]] sections", self.rank.len() != in_force.rank.len()),
+            ("the machines of [[rank]]", self.nodes() != in_force.nodes()),
+            ("[[peer]]", self.peer != in_force.peer),
+            ("[pair]", self.pair != in_force.pair),
         ];
         let changed: Vec<&str> =
             keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect();
@@ -71,6 +116,10 @@ impl Config {
             changed.join(", ")
         ))
     }
+}
+
+fn component(name: &str, value: String) -> Component {
+    Component { name: name.to_owned(), value }
 }
 
 /// A digest of settings, to tell two plans apart.

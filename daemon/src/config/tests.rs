@@ -54,10 +54,45 @@ fn a_typo_is_refused_with_its_line_and_what_is_allowed() {
     assert!(message.contains("line 2"), "{message}");
 }
 
+fn peer(name: &str, addresses: &[&str]) -> Peer {
+    let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    Peer { name: name.into(), addresses }
+}
+
+#[test]
+fn a_machine_knows_its_own_ranks_and_every_machines_place() {
+    let mut config = Config { peer: vec![peer("b", &["10.0.0.2:52390"])], ..Config::default() };
+    config.rank[1].node = "b".into();
+    for (rank, address) in ["10.0.0.1", "10.0.0.2"].iter().enumerate() {
+        config.rank[rank].address = address.parse().unwrap();
+    }
+    assert_eq!(config.problems(), Vec::<String>::new());
+    assert_eq!(config.own_ranks(), [0]);
+    let names: Vec<_> = config.nodes().into_iter().map(|node| (node.name, node.ranks)).collect();
+    assert_eq!(names, [("local".to_owned(), vec![0]), ("b".to_owned(), vec![1])]);
+    config.rank[0].address = "127.0.0.1".parse().unwrap();
+    assert!(config.problems()[0].contains("can't reach"), "{:?}", config.problems());
+    config.node.name = "c".into();
+    assert!(config.problems().iter().any(|p| p.contains("nothing would run here")));
+}
+
+#[test]
+fn alone_the_usual_names_mean_the_fallback_model() {
+    let mut config = Config::default();
+    config.model.id = "big".into();
+    config.model.aliases = vec!["default".into()];
+    config.fallback.path = "/models/small".into();
+    let alone = config.alone();
+    assert_eq!(alone.model.served_id(), "small");
+    assert_eq!(alone.model.aliases, ["big", "default"]);
+    assert_eq!(alone.own_ranks(), [0]);
+    assert_eq!(alone.problems(), Vec::<String>::new());
+}
+
 #[test]
 fn contradictions_are_all_named_at_once() {
     type Break = fn(&mut Config);
-    let cases: [(Break, &str); 13] = [
+    let cases: [(Break, &str); 19] = [
         (|c| c.rank.clear(), "there are 0 [[rank]]"),
         (|c| c.rank[1].node = "other".into(), "rank 1 has node"),
         (|c| c.rank[0].weight = 0, "rank 0 has weight = 0"),
@@ -71,6 +106,12 @@ fn contradictions_are_all_named_at_once() {
         (|c| c.supervise.drain_timeout_ms = 1, "at least gateway.drain_timeout_ms"),
         (|c| c.engine.prefill_step_tokens = 1, "engine.prefill_step_tokens"),
         (|c| c.node.run_dir = "/x".repeat(60).into(), "node.run_dir is too long"),
+        (|c| c.peer = vec![peer("b", &[])], "peer \"b\" has 0 addresses"),
+        (|c| c.peer = vec![peer("local", &["10.0.0.1:1"])], "a [[peer]] has name = \"local\""),
+        (|c| c.peer = vec![peer("b", &["0.0.0.0:1"])], "peer \"b\" has the address 0.0.0.0:1"),
+        (|c| c.peer = vec![peer("b", &["10.0.0.1:1"])], "peer \"b\" has no [[rank]]"),
+        (|c| c.fallback.path = "/m".into(), "fallback.path is set"),
+        (|c| c.pair.report_ms = 0, "pair.report_ms is 0"),
     ];
     let mut all = Config::default();
     for (break_it, expected) in cases {

@@ -87,7 +87,8 @@ impl Child {
 
 /// All that the tasks learn.
 pub(super) struct Facts {
-    pub(super) ranks: Vec<Child>,
+    /// Those that run here, in the order of their numbers.
+    pub(super) ranks: Vec<(u32, Child)>,
     pub(super) gateway: Child,
     /// What the gateway's `/health` said, and when.
     pub(super) ready: Option<(bool, Instant)>,
@@ -147,7 +148,10 @@ impl Facts {
     pub(super) fn child(&mut self, who: Who) -> Option<&mut Child> {
         match who {
             Who::Gateway => Some(&mut self.gateway),
-            Who::Rank(rank) => self.ranks.get_mut(rank as usize),
+            Who::Rank(rank) => {
+                let mut ranks = self.ranks.iter_mut();
+                ranks.find(|(number, _)| *number == rank).map(|(_, child)| child)
+            }
         }
     }
 }
@@ -160,9 +164,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(ranks: usize) -> Self {
+    /// For ranks of these numbers.
+    pub(super) fn new(ranks: impl IntoIterator<Item = u32>) -> Self {
         let facts = Facts {
-            ranks: (0..ranks).map(|_| Child::of(Process::Never)).collect(),
+            ranks: ranks.into_iter().map(|rank| (rank, Child::of(Process::Never))).collect(),
             gateway: Child::of(Process::Never),
             ready: None,
             terminations: 0,

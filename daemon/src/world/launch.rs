@@ -21,6 +21,12 @@ use crate::{config::Config, log};
 const GLIBC_TUNABLES: &str = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:\
                               glibc.malloc.trim_threshold=1073741824:glibc.malloc.top_pad=67108864";
 
+/// The environment of every rank that is the same on all machines; what differs is where a rank is and
+/// how many cores it has.
+pub fn rank_environment() -> [(&'static str, &'static str); 1] {
+    [("GLIBC_TUNABLES", GLIBC_TUNABLES)]
+}
+
 /// What all children are started with.
 pub(super) struct Launcher {
     /// This executable.
@@ -49,11 +55,11 @@ impl Launcher {
         command.env("PATH", "/usr/bin:/bin").env("HOME", &self.run_dir);
         command.env("RUST_LOG", log::filter(config.node.log_level)).env(log::SUPERVISED, "1");
         if let Who::Rank(rank) = who {
-            let threads = threads_per_rank(config.rank.len()).to_string();
+            let threads = threads_per_rank(config.own_ranks().len()).to_string();
             command
                 .env("OPENBLAS_NUM_THREADS", &threads)
                 .env("OMP_NUM_THREADS", &threads)
-                .env("GLIBC_TUNABLES", GLIBC_TUNABLES);
+                .envs(rank_environment());
             if config.rank.len() > 1 && config.engine.backend == Backend::Ring {
                 command.env("MLX_RANK", rank.to_string());
                 command.env("MLX_HOSTFILE", self.hosts_path());

@@ -72,7 +72,7 @@ impl RealWorld {
     pub fn new(parts: Parts) -> anyhow::Result<Self> {
         let Parts { config, config_path, run_dir, ledger, lost, orders } = parts;
         let catalogue = evidence::catalogue(&config.host.signatures)?;
-        let shared = Shared::new(config.rank.len());
+        let shared = Shared::new(config.own_ranks());
         let canary_key = run_dir.canary_key()?;
         let launcher = Launcher {
             executable: std::env::current_exe()?,
@@ -211,7 +211,7 @@ impl World for RealWorld {
             None => Reading::Unknown,
         };
         Observation {
-            ranks: facts.ranks.iter().map(rank).collect(),
+            ranks: facts.ranks.iter().map(|(_, child)| rank(child)).collect(),
             gateway: GatewaySeen { process: facts.gateway.process.clone(), ready },
             terminations: facts.terminations,
             invariants: facts.invariants.clone(),

@@ -88,6 +88,11 @@ impl Group {
         self.rank
     }
 
+    /// What carries its collectives.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
     /// How many ranks there are.
     pub fn size(&self) -> u32 {
         self.size

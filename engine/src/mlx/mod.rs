@@ -26,7 +26,17 @@ pub fn on_metal() -> bool {
     cfg!(target_os = "macos")
 }
 
-/// Bytes MLX holds now, and the most it ever held.
+/// Gives back what MLX keeps for reuse, and starts the record of [`memory_bytes`] anew: for between
+/// two parts of a process's life that use memory for different things.
+pub fn forget_peak() {
+    let forgotten =
+        mlx_rs::memory::clear_cache().and_then(|()| mlx_rs::memory::reset_peak_memory());
+    if let Err(error) = forgotten {
+        tracing::debug!(%error, "MLX's memory was not given back");
+    }
+}
+
+/// Bytes MLX holds now, and the most it held at once (see [`forget_peak`]).
 pub fn memory_bytes() -> (u64, u64) {
     let now = mlx_rs::memory::active_memory().unwrap_or(0);
     let peak = mlx_rs::memory::peak_memory().unwrap_or(0);

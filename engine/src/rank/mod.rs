@@ -38,6 +38,7 @@ use crate::EngineError;
 use crate::control::form::Patience;
 use crate::control::{Abort, Up};
 use crate::settings::RankSetup;
+use crate::start::Progress;
 use crate::step::Execute;
 
 /// How long the engine thread has to end after a fault. With the silence of `silence_timeout_ms`
@@ -49,7 +50,7 @@ const EVIDENCE_GRACE: Duration = Duration::from_millis(200);
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
 
 /// Runs one rank from its socket's opening to its end. `start` is called on the engine thread; it
-/// forms MLX's group, tells [`Phase::Loading`], and loads the shard. `parity` is what it knows of
+/// forms MLX's group, loads the shard, and tells [`Progress`] meanwhile. `parity` is what it knows of
 /// the model that must be equal on all ranks, as `(name, content)`.
 ///
 /// Returns `Ok` after an orderly unload. After an error the caller logs it and exits with its
@@ -63,7 +64,7 @@ pub fn run<E, S>(
 ) -> Result<(), EngineError>
 where
     E: Execute + 'static,
-    S: FnOnce(&RankSetup, &dyn Fn(Phase)) -> Result<E, EngineError> + Send + 'static,
+    S: FnOnce(&RankSetup, &dyn Fn(Progress)) -> Result<E, EngineError> + Send + 'static,
 {
     let world = setup.ranks.len() as u32;
     if setup.rank >= world {
@@ -117,20 +118,22 @@ fn spawn_engine<E, S>(
 ) -> Result<(), EngineError>
 where
     E: Execute + 'static,
-    S: FnOnce(&RankSetup, &dyn Fn(Phase)) -> Result<E, EngineError> + Send + 'static,
+    S: FnOnce(&RankSetup, &dyn Fn(Progress)) -> Result<E, EngineError> + Send + 'static,
 {
     let (gang, server, shared) = (gang.clone(), Arc::clone(server), Arc::clone(shared));
     let engine = move || {
         let teller = Arc::clone(&shared);
         let life = AssertUnwindSafe(|| {
-            let on_phase = |phase| {
-                if phase >= Phase::Loading {
-                    shared.set_formed();
-                }
-                server.set_phase(phase);
+            let begin_loading = || {
+                shared.set_formed();
+                server.set_phase(Phase::Loading);
             };
-            let executor = start(&setup, &on_phase)?;
-            on_phase(Phase::Loading);
+            let tell = |progress| match progress {
+                Progress::Measured(transport) => shared.board.measured(transport),
+                Progress::Loading => begin_loading(),
+            };
+            let executor = start(&setup, &tell)?;
+            begin_loading();
             server.set_card(executor.loaded().card.clone());
             shared.board.loaded(&executor);
             match gang {
@@ -195,7 +198,8 @@ impl Main {
     fn overdue(&self) -> Option<EngineError> {
         if !self.shared.is_formed() && Instant::now() >= self.patience.deadline {
             let timeout_ms = self.patience.timeout_ms;
-            let message = format!("the ranks did not connect their group in {timeout_ms} ms");
+            let message =
+                format!("the ranks did not connect and try their group in {timeout_ms} ms");
             return Some(EngineError::Group(message));
         }
         let timeout_ms = self.step_timeout_ms;

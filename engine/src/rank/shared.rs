@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tandem_wire::{Submit, Vitals};
+use tandem_wire::{Submit, Transport, Vitals};
 
 use crate::EngineError;
 use crate::step::{Execute, Step};
@@ -148,6 +148,7 @@ pub(super) struct Board {
     weights_bytes: AtomicU64,
     memory_bytes: AtomicU64,
     memory_peak_bytes: AtomicU64,
+    transport: Mutex<Option<Transport>>,
     /// The oldest step that is not finished, and since when nothing else was in its way.
     watch: Mutex<Option<(u64, Instant)>>,
 }
@@ -165,6 +166,7 @@ impl Default for Board {
             weights_bytes: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             memory_peak_bytes: AtomicU64::new(0),
+            transport: Mutex::new(None),
             watch: Mutex::new(None),
         }
     }
@@ -190,6 +192,11 @@ impl Board {
     pub(super) fn overdue(&self, limit: Duration) -> Option<u64> {
         let watch = lock(&self.watch);
         watch.filter(|(_, since)| since.elapsed() > limit).map(|(seq, _)| seq)
+    }
+
+    /// The group is formed, and this is what it does.
+    pub(super) fn measured(&self, transport: Transport) {
+        *lock(&self.transport) = Some(transport);
     }
 
     pub(super) fn loaded(&self, executor: &impl Execute) {
@@ -222,7 +229,7 @@ impl Board {
             weights_bytes: self.weights_bytes.load(Relaxed),
             memory_bytes: self.memory_bytes.load(Relaxed),
             memory_peak_bytes: self.memory_peak_bytes.load(Relaxed),
-            transport: None,
+            transport: lock(&self.transport).clone(),
         }
     }
 }

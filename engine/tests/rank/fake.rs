@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tandem_engine::settings::{RankPlace, RankSetup};
+use tandem_engine::start::Progress;
 use tandem_engine::step::{Execute, Loaded, Sampled, Step};
 use tandem_engine::{EngineError, Settings, rank};
-use tandem_wire::{ModelCard, Phase, Session, exit};
+use tandem_wire::{ModelCard, Session, Transport, TransportRow, exit};
 
 pub(crate) const VOCAB: u32 = 1000;
 
@@ -31,6 +32,8 @@ pub(crate) struct Play {
     pub(crate) fail_at: Option<u64>,
     /// Never comes back from forming the group.
     pub(crate) group_hangs: bool,
+    /// Finds, after so long, that the group adds wrongly.
+    pub(crate) wrong_sum_after_ms: Option<u64>,
     pub(crate) silence_timeout_ms: u64,
     pub(crate) step_timeout_ms: u64,
     pub(crate) form_timeout_ms: u64,
@@ -47,6 +50,12 @@ struct Fake {
 pub(crate) fn next_token(tokens: &[u32]) -> u32 {
     let fold = |hash: u64, token: &u32| (hash ^ u64::from(*token)).wrapping_mul(0x0100_0000_01b3);
     ((tokens.iter().fold(0xcbf2_9ce4_8422_2325, fold) >> 32) % u64::from(VOCAB)) as u32
+}
+
+/// What a group of so many ranks is said to have been measured as.
+pub(crate) fn measured(world: u32) -> Transport {
+    let row = TransportRow { bytes: 4096, rounds: 20, median_ns: 50_000, best_ns: 40_000 };
+    Transport { backend: "ring".into(), world, rows: vec![row] }
 }
 
 /// As MLX waits for a peer that is gone.
@@ -150,11 +159,18 @@ fn child() {
     };
     let session = play.session.clone();
     let parity = vec![("config.json".to_owned(), play.parity.clone().into_bytes())];
-    let start = move |_: &RankSetup, on_phase: &dyn Fn(Phase)| {
+    let start = move |_: &RankSetup, tell: &dyn Fn(Progress)| {
         if play.group_hangs {
             hang();
         }
-        on_phase(Phase::Loading);
+        if let Some(ms) = play.wrong_sum_after_ms {
+            std::thread::sleep(Duration::from_millis(ms));
+            return Err(EngineError::Integrity("a sum is wrong".into()));
+        }
+        if play.world > 1 {
+            tell(Progress::Measured(measured(play.world)));
+        }
+        tell(Progress::Loading);
         Ok(Fake::new(play.clone()))
     };
     let result = rank::run(setup, session, parity, start);

@@ -50,6 +50,7 @@ fn two_ranks_stream_requests_and_idle_without_spinning() {
     // Three chunks of the prompt, the last of which gives the first of 40 tokens.
     assert!(vitals.steps >= 42, "{vitals:?}");
     assert_eq!((vitals.weights_bytes, vitals.memory_peak_bytes), (22, 44));
+    assert_eq!(vitals.transport, Some(fake::measured(2)));
 
     let ids: Vec<u32> = troupe.ranks.iter().map(Child::id).collect();
     let before: Vec<u64> = ids.iter().map(|id| cpu_ticks(*id)).collect();
@@ -217,6 +218,17 @@ fn a_group_that_never_forms_ends_in_time_and_sigterm_ends_it_sooner() {
 }
 
 #[test]
+fn a_wrong_sum_ends_all_with_integrity_and_a_long_measurement_is_no_silence() {
+    let mut troupe = Troupe::start(2, |play| {
+        play.silence_timeout_ms = 500;
+        // Rank 1 gives up between two sums; rank 0 waits for it in the next.
+        play.group_hangs = play.rank == 0;
+        play.wrong_sum_after_ms = (play.rank == 1).then_some(1000);
+    });
+    assert_eq!([troupe.code(0), troupe.code(1)], [exit::INTEGRITY; 2]);
+}
+
+#[test]
 fn ranks_with_different_models_refuse_each_other() {
     let mut troupe = Troupe::start(2, |play| {
         play.parity = format!("{{\"hidden_size\": {}}}", play.rank);
@@ -245,6 +257,7 @@ fn a_missing_rank_is_given_up_and_a_living_rank_keeps_its_socket() {
         hang_at: None,
         fail_at: None,
         group_hangs: false,
+        wrong_sum_after_ms: None,
         silence_timeout_ms: 500,
         step_timeout_ms: 1000,
         form_timeout_ms: 1000,

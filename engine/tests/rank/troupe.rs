@@ -39,6 +39,7 @@ impl Troupe {
                 hang_at: None,
                 fail_at: None,
                 group_hangs: false,
+                wrong_sum_after_ms: None,
                 silence_timeout_ms: 1500,
                 step_timeout_ms: 10_000,
                 form_timeout_ms: 15_000,

@@ -21,7 +21,8 @@ pub const GROUP: i32 = 81;
 pub const PEER_LOST: i32 = 82;
 /// Another rank's control channel is open but said nothing for too long.
 pub const PEER_SILENT: i32 = 83;
-/// Two ranks computed different tokens, or a decision arrived out of order.
+/// Two ranks computed different tokens, a decision arrived out of order, or a sum over ranks was
+/// wrong.
 pub const INTEGRITY: i32 = 84;
 /// A step took longer than `step_timeout_ms`.
 pub const STALLED: i32 = 85;
@@ -38,7 +39,7 @@ pub const fn meaning(code: i32) -> &'static str {
         GROUP => "the distributed group could not be formed",
         PEER_LOST => "another rank closed its control channel",
         PEER_SILENT => "another rank fell silent",
-        INTEGRITY => "ranks disagree about tokens or decisions",
+        INTEGRITY => "ranks disagree, or what one sent arrived wrong",
         STALLED => "a step took longer than step_timeout_ms",
         _ => "unknown",
     }

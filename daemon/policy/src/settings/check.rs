@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, path::Path};
 
-use super::{Canary, Host, Leak, Reboot};
+use super::{Canary, Host, Leak, Pair, Reboot};
 use crate::invariant::version::Version;
 
 const MINUTE_MS: u64 = 60_000;
@@ -104,14 +104,36 @@ impl Canary {
     }
 }
 
+impl Pair {
+    /// Adds everything wrong with `[pair]`, one sentence each.
+    pub fn problems(&self, problems: &mut Vec<String>) {
+        let rows: [Row; 3] = [
+            ("pairing_port", self.pairing_port.into(), 1, 65_535),
+            ("report_ms", self.report_ms, 50, 10_000),
+            // A report can be late by a turn and a slow disk.
+            ("silence_timeout_ms", self.silence_timeout_ms, 500, MINUTE_MS),
+        ];
+        check_ranges("pair", &rows, problems);
+        if self.silence_timeout_ms < self.report_ms.saturating_mul(3) {
+            problems.push(format!(
+                "pair.silence_timeout_ms is {}; it must be at least three times pair.report_ms ({}), \
+                 or one late report counts as a cut",
+                self.silence_timeout_ms, self.report_ms
+            ));
+        }
+    }
+}
+
 impl Reboot {
     /// Adds everything wrong with `[reboot]`, one sentence each.
     pub fn problems(&self, problems: &mut Vec<String>) {
-        let rows: [Row; 4] = [
+        let rows: [Row; 6] = [
             ("per_day_max", self.per_day_max.into(), 0, REBOOTS_PER_DAY_MAX),
             ("interval_min_ms", self.interval_min_ms, 0, DAY_MS),
             ("uptime_min_ms", self.uptime_min_ms, 0, DAY_MS),
             ("latch_ms", self.latch_ms, 0, DAY_MS),
+            ("alone_after_ms", self.alone_after_ms, 1_000, DAY_MS),
+            ("return_timeout_ms", self.return_timeout_ms, 10_000, DAY_MS),
         ];
         check_ranges("reboot", &rows, problems);
         if let Some(program) = self.command.first() {

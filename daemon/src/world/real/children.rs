@@ -72,7 +72,7 @@ impl RealWorld {
         if who == Who::Gateway {
             let (requests, shared) = (self.requests.clone(), self.shared.clone());
             let on_line = move |line: &str| {
-                let epoch = shared.facts().ranks.first().and_then(Child::epoch);
+                let epoch = shared.facts().ranks.first().and_then(|(_, child)| child.epoch());
                 requests.take_line(line, epoch);
             };
             outputs.push(Output::new(logs::requests_path(run_dir), Box::new(on_line)));
@@ -94,7 +94,7 @@ impl RealWorld {
                 Ok(line)
             });
         self.shared.facts().canary = None;
-        for rank in 0..self.config.rank.len() as u32 {
+        for rank in self.config.own_ranks() {
             // Nobody listens on it any more; the new rank may be another user than the old one was,
             // who could not remove it.
             let _ = std::fs::remove_file(self.socket(rank));
