@@ -190,8 +190,12 @@ fn log(event: &Event) {
             warn!("leaked memory: {verdict}, {} MiB unexplained", unexplained_bytes >> 20);
         }
         What::Canary { passed: false, detail } => warn!("canary failed: {detail}"),
-        What::Reboot { phase, cause } => {
-            warn!("reboot: {phase}: {}", cause.as_deref().unwrap_or("no cause"));
+        What::Reboot { phase, cause, intent, .. } => {
+            let intent = intent.as_deref().unwrap_or("none");
+            warn!(intent, "reboot: {phase}: {}", cause.as_deref().unwrap_or("no cause"));
+        }
+        What::RebootClosed { intent, cause, outcome, detail, took_ms, .. } => {
+            warn!(intent, took_ms, "reboot: {}: {cause}: {detail}", outcome.name());
         }
         What::Retune { model, prefill_step_tokens } => {
             warn!("prefill step of {model} is now {prefill_step_tokens} tokens");

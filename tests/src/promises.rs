@@ -166,7 +166,7 @@ fn reboot(node: &mut Node, now: Moment) -> Outcome {
     if node.around.is_some() {
         return reboot_of_several(node, now);
     }
-    let Some(reboot::Phase::Rebooting { cause, since_ms }) =
+    let Some(reboot::Phase::Rebooting { intent: reboot::Intent { cause, .. }, since_ms }) =
         node.disk.saved.as_ref().map(|state| state.reboot.clone())
     else {
         return broken("a reboot was asked for and not saved first");

@@ -106,6 +106,25 @@ pub enum What {
         phase: String,
         /// Why.
         cause: Option<String>,
+        /// Which.
+        intent: Option<String>,
+        /// The node that wants it.
+        proposer: Option<String>,
+    },
+    /// A reboot is over, whatever came of it.
+    RebootClosed {
+        /// Which.
+        intent: String,
+        /// The node that wanted it.
+        proposer: String,
+        /// Why: the cause's kind.
+        cause: String,
+        /// What came of it.
+        outcome: reboot::Outcome,
+        /// Why, where there is more to say; else empty.
+        detail: String,
+        /// From its beginning to its end, in milliseconds.
+        took_ms: u64,
     },
     /// An operator's order was obeyed.
     Order {
@@ -196,13 +215,32 @@ fn phases(before: &State, after: &State, told: &mut Vec<What>) {
             cause,
         });
     }
-    if before.reboot.name() != after.reboot.name() {
-        let cause = after.reboot.cause().or(before.reboot.cause());
+    reboots(before, after, told);
+}
+
+fn reboots(before: &State, after: &State, told: &mut Vec<What>) {
+    let id = |state: &State| state.reboot.intent().map(|intent| intent.id.clone());
+    let is_other = id(after).is_some() && id(before) != id(after);
+    if before.reboot.name() != after.reboot.name() || is_other {
+        let intent = after.reboot.intent().or(before.reboot.intent());
         told.push(What::Reboot {
             phase: after.reboot.name().into(),
-            cause: cause.map(|cause| format!("{}: {}", cause.kind, cause.evidence)),
+            cause: intent.map(|i| format!("{}: {}", i.cause.kind, i.cause.evidence)),
+            intent: intent.map(|intent| intent.id.clone()),
+            proposer: intent.map(|intent| intent.proposer.clone()),
         });
     }
+    let is_new = |closed: &&reboot::Closed| !before.reboot_memory.is_closed(&closed.id);
+    told.extend(after.reboot_memory.closed.iter().filter(is_new).map(|closed| {
+        What::RebootClosed {
+            intent: closed.id.clone(),
+            proposer: closed.proposer.clone(),
+            cause: closed.kind.clone(),
+            outcome: closed.outcome,
+            detail: closed.detail.clone(),
+            took_ms: closed.took_ms,
+        }
+    }));
 }
 
 fn drifts(before: &State, after: &State, told: &mut Vec<What>) {

@@ -84,6 +84,8 @@ pub enum Kind {
     Panic,
     /// A reboot is needed and not allowed.
     RebootRefused,
+    /// A reboot did not happen, or did not bring serving back.
+    RebootFailed,
     /// The ranks are held until an operator releases them.
     Held,
     /// A changed config was refused; the old one is in force.
@@ -109,6 +111,7 @@ impl Kind {
             Self::Signature(_) => "signature",
             Self::Panic => "panic",
             Self::RebootRefused => "reboot_refused",
+            Self::RebootFailed => "reboot_failed",
             Self::Held => "held",
             Self::Config => "config",
             Self::Ledger => "ledger",
@@ -185,7 +188,7 @@ fn conditions(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> 
     found.extend(canary::verdict(setup, state));
     found.extend(of_ranks(state));
     found.extend(of_gateway(state));
-    found.extend(of_reboot(setup, state, seen, now));
+    found.extend(reboot::conditions(setup, state, seen, now));
     found.extend(of_panics(state, seen));
     if let Some(why) = &seen.config_refused {
         found.push(Condition {
@@ -232,16 +235,6 @@ fn of_gateway(state: &State) -> Option<Condition> {
     };
     let remedy = "see the gateway's log and `tandem config check`; then `tandem release`".into();
     Some(Condition { kind: Kind::Gateway, evidence, rung, remedy })
-}
-
-fn of_reboot(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Option<Condition> {
-    let (cause, why) = reboot::refused(setup, state, seen, now)?;
-    Some(Condition {
-        kind: Kind::RebootRefused,
-        evidence: format!("{}: {why}", cause.evidence),
-        rung: Rung::Hold,
-        remedy: "reboot this machine when it suits, for example `sudo shutdown -r now`".into(),
-    })
 }
 
 /// Panics that ended one of our own boots, by the boot's id; others are another system's history.

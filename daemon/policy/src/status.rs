@@ -132,8 +132,14 @@ pub struct MemoryStatus {
 /// Reboots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RebootStatus {
-    /// `steady`, `draining` or `rebooting`.
+    /// `steady`, `draining`, `ready`, `committed`, `rebooting` or `verifying`.
     pub phase: String,
+    /// Which: the same on all nodes that take part; absent while steady.
+    pub intent: Option<String>,
+    /// The node that wants it; absent while steady.
+    pub proposer: Option<String>,
+    /// The nodes that take part; empty while steady.
+    pub nodes: Vec<String>,
     /// Why; absent while steady.
     pub cause: Option<String>,
     /// Automatic reboots that are left for the last 24 hours.

@@ -177,6 +177,9 @@ pub(crate) fn healthy() -> Status {
         }),
         reboot: RebootStatus {
             phase: "steady".into(),
+            intent: None,
+            proposer: None,
+            nodes: Vec::new(),
             cause: None,
             budget_left: 3,
             refused: None,
@@ -362,6 +365,9 @@ pub(crate) fn hostile() -> Status {
         memory.leak = evil();
     }
     status.reboot.phase = evil();
+    status.reboot.intent = Some(evil());
+    status.reboot.proposer = Some(evil());
+    status.reboot.nodes = vec![evil()];
     status.reboot.cause = Some(evil());
     status.reboot.refused = Some(evil());
     status.config_refused = Some(evil());

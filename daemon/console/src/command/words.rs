@@ -120,7 +120,15 @@ pub(super) fn event(what: &What) -> String {
         What::Retune { model, prefill_step_tokens } => {
             format!("{model}: {prefill_step_tokens} tokens a prefill step")
         }
-        What::Reboot { phase, cause } => format!("{phase}{}", because(cause)),
+        What::Reboot { phase, cause, proposer, .. } => {
+            let by = proposer.as_ref().map_or(String::new(), |node| format!(", wanted by {node}"));
+            format!("{phase}{by}{}", because(cause))
+        }
+        What::RebootClosed { cause, outcome, detail, took_ms, .. } => {
+            let took = crate::print::time::span(*took_ms);
+            let why = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+            format!("for {cause}: {} after {took}{why}", outcome.name())
+        }
         What::Order { order } => order.clone(),
         What::Evidence { signature, source, text } => format!("{signature} in {source}: {text}"),
         What::Config { taken: true, .. } => "taken".into(),

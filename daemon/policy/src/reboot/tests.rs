@@ -1,0 +1,1 @@
+//! Stories of reboots of several nodes.
