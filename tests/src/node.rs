@@ -20,7 +20,7 @@ use tandem_policy::{
 use crate::{
     coverage::Met,
     dice::Dice,
-    pair::around::Around,
+    pair::{self, around::Around},
     promises,
     record::Record,
     setups,
@@ -29,6 +29,9 @@ use crate::{
 
 /// Size of the weights, over all ranks of this machine.
 pub const WEIGHTS_BYTES: u64 = 120 << 30;
+
+/// Size of the fallback's weights.
+pub const FALLBACK_BYTES: u64 = 20 << 30;
 
 /// When life begins, since 1970.
 const WALL_START_MS: u64 = 1_780_000_000_000;
@@ -233,6 +236,7 @@ impl Node {
     /// Whether what runs is what the config asks for.
     pub fn serves_the_plan(&self) -> bool {
         self.gateway.plan == self.setup.gateway_plan
+            && self.gateway.mode != tandem_policy::gateway::Mode::Alone
             && self.ranks.iter().all(|rank| rank.plan == self.setup.rank_plan)
     }
 
@@ -253,7 +257,10 @@ impl Node {
         if burnt {
             excuses.push("the starts of the fabric are spent");
         }
-        let leaks = self.memory.stranded_bytes > 0;
+        // A leak of one is mended by all, so each can be in its way.
+        let others = self.around.as_ref().map(|around| around.others.as_slice());
+        let leaks = self.memory.stranded_bytes > 0
+            || others.unwrap_or_default().iter().any(|other| other.leaks);
         if !(leaks || is_spent || burnt) {
             return excuses;
         }
@@ -324,12 +331,23 @@ impl Node {
 
     /// Where a rank of this number is among this node's own.
     pub(crate) fn index_of(&self, rank: u32) -> Option<usize> {
-        self.setup.own_ranks.iter().position(|own| *own == rank)
+        // The fallback's rank is number 0 of a gang of one.
+        let is_fallback = rank == 0 && self.ranks.first().is_some_and(|first| first.is_alone);
+        let own = self.setup.own_ranks.iter().position(|own| *own == rank);
+        own.or(is_fallback.then_some(0))
     }
 
     fn manifest(&self) -> Option<String> {
         let around = self.around.as_ref()?;
         matches!(self.artifacts(), Artifacts::Complete { .. }).then(|| around.manifest.clone())
+    }
+
+    fn fallback_artifacts(&self) -> Artifacts {
+        if self.setup.fallback.is_none() || self.t < self.machine.files_known_at {
+            Artifacts::Unread
+        } else {
+            Artifacts::Complete { weights_bytes: FALLBACK_BYTES }
+        }
     }
 
     fn artifacts(&self) -> Artifacts {
@@ -357,7 +375,7 @@ impl World for Node {
             invariants: self.host_seen(),
             memory: self.memory_seen(),
             artifacts: self.artifacts(),
-            fallback_artifacts: Artifacts::Unread,
+            fallback_artifacts: self.fallback_artifacts(),
             manifest: self.manifest(),
             peers: self.around.as_ref().map(|around| around.peers.clone()).unwrap_or_default(),
             evidence: self.desk.evidence.clone(),
@@ -373,6 +391,9 @@ impl World for Node {
             },
         };
         self.record.shown(&self.setup, &seen, moment);
+        if self.around.is_some() && pair::promises::is_pair_possible(self, &seen, moment) {
+            self.record.pair_possible_ms = moment.boot_ms;
+        }
         self.shown = Some((seen.clone(), moment));
         seen
     }
@@ -426,9 +447,8 @@ impl World for Node {
         }
         match action {
             Action::Mend(repair) => self.mend(repair),
-            Action::StartGang { epoch, prefill_step_tokens } => {
-                self.start_gang(*epoch, *prefill_step_tokens);
-            }
+            Action::StartGang { epoch, alone: true, .. } => self.start_fallback(*epoch),
+            Action::StartGang { epoch, .. } => self.start_gang(*epoch),
             Action::UnloadRank { rank } => {
                 if let Some(index) = self.index_of(*rank) {
                     self.ask_to_unload(index);
@@ -439,7 +459,7 @@ impl World for Node {
                     self.kill_rank(index);
                 }
             }
-            Action::StartGateway => self.start_gateway(),
+            Action::StartGateway { mode } => self.start_gateway(*mode),
             Action::StopGateway => self.ask_gateway_to_end(),
             Action::KillGateway => self.kill_gateway(),
             Action::Canary { epoch, number } => self.begin_canary(*epoch, *number),
@@ -452,10 +472,11 @@ impl World for Node {
 const fn action_name(action: &Action) -> &'static str {
     match action {
         Action::Mend(_) => "action mend",
+        Action::StartGang { alone: true, .. } => "action start_fallback",
         Action::StartGang { .. } => "action start_gang",
         Action::UnloadRank { .. } => "action unload_rank",
         Action::KillRank { .. } => "action kill_rank",
-        Action::StartGateway => "action start_gateway",
+        Action::StartGateway { .. } => "action start_gateway",
         Action::StopGateway => "action stop_gateway",
         Action::KillGateway => "action kill_gateway",
         Action::Canary { .. } => "action canary",

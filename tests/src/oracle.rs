@@ -104,6 +104,13 @@ pub(crate) fn refuses_start(
     None
 }
 
+/// The config and the sight of a node that serves the fallback: one rank, no fabric, other files.
+pub(crate) fn of_fallback(setup: &Setup, seen: &Observation) -> (Setup, Observation) {
+    let setup = Setup { share_permille: 1_000, uses_fabric: false, ..setup.clone() };
+    let seen = Observation { artifacts: seen.fallback_artifacts.clone(), ..seen.clone() };
+    (setup, seen)
+}
+
 /// Least unexplained wired memory that counts.
 pub(crate) fn threshold_bytes(setup: &Setup, total_bytes: u64) -> u64 {
     (setup.leak.threshold_mib << 20).max(total_bytes / 100 * setup.leak.threshold_percent)

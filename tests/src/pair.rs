@@ -209,6 +209,7 @@ impl Pair {
         Other {
             ranks: node.ranks.iter().map(|rank| rank.from_outside(node.t)).collect(),
             leads: node.setup.leads(),
+            leaks: node.memory.stranded_bytes > 0,
             gateway_passes: node.gateway.passes(node.t),
             is_reached: (0..PATHS).any(|path| self.network.is_up(place, other, path, t)),
         }

@@ -20,9 +20,11 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
     let Some((_, now)) = node.shown.as_ref() else { return };
     let now = *now;
     let outcome = match action {
-        Action::StartGang { epoch, .. } => start(node, *epoch, now),
+        Action::StartGang { epoch, alone, .. } => start(node, *epoch, *alone, now),
         Action::UnloadRank { rank } => {
-            node.record.note_unload(*rank, node.t, now.boot_ms);
+            if let Some(index) = node.index_of(*rank) {
+                node.record.note_unload(index, node.t, now.boot_ms);
+            }
             Ok(())
         }
         Action::KillRank { rank } => a_kill_is_the_last_rung(node, *rank),
@@ -31,7 +33,7 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
             Some(invariant) => mend(node, invariant, now),
             None => broken(format!("{repair:?} is for nothing that is known")),
         },
-        Action::StartGateway if node.gateway.process.is_running() => {
+        Action::StartGateway { .. } if node.gateway.process.is_running() => {
             broken("a second gateway was started")
         }
         Action::Exit => nothing_is_left_alive(node),
@@ -40,12 +42,15 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
     node.check(outcome);
 }
 
-fn start(node: &Node, epoch: u64, now: Moment) -> Outcome {
+fn start(node: &Node, epoch: u64, alone: bool, now: Moment) -> Outcome {
     one_epoch_at_most(node)?;
     epochs_grow(node, epoch)?;
     a_start_is_saved_first(node, epoch)?;
-    a_start_is_admitted(node, now)?;
+    a_start_is_admitted(node, alone, now)?;
     a_start_is_allowed(node)?;
+    if alone {
+        return pair::a_fallback_is_needed(node, now);
+    }
     the_fabric_budget_is_kept(node)?;
     pair::start(node, epoch, now)
 }
@@ -87,7 +92,7 @@ fn a_start_is_saved_first(node: &Node, epoch: u64) -> Outcome {
 
 /// No start onto a host that is not right or into memory that is not there, nor against an
 /// operator's order; unknown is not right.
-fn a_start_is_admitted(node: &Node, now: Moment) -> Outcome {
+fn a_start_is_admitted(node: &Node, alone: bool, now: Moment) -> Outcome {
     let Some((seen, _)) = &node.shown else { return Ok(()) };
     if node.record.intent.hold.is_some() {
         return broken("ranks were started under an operator's hold");
@@ -98,7 +103,13 @@ fn a_start_is_admitted(node: &Node, now: Moment) -> Outcome {
     if seen.terminations > 0 {
         return broken("ranks were started after SIGTERM");
     }
-    match oracle::refuses_start(node, &node.setup, seen, now) {
+    let refused = if alone {
+        let (setup, seen) = oracle::of_fallback(&node.setup, seen);
+        oracle::refuses_start(node, &setup, &seen, now)
+    } else {
+        oracle::refuses_start(node, &node.setup, seen, now)
+    };
+    match refused {
         Some(why) => broken(format!("ranks were started though {why}")),
         None => Ok(()),
     }
@@ -128,7 +139,8 @@ fn a_start_is_allowed(node: &Node) -> Outcome {
 /// Each start of the fabric burns driver resources: so many a boot and no more.
 fn the_fabric_budget_is_kept(node: &Node) -> Outcome {
     let most = node.setup.supervise.fabric_starts_max;
-    if node.setup.uses_fabric && node.record.starts_in_boot >= most {
+    let starts = node.record.starts_in_boot - node.record.fallback_starts_in_boot;
+    if node.setup.uses_fabric && starts >= most {
         return broken(format!("more than {most} starts of the fabric in one boot"));
     }
     Ok(())
@@ -137,13 +149,10 @@ fn the_fabric_budget_is_kept(node: &Node) -> Outcome {
 /// A rank is killed only if it was asked to unload, has had its time, and the leak that this may be
 /// is on disk.
 fn a_kill_is_the_last_rung(node: &mut Node, rank: u32) -> Outcome {
-    let Some(Process::Running { pid, .. }) =
-        node.index_of(rank).map(|index| node.ranks[index].process.clone())
-    else {
-        return Ok(());
-    };
+    let Some(index) = node.index_of(rank) else { return Ok(()) };
+    let Process::Running { pid, .. } = node.ranks[index].process else { return Ok(()) };
     let limit_ms = node.setup.supervise.unload_timeout_ms;
-    match node.record.unloads.get_mut(&rank) {
+    match node.record.unloads.get_mut(&index) {
         None => return broken(format!("rank {rank} was killed and never asked to unload")),
         Some(asked) if node.t - asked.at < limit_ms => {
             return broken(format!("rank {rank} was killed {} ms after asking", node.t - asked.at));
@@ -390,7 +399,8 @@ fn healthy_is_true(node: &Node, turn: &Turn) -> Outcome {
     let epoch = turn.status.epoch;
     let is_of_epoch =
         |process: &Process| matches!(process, Process::Running { epoch: e, .. } if *e == epoch);
-    if !seen.ranks.iter().all(|rank| is_of_epoch(&rank.process)) {
+    let needed = if node.serves_alone() { 1 } else { seen.ranks.len() };
+    if !seen.ranks.iter().take(needed).all(|rank| is_of_epoch(&rank.process)) {
         return broken(format!("healthy, and not all ranks are of epoch {epoch}"));
     }
     if !seen.gateway.process.is_running() {

@@ -178,6 +178,7 @@ impl Node {
             around.instance += 1;
             around.peers.clear();
             around.told = None;
+            self.record.pair_possible_ms = self.t - self.machine.booted_at;
         }
         self.ranks_outlive();
         self.gateway_outlives();

@@ -3,7 +3,7 @@
 use tandem_policy::{Ended, EvidenceSource, Process, RankSeen};
 use tandem_wire::{Phase, Vitals, exit};
 
-use super::{Node, WEIGHTS_BYTES};
+use super::{FALLBACK_BYTES, Node, WEIGHTS_BYTES};
 use crate::{pair::around::OtherRank, trouble::Trouble};
 
 /// Exit codes that another start may not meet.
@@ -137,21 +137,22 @@ impl Rank {
 
 impl Node {
     /// What one rank wires.
-    pub(crate) fn share_bytes(&self) -> u64 {
-        WEIGHTS_BYTES / u64::from(self.setup.ranks)
+    pub(crate) fn share_bytes(&self, rank: &Rank) -> u64 {
+        if rank.is_alone { FALLBACK_BYTES } else { WEIGHTS_BYTES / u64::from(self.setup.ranks) }
     }
 
     /// Whether a request would bring tokens, if the gateway passes it on.
     pub(crate) fn ranks_work(&self) -> bool {
         let t = self.t;
-        self.ranks.iter().all(|rank| rank.works(t)) && self.others_work()
+        let is_needed = |rank: &&Rank| rank.is_alone || !self.serves_alone();
+        self.ranks.iter().filter(is_needed).all(|rank| rank.works(t)) && self.others_work()
     }
 
     pub(crate) fn end_rank(&mut self, index: usize, how: Ended) {
         let t = self.t;
         let Process::Running { epoch, .. } = self.ranks[index].process else { return };
         let loaded = self.ranks[index].has_loaded(t);
-        let share = self.share_bytes();
+        let share = self.share_bytes(&self.ranks[index]);
         let hard = matches!(how, Ended::Signal(_));
         if loaded {
             if hard && self.strikes(Trouble::Strand) {
@@ -175,12 +176,13 @@ impl Node {
         if is_plain || !self.ranks[rank].is_child || !self.strikes(Trouble::Signature) {
             return;
         }
-        let rank = self.setup.own_ranks[rank];
+        let is_fallback = self.ranks[rank].is_alone;
+        let rank = if is_fallback { 0 } else { self.setup.own_ranks[rank] };
         self.leave_evidence(EvidenceSource::Rank { rank, epoch });
     }
 
     /// Starts every rank; the supervisor may be killed while it does.
-    pub(crate) fn start_gang(&mut self, epoch: u64, _prefill_step_tokens: u32) {
+    pub(crate) fn start_gang(&mut self, epoch: u64) {
         let slow = self.strikes(Trouble::SlowStart);
         let garbles = self.strikes(Trouble::Garbage);
         self.record.started(self.t, self.machine.boots, epoch);
@@ -204,6 +206,30 @@ impl Node {
             self.ranks[index] = Rank { garbles, ..rank };
             self.wait_for_others(index);
         }
+    }
+
+    /// Starts the fallback's one rank in the place of this node's first.
+    pub(crate) fn start_fallback(&mut self, epoch: u64) {
+        let garbles = self.strikes(Trouble::Garbage);
+        self.record.started(self.t, self.machine.boots, epoch);
+        self.record.fallback_starts_in_boot += 1;
+        self.note_start(epoch);
+        let pid = self.pid();
+        let loads_at = self.t + self.dice.between(100, 1_000);
+        let warms_at = loads_at + self.dice.between(500, 4_000);
+        let ready_at = warms_at + self.dice.between(200, 1_000);
+        let plan = self.setup.fallback.as_ref().map(|f| f.rank_plan.clone()).unwrap_or_default();
+        let process = Process::Running { pid, epoch };
+        for rank in &mut self.ranks {
+            *rank = Rank::none();
+        }
+        let rank = Rank { process, plan, loads_at, warms_at, ready_at, ..Rank::none() };
+        self.ranks[0] = Rank { garbles, is_alone: true, ..rank };
+    }
+
+    /// Whether this node serves the fallback.
+    pub(crate) fn serves_alone(&self) -> bool {
+        self.ranks.iter().any(|rank| rank.is_alone && rank.process.is_running())
     }
 
     pub(crate) fn ask_to_unload(&mut self, index: usize) {
@@ -316,7 +342,7 @@ impl Node {
     /// Whether the ranks of all other nodes could generate tokens together with this node's.
     fn others_work(&self) -> bool {
         let Some(around) = &self.around else { return true };
-        let is_alone = self.ranks.iter().any(|rank| rank.is_alone);
+        let is_alone = self.serves_alone();
         let epoch = self.ranks.first().and_then(Rank::epoch);
         let is_one = |rank: &OtherRank| rank.works && rank.epoch == epoch && !rank.is_alone;
         is_alone || (around.is_ring_whole && around.ranks().all(is_one))
@@ -376,7 +402,9 @@ impl Node {
         let t = self.t;
         let work = self.ranks_work();
         // Of several nodes only rank 0 knows requests and counts tokens.
-        let counts = self.around.is_none() || self.setup.own_ranks.contains(&0);
+        let counts = self.around.is_none()
+            || self.setup.own_ranks.contains(&0)
+            || self.serves_alone();
         let others_stall = self.around.as_ref().is_some_and(|a| a.ranks().any(|r| r.stalls));
         let active = if self.desk.busy && self.gateway_reaches() && counts { 3 } else { 0 };
         let grows = self.dice.between(1, 20);
@@ -411,7 +439,7 @@ impl Node {
             let epoch = rank.epoch().unwrap_or(0);
             let vitals = phase.filter(|_| !late).map(|phase| Vitals {
                 epoch,
-                rank: self.setup.own_ranks[index],
+                rank: if rank.is_alone { 0 } else { self.setup.own_ranks[index] },
                 phase,
                 steps: rank.steps,
                 last_step_age_ms: rank.stepped_at.map(|at| t - at),

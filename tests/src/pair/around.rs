@@ -43,6 +43,8 @@ pub(crate) struct Other {
     pub(crate) leads: bool,
     /// Whether its gateway passes requests on.
     pub(crate) gateway_passes: bool,
+    /// Whether memory of it is stranded.
+    pub(crate) leaks: bool,
     /// Whether any path to it is up.
     pub(crate) is_reached: bool,
 }

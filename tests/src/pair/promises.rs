@@ -2,8 +2,8 @@
 //! on all of them, not against what they say.
 
 use tandem_policy::{
-    Moment, Turn,
-    pair::NodeReport,
+    Moment, Observation, Turn,
+    pair::{NodeReport, PeerSeen},
     reboot::{Intent, Stage, Told},
 };
 
@@ -134,6 +134,41 @@ fn a_follower_starts_what_is_led(
         }
         _ => Ok(()),
     }
+}
+
+/// The fallback is started only where the config has one, and after the others could not take part
+/// for as long as it asks.
+pub(crate) fn a_fallback_is_needed(node: &Node, now: Moment) -> Outcome {
+    let Some(fallback) = &node.setup.fallback else {
+        return broken("a fallback was started where none is configured");
+    };
+    let lasted_ms = now.boot_ms.saturating_sub(node.record.pair_possible_ms);
+    if lasted_ms < fallback.after_ms {
+        return broken(format!("the fallback was started {lasted_ms} ms after all could serve"));
+    }
+    Ok(())
+}
+
+/// Whether the others look as if the pair could be served, by what is shown.
+pub(crate) fn is_pair_possible(node: &Node, seen: &Observation, now: Moment) -> bool {
+    let setup = &node.setup;
+    let could = |peer: &PeerSeen| {
+        let Some((report, at_ms)) = &peer.report else { return false };
+        let is_fresh = now.boot_ms.saturating_sub(*at_ms) <= setup.pair.silence_timeout_ms;
+        let is_equal = report.plan == setup.plan
+            && report.manifest.is_some()
+            && report.manifest == seen.manifest
+            && report.version == setup.version
+            && report.os == setup.os;
+        let is_free = !report.ranks.iter().any(|rank| rank.process.is_running());
+        peer.is_paired
+            && is_fresh
+            && is_equal
+            && !report.is_draining
+            && report.refusal.is_none()
+            && (report.is_alone || is_free)
+    };
+    seen.peers.iter().all(could)
 }
 
 /// All that is promised of the first time that one of several nodes asks its system to reboot;
