@@ -58,13 +58,13 @@ impl Life {
 
     /// One turn, if a supervisor runs; returns whether it ended by itself.
     pub(crate) fn turn(&mut self) -> bool {
-        self.pass();
+        self.node.pass();
+        self.wake();
         self.take()
     }
 
-    /// Time goes on until a supervisor's next turn, and one starts if none runs.
-    pub(crate) fn pass(&mut self) {
-        self.node.pass();
+    /// A supervisor starts if none runs, and it is time for it.
+    pub(crate) fn wake(&mut self) {
         if !self.node.is_supervised() {
             self.turns = self.node.next_supervisor();
         }

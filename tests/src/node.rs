@@ -393,6 +393,8 @@ impl World for Node {
         self.record.shown(&self.setup, &seen, moment);
         if self.around.is_some() && pair::promises::is_pair_possible(self, &seen, moment) {
             self.record.pair_possible_ms = moment.boot_ms;
+        } else {
+            self.record.pair_impossible_ms = moment.boot_ms;
         }
         self.shown = Some((seen.clone(), moment));
         seen
@@ -400,6 +402,7 @@ impl World for Node {
 
     fn save(&mut self, state: &State, events: &[Event]) -> Result<(), SaveError> {
         let died_before = self.supervisor_dies();
+        self.note_decided(state);
         if died_before || self.t < self.disk.full_until {
             self.disk.last_failed |= !died_before;
             self.tell(|_| "save failed".into());

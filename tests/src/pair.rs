@@ -23,12 +23,16 @@ use crate::{
     node::Node,
     trouble::{Kind, PairTrouble, Troubles},
 };
-use around::{Around, Other};
+use around::{Around, Other, OtherRank};
 use network::{Listener, Network, PATHS};
 use truth::{NodeTruth, Truth};
 
 /// Turns of each node with troubles.
 const TROUBLED_TURNS: u32 = 400;
+
+/// How far a node may be ahead of another when it has its turn, in milliseconds: more than any pause
+/// between two turns.
+const AHEAD_MS_MAX: u64 = 5_000;
 
 /// Marks the dice of a life of several nodes, so that the same number is another life.
 const SALT: u64 = 0x7061_6972;
@@ -42,6 +46,9 @@ pub(crate) struct Pair {
     faulty: bool,
     truth: Rc<RefCell<Truth>>,
     log: Option<Vec<String>>,
+    /// Nodes whose time has gone on by much, asleep or booting: their turn comes when the others are
+    /// as far.
+    is_away: Vec<bool>,
     /// Number of the newest plan, and when each node takes it.
     plan: u32,
     plan_at: Vec<Option<u64>>,
@@ -99,6 +106,7 @@ impl Pair {
             faulty: true,
             truth,
             log: tells.then(Vec::new),
+            is_away: vec![false; count],
             plan: 0,
             plan_at: vec![None; count],
             odd_version_until: vec![0; count],
@@ -174,10 +182,19 @@ impl Pair {
 
     /// The next turn of one node.
     pub(crate) fn step_of(&mut self, place: usize) -> bool {
-        self.strike(place);
-        self.surround(place);
-        let life = &mut self.lives[place];
-        life.pass();
+        if !std::mem::take(&mut self.is_away[place]) {
+            self.strike(place);
+            self.surround(place);
+            self.lives[place].node.pass();
+            self.note_voice(place);
+            let least = self.lives.iter().map(|life| life.node.t).min().unwrap_or(0);
+            if self.lives[place].node.t > least + AHEAD_MS_MAX {
+                self.is_away[place] = true;
+                self.gather_log(place);
+                return false;
+            }
+        }
+        self.lives[place].wake();
         self.note_voice(place);
         self.take_plan(place);
         self.hear(place);
@@ -207,12 +224,19 @@ impl Pair {
         let t = self.lives[place].node.t;
         let node = &self.lives[other].node;
         Other {
-            ranks: node.ranks.iter().map(|rank| rank.from_outside(node.t)).collect(),
+            ranks: node.ranks.iter().map(|rank| self.as_felt(other, rank)).collect(),
             leads: node.setup.leads(),
             leaks: node.memory.stranded_bytes > 0,
             gateway_passes: node.gateway.passes(node.t),
             is_reached: (0..PATHS).any(|path| self.network.is_up(place, other, path, t)),
         }
+    }
+
+    /// A rank of a node that sleeps says nothing.
+    fn as_felt(&self, place: usize, rank: &crate::node::ranks::Rank) -> OtherRank {
+        let felt = rank.from_outside(self.lives[place].node.t);
+        let is_away = self.is_away[place];
+        OtherRank { is_mute: felt.is_mute || is_away, works: felt.works && !is_away, ..felt }
     }
 
     /// What the node's supervisor sees of the others now.

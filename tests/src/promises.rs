@@ -194,8 +194,16 @@ fn reboot(node: &mut Node, now: Moment) -> Outcome {
 
 /// The same for one of several nodes, which acts on an intent.
 fn reboot_of_several(node: &mut Node, now: Moment) -> Outcome {
-    let Some(intent) = pair::reboot(node, now)? else { return Ok(()) };
+    let Some(intent) = pair::reboot(node)? else { return Ok(()) };
     node.record.is_reboot_ordered = intent.is_ordered;
+    node.met.mark(match (intent.is_ordered, intent.boots.len()) {
+        (true, _) => "reboot ordered",
+        (false, 1) => "reboot alone",
+        (false, _) => "reboot of all",
+    });
+    if pair::is_following(node, &intent) {
+        node.met.mark("followed a proposer that was already gone");
+    }
     node.record.reboot_asked = Some((node.machine.boots, now.boot_ms, intent.cause.kind.clone()));
     node.record.excuse("a reboot that was asked for and did not come");
     a_reboot_is_wanted_by_nobody_else(node, now)?;

@@ -99,6 +99,12 @@ pub struct Record {
     are_ranks_held: bool,
     /// When the pair was last shown to be possible, since boot, and since when a supervisor looks.
     pub(crate) pair_possible_ms: u64,
+    /// When it was last shown not to be.
+    pub(crate) pair_impossible_ms: u64,
+    /// Whether the supervisor serves alone, as it last decided.
+    pub(crate) mode: Option<tandem_policy::pair::Mode>,
+    /// The intent that the supervisor last decided to go for.
+    pub(crate) left_for: Option<String>,
     /// Whether the last turn's verdict was one of leaked memory.
     pub(crate) had_leak: bool,
 }

@@ -179,6 +179,9 @@ impl Node {
             around.peers.clear();
             around.told = None;
             self.record.pair_possible_ms = self.t - self.machine.booted_at;
+            self.record.pair_impossible_ms = self.record.pair_possible_ms;
+            self.record.mode = None;
+            self.record.left_for = None;
         }
         self.ranks_outlive();
         self.gateway_outlives();
@@ -216,6 +219,7 @@ impl Node {
             self.met.mark("ranks of another epoch cleared");
         }
         self.desk_is_cleared(state.last_order);
+        self.record.mode = Some(state.mode.clone());
         self.record.supervisor_started(&state, running.iter().copied().max().unwrap_or(0));
         self.tell(|_| format!("a supervisor starts: epoch {}, {}", state.epoch, state.gang.name()));
         Some(Turns::new(state))

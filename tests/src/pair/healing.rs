@@ -55,6 +55,7 @@ impl Pair {
             life.status.as_ref().is_none_or(|status| status.reboot.phase != "steady")
         };
         !self.lives.iter().any(is_busy)
+            && self.lives.iter().any(|life| !life.node.excuses().is_empty())
             && self.lives.iter().any(|life| life.held_reason().is_some())
     }
 

@@ -36,6 +36,17 @@ impl Node {
         }
     }
 
+    /// A state was decided on, whether it can be saved or not.
+    pub(crate) fn note_decided(&mut self, state: &State) {
+        if self.around.is_none() {
+            return;
+        }
+        let left = super::promises::decided(self, state);
+        let turned = super::promises::turned_to_fallback(self, state);
+        self.record.mode = Some(state.mode.clone());
+        self.check(left.and(turned));
+    }
+
     /// A state is on disk: what it says of epochs and of a reboot is true from now on.
     pub(crate) fn note_saved(&mut self, state: &State) {
         let Some((seen, now)) = self.shown.clone() else { return };

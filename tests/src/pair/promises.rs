@@ -2,8 +2,8 @@
 //! on all of them, not against what they say.
 
 use tandem_policy::{
-    Moment, Observation, Turn,
-    pair::{NodeReport, PeerSeen},
+    Moment, Observation, State, Turn,
+    pair::{Mode, NodeReport, PeerSeen},
     reboot::{Intent, Stage, Told},
 };
 
@@ -15,6 +15,9 @@ type Outcome = Result<(), String>;
 /// Longest that what a node said may be under way and then wait for a turn, beyond the silence
 /// after which it counts as lost.
 const LATE_MS: u64 = 9_000;
+
+/// Longest that all could serve before a fallback is not started any more.
+const RETURN_MS: u64 = 10_000;
 
 /// Longest until a node follows one that rebooted by their intent, while both hear each other and
 /// nothing keeps it.
@@ -142,9 +145,24 @@ pub(crate) fn a_fallback_is_needed(node: &Node, now: Moment) -> Outcome {
     let Some(fallback) = &node.setup.fallback else {
         return broken("a fallback was started where none is configured");
     };
+    let lasted_ms = now.boot_ms.saturating_sub(node.record.pair_impossible_ms);
+    if lasted_ms > RETURN_MS {
+        return broken(format!("{} was started, and all could serve for {lasted_ms} ms", fallback.model));
+    }
+    Ok(())
+}
+
+/// A node turns to its fallback only after the others could not take part for as long as the config
+/// asks.
+pub(crate) fn turned_to_fallback(node: &Node, state: &State) -> Outcome {
+    let (Some(fallback), Some((_, now))) = (&node.setup.fallback, &node.shown) else {
+        return Ok(());
+    };
+    let is_alone = matches!(state.mode, Mode::Alone { .. });
+    let was_alone = matches!(node.record.mode, Some(Mode::Alone { .. }));
     let lasted_ms = now.boot_ms.saturating_sub(node.record.pair_possible_ms);
-    if lasted_ms < fallback.after_ms {
-        return broken(format!("the fallback was started {lasted_ms} ms after all could serve"));
+    if is_alone && !was_alone && lasted_ms < fallback.after_ms {
+        return broken(format!("turned to the fallback {lasted_ms} ms after all could serve"));
     }
     Ok(())
 }
@@ -173,7 +191,7 @@ pub(crate) fn is_pair_possible(node: &Node, seen: &Observation, now: Moment) -> 
 
 /// All that is promised of the first time that one of several nodes asks its system to reboot;
 /// returns the intent that it acts on, or none if it acted on it before.
-pub(crate) fn reboot(node: &Node, now: Moment) -> Result<Option<Intent>, String> {
+pub(crate) fn reboot(node: &Node) -> Result<Option<Intent>, String> {
     let Some(around) = &node.around else { return Ok(None) };
     let Some(told) = on_disk(node) else {
         return Err("a reboot was asked for with no intent on disk".into());
@@ -195,7 +213,7 @@ pub(crate) fn reboot(node: &Node, now: Moment) -> Result<Option<Intent>, String>
         return Err(format!("{} was obeyed in {boot}, which it does not name", intent.id));
     }
     the_commit_comes_first(node, &truth, &intent)?;
-    all_others_are_ready(node, &truth, &intent, now)?;
+    all_others_are_ready(node, &truth, &intent)?;
     let deed = truth.deeds.get_mut(&intent.id);
     if let Some(part) = deed.and_then(|deed| deed.parts.get_mut(&around.place)) {
         part.asked = Some((node.t, boot));
@@ -206,6 +224,11 @@ pub(crate) fn reboot(node: &Node, now: Moment) -> Result<Option<Intent>, String>
 /// Nobody acts on an intent before its proposer has it on disk that there is no way back.
 fn the_commit_comes_first(node: &Node, truth: &Truth, intent: &Intent) -> Outcome {
     let proposer = truth.place(&intent.proposer);
+    // A node that is ready and finds the proposer in another boot takes that for the commit.
+    let boot = proposer.and_then(|place| truth.nodes.get(place)).map(|node| &node.boot);
+    if boot != intent.boots.get(&intent.proposer) {
+        return Ok(());
+    }
     let part = proposer.and_then(|place| truth.part(&intent.id, place));
     match part.and_then(|part| part.reached(Stage::Committed)) {
         Some(_) => Ok(()),
@@ -216,9 +239,40 @@ fn the_commit_comes_first(node: &Node, truth: &Truth, intent: &Intent) -> Outcom
     }
 }
 
+/// Whether a node acts on an intent whose proposer is already in another boot.
+pub(crate) fn is_following(node: &Node, intent: &Intent) -> bool {
+    let Some(around) = &node.around else { return false };
+    let truth = around.truth.borrow();
+    let place = truth.place(&intent.proposer);
+    let boot = place.and_then(|place| truth.nodes.get(place)).map(|node| &node.boot);
+    boot != intent.boots.get(&intent.proposer)
+}
+
+/// What a node decides to do about a reboot, whether it can be saved or not: it leaves others
+/// behind only after a long silence.
+pub(crate) fn decided(node: &mut Node, state: &State) -> Outcome {
+    let Some((_, now)) = node.shown.as_ref() else { return Ok(()) };
+    let now = *now;
+    let (Some(intent), Some(stage)) = (state.reboot.intent(), state.reboot.stage()) else {
+        return Ok(());
+    };
+    let is_going = matches!(stage, Stage::Committed | Stage::Rebooting);
+    if !is_going || node.record.left_for.as_ref() == Some(&intent.id) {
+        return Ok(());
+    }
+    node.record.left_for = Some(intent.id.clone());
+    if intent.is_ordered || intent.proposer != node.setup.node {
+        return Ok(());
+    }
+    let is_left = |name: &&String| !intent.boots.contains_key(*name);
+    let left: Vec<String> =
+        node.setup.nodes.iter().map(|place| &place.name).filter(is_left).cloned().collect();
+    left.iter().try_for_each(|name| the_silence_was_long(node, name, now))
+}
+
 /// The proposer goes only once all that take part are ready, by their own disks, and none refused;
 /// and goes without the others only after a long silence, unless an operator ordered that.
-fn all_others_are_ready(node: &Node, truth: &Truth, intent: &Intent, now: Moment) -> Outcome {
+fn all_others_are_ready(node: &Node, truth: &Truth, intent: &Intent) -> Outcome {
     if intent.proposer != node.setup.node {
         return Ok(());
     }
@@ -227,9 +281,6 @@ fn all_others_are_ready(node: &Node, truth: &Truth, intent: &Intent, now: Moment
             continue;
         }
         if !intent.boots.contains_key(&other.name) {
-            if !intent.is_ordered {
-                the_silence_was_long(node, &other.name, now)?;
-            }
             continue;
         }
         let part = truth.part(&intent.id, place);
