@@ -56,7 +56,13 @@ enum Command {
     /// Print the manual page
     Man,
     /// Serve the HTTP API (started by the supervisor)
-    Gateway(ConfigPath),
+    Gateway {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// What it does with requests
+        #[arg(long, value_enum, default_value_t)]
+        mode: role::gateway::Mode,
+    },
     /// Run one share of the model (started by the supervisor)
     ///
     /// The supervisor writes the session of the epoch to its standard input.
@@ -108,7 +114,9 @@ const EXIT_UNAVAILABLE: i32 = 69;
 pub fn run(cli: Cli) -> anyhow::Result<i32> {
     match cli.command {
         Command::Supervise(path) => run_supervisor(&path.config),
-        Command::Gateway(path) => with_config(&path.config, role::gateway::run),
+        Command::Gateway { config, mode } => {
+            with_config(&config.config, |config| role::gateway::run(config, mode))
+        }
         Command::Rank { config, rank } => {
             with_config(&config.config, |config| role::rank::run(config, rank))
         }

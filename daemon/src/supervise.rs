@@ -70,6 +70,7 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
         lost: memory.lost,
         orders,
     })
+    .await
     .context("can't begin to supervise")?;
     let mut turns = Turns::new(memory.state);
     recall(&publisher, &state_dir);

@@ -11,6 +11,7 @@ mod host;
 mod launch;
 mod link;
 mod logs;
+mod neighbours;
 mod real;
 mod reboot;
 mod requests;

@@ -64,12 +64,7 @@ fn day() -> Vec<Event> {
         What::Retune { model: text("model"), prefill_step_tokens: 256 },
         What::Order { order: text("release") },
         phase(8, "backoff", "starting", None),
-        What::Reboot {
-            phase: text("draining"),
-            cause: None,
-            intent: None,
-            proposer: None,
-        },
+        What::Reboot { phase: text("draining"), cause: None, intent: None, proposer: None },
         What::Evidence { signature: text("jetsam"), source: text("rank 0"), text: text("line") },
     ];
     (1..).zip(day).map(|(second, what)| event(second * 1_000, what)).collect()

@@ -2,4 +2,5 @@
 
 pub mod identity;
 pub mod link;
+pub mod manifest;
 pub mod pairing;

@@ -60,7 +60,10 @@ impl Gateway {
             model_id: "tiny/model".into(),
             aliases: vec!["gpt-4o".into()],
             rank_socket: socket,
+            stands_in_for: Vec::new(),
             canary_key_hash: None,
+            peer_listen: None,
+            peer_key_hash: None,
             records: false,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
