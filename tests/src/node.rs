@@ -39,6 +39,9 @@ const WALL_START_MS: u64 = 1_780_000_000_000;
 /// Longest sleep of one node of several.
 const SLEEP_MS_MAX: u64 = 120_000;
 
+/// Longest that one turn counts for a state that lasts: while it sleeps nobody can act.
+const TURN_MS_MAX: u64 = 4_000;
+
 /// A machine.
 pub struct Node {
     /// The settings in force.
@@ -331,10 +334,9 @@ impl Node {
 
     /// Where a rank of this number is among this node's own.
     pub(crate) fn index_of(&self, rank: u32) -> Option<usize> {
-        // The fallback's rank is number 0 of a gang of one.
-        let is_fallback = rank == 0 && self.ranks.first().is_some_and(|first| first.is_alone);
+        // The fallback's rank is number 0 of a gang of one, in the place of this node's first.
         let own = self.setup.own_ranks.iter().position(|own| *own == rank);
-        own.or(is_fallback.then_some(0))
+        own.or((rank == 0).then_some(0))
     }
 
     fn manifest(&self) -> Option<String> {
@@ -391,10 +393,18 @@ impl World for Node {
             },
         };
         self.record.shown(&self.setup, &seen, moment);
-        if self.around.is_some() && pair::promises::is_pair_possible(self, &seen, moment) {
+        let is_possible = pair::promises::is_pair_possible(self, &seen, moment);
+        if self.around.is_some() && is_possible {
+            let since_ms = moment.boot_ms - self.record.pair_possible_ms;
             self.record.pair_possible_ms = moment.boot_ms;
+            // What keeps the pair may be this node itself.
+            if pair::promises::could_start_fallback(self, &seen, moment) {
+                self.record.pair_possible_for_ms += since_ms.min(TURN_MS_MAX);
+            } else {
+                self.record.pair_possible_for_ms = 0;
+            }
         } else {
-            self.record.pair_impossible_ms = moment.boot_ms;
+            self.record.pair_possible_for_ms = 0;
         }
         self.shown = Some((seen.clone(), moment));
         seen

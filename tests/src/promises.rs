@@ -49,7 +49,7 @@ fn start(node: &Node, epoch: u64, alone: bool, now: Moment) -> Outcome {
     a_start_is_admitted(node, alone, now)?;
     a_start_is_allowed(node)?;
     if alone {
-        return pair::a_fallback_is_needed(node, now);
+        return pair::a_fallback_is_needed(node);
     }
     the_fabric_budget_is_kept(node)?;
     pair::start(node, epoch, now)
@@ -382,7 +382,7 @@ fn proof_is_true(node: &Node, turn: &Turn, now: Moment) -> Outcome {
     match node.record.proof {
         Some((epoch, at)) if epoch == turn.status.epoch => {
             let age_ms = now.boot_ms.saturating_sub(at);
-            if age_ms > limit_ms {
+            if age_ms > limit_ms && !pair::is_busy(node) {
                 return broken(format!("proven, by tokens that came {age_ms} ms ago"));
             }
             Ok(())

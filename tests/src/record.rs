@@ -99,8 +99,8 @@ pub struct Record {
     are_ranks_held: bool,
     /// When the pair was last shown to be possible, since boot, and since when a supervisor looks.
     pub(crate) pair_possible_ms: u64,
-    /// When it was last shown not to be.
-    pub(crate) pair_impossible_ms: u64,
+    /// For how long it has been shown so, turn after turn.
+    pub(crate) pair_possible_for_ms: u64,
     /// Whether the supervisor serves alone, as it last decided.
     pub(crate) mode: Option<tandem_policy::pair::Mode>,
     /// The intent that the supervisor last decided to go for.

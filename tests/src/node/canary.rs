@@ -86,6 +86,7 @@ impl Node {
             }
             Plan::Answer | Plan::Fail => CanaryOutcome::Failed("502 from the gateway".into()),
         };
+        self.note(|node| node.is_busy = outcome == CanaryOutcome::Busy);
         self.tell(|_| format!("canary {}/{}: {outcome:?}", asked.epoch, asked.number));
         asked.at = t;
         asked.outcome = Some(outcome);

@@ -179,7 +179,7 @@ impl Node {
             around.peers.clear();
             around.told = None;
             self.record.pair_possible_ms = self.t - self.machine.booted_at;
-            self.record.pair_impossible_ms = self.record.pair_possible_ms;
+            self.record.pair_possible_for_ms = 0;
             self.record.mode = None;
             self.record.left_for = None;
         }

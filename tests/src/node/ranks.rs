@@ -213,7 +213,6 @@ impl Node {
         let garbles = self.strikes(Trouble::Garbage);
         self.record.started(self.t, self.machine.boots, epoch);
         self.record.fallback_starts_in_boot += 1;
-        self.note_start(epoch);
         let pid = self.pid();
         let loads_at = self.t + self.dice.between(100, 1_000);
         let warms_at = loads_at + self.dice.between(500, 4_000);

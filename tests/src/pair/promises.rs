@@ -8,7 +8,7 @@ use tandem_policy::{
 };
 
 use super::{Pair, truth::Truth};
-use crate::node::Node;
+use crate::{node::Node, oracle};
 
 type Outcome = Result<(), String>;
 
@@ -17,7 +17,7 @@ type Outcome = Result<(), String>;
 const LATE_MS: u64 = 9_000;
 
 /// Longest that all could serve before a fallback is not started any more.
-const RETURN_MS: u64 = 10_000;
+const RETURN_MS: u64 = 15_000;
 
 /// Longest until a node follows one that rebooted by their intent, while both hear each other and
 /// nothing keeps it.
@@ -141,11 +141,11 @@ fn a_follower_starts_what_is_led(
 
 /// The fallback is started only where the config has one, and after the others could not take part
 /// for as long as it asks.
-pub(crate) fn a_fallback_is_needed(node: &Node, now: Moment) -> Outcome {
+pub(crate) fn a_fallback_is_needed(node: &Node) -> Outcome {
     let Some(fallback) = &node.setup.fallback else {
         return broken("a fallback was started where none is configured");
     };
-    let lasted_ms = now.boot_ms.saturating_sub(node.record.pair_impossible_ms);
+    let lasted_ms = node.record.pair_possible_for_ms;
     if lasted_ms > RETURN_MS {
         return broken(format!("{} was started, and all could serve for {lasted_ms} ms", fallback.model));
     }
@@ -167,6 +167,14 @@ pub(crate) fn turned_to_fallback(node: &Node, state: &State) -> Outcome {
     Ok(())
 }
 
+/// Whether nothing of this node's own keeps its fallback from starting.
+pub(crate) fn could_start_fallback(node: &Node, seen: &Observation, now: Moment) -> bool {
+    let (setup, seen) = oracle::of_fallback(&node.setup, seen);
+    node.record.intent.hold.is_none()
+        && !node.record.intent.drained
+        && oracle::refuses_start(node, &setup, &seen, now).is_none()
+}
+
 /// Whether the others look as if the pair could be served, by what is shown.
 pub(crate) fn is_pair_possible(node: &Node, seen: &Observation, now: Moment) -> bool {
     let setup = &node.setup;
@@ -183,6 +191,7 @@ pub(crate) fn is_pair_possible(node: &Node, seen: &Observation, now: Moment) -> 
             && is_fresh
             && is_equal
             && !report.is_draining
+            && !report.is_held
             && report.refusal.is_none()
             && (report.is_alone || is_free)
     };
@@ -261,13 +270,21 @@ pub(crate) fn decided(node: &mut Node, state: &State) -> Outcome {
         return Ok(());
     }
     node.record.left_for = Some(intent.id.clone());
+    let known = node.disk.saved.as_ref().and_then(|saved| {
+        saved.reboot.intent().filter(|known| known.id == intent.id)?;
+        saved.reboot.stage()
+    });
+    // An earlier supervisor of this boot decided it.
+    if matches!(known, Some(Stage::Committed | Stage::Rebooting)) {
+        return Ok(());
+    }
     if intent.is_ordered || intent.proposer != node.setup.node {
         return Ok(());
     }
     let is_left = |name: &&String| !intent.boots.contains_key(*name);
     let left: Vec<String> =
         node.setup.nodes.iter().map(|place| &place.name).filter(is_left).cloned().collect();
-    left.iter().try_for_each(|name| the_silence_was_long(node, name, now))
+    left.iter().try_for_each(|name| the_silence_was_long(node, name, known.is_some(), now))
 }
 
 /// The proposer goes only once all that take part are ready, by their own disks, and none refused;
@@ -295,7 +312,8 @@ fn all_others_are_ready(node: &Node, truth: &Truth, intent: &Intent) -> Outcome 
 }
 
 /// A node that is left behind was silent for as long as the config asks.
-fn the_silence_was_long(node: &Node, other: &str, now: Moment) -> Outcome {
+/// A supervisor that finds the intent on disk must only have listened itself.
+fn the_silence_was_long(node: &Node, other: &str, is_known: bool, now: Moment) -> Outcome {
     let (Some(around), Some((seen, _))) = (&node.around, &node.shown) else { return Ok(()) };
     if around.is_stale {
         return Ok(());
@@ -303,10 +321,23 @@ fn the_silence_was_long(node: &Node, other: &str, now: Moment) -> Outcome {
     let heard_ms = seen.peer(other).and_then(|peer| peer.report.as_ref()).map(|(_, at)| *at);
     let since_ms = heard_ms.unwrap_or(node.machine.supervisor_since - node.machine.booted_at);
     let silent_ms = now.boot_ms.saturating_sub(since_ms);
-    if silent_ms < node.setup.reboot.alone_after_ms {
+    let was_long = is_known && heard_ms.is_none();
+    let limit_ms = if was_long {
+        node.setup.pair.silence_timeout_ms
+    } else {
+        node.setup.reboot.alone_after_ms
+    };
+    if silent_ms < limit_ms {
         return broken(format!("a reboot alone, {silent_ms} ms after {other} was heard"));
     }
     Ok(())
+}
+
+/// Whether a node's gateway was too busy for its last canary: then the tokens of others, which
+/// [`proof_is_of_all`] looks at, prove that it passes requests on.
+pub(crate) fn is_busy(node: &Node) -> bool {
+    let Some(around) = &node.around else { return false };
+    around.truth.borrow().nodes.get(around.place).is_some_and(|truth| truth.is_busy)
 }
 
 /// Serving is called proven only if tokens came lately through the gateway of every node.
@@ -318,10 +349,16 @@ pub(crate) fn proof_is_of_all(node: &Node, turn: &Turn) -> Outcome {
     let canary = &node.setup.canary;
     let limit_ms = 3 * canary.period_ms + canary.timeout_ms;
     let limit_ms = limit_ms + node.setup.pair.silence_timeout_ms + LATE_MS;
-    for other in &around.truth.borrow().nodes {
-        let is_recent = other.proof.is_some_and(|(epoch, at)| {
-            epoch == turn.status.epoch && node.t.saturating_sub(at) <= limit_ms
-        });
+    let truth = around.truth.borrow();
+    for other in &truth.nodes {
+        let is_recent = |proof: Option<(u64, u64)>| {
+            proof.is_some_and(|(epoch, at)| {
+                epoch == turn.status.epoch && node.t.saturating_sub(at) <= limit_ms
+            })
+        };
+        // A gateway that is only too busy for a canary passes on what others' tokens prove.
+        let is_recent = is_recent(other.proof)
+            || (other.is_busy && truth.nodes.first().is_some_and(|leader| is_recent(leader.proof)));
         if !is_recent {
             return broken(format!(
                 "proven in epoch {}; through {} tokens came: {:?}",

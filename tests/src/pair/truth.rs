@@ -33,6 +33,8 @@ pub(crate) struct NodeTruth {
     pub(crate) led: BTreeMap<u64, String>,
     /// The epoch in which tokens last came through its gateway, and when.
     pub(crate) proof: Option<(u64, u64)>,
+    /// Whether its gateway was too busy for the last canary.
+    pub(crate) is_busy: bool,
 }
 
 /// A machine that went down because it was told to.
