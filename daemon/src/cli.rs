@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tandem_wire::exit;
 
-use crate::{bench, config, config::Config, console, log, role, supervise, world};
+use crate::{bench, config, config::Config, console, log, pair_command, role, supervise, world};
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
 #[derive(Parser, Debug)]
@@ -33,6 +33,9 @@ enum Command {
     Supervise(ConfigPath),
     #[command(flatten)]
     Console(tandem_console::command::Command),
+    /// Make this machine and another trust each other
+    #[command(subcommand)]
+    Pair(pair_command::Command),
     /// Import and inspect models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -121,6 +124,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
             with_config(&config.config, |config| role::rank::run(config, rank))
         }
         Command::Console(command) => console::run(&command),
+        Command::Pair(command) => pair_command::run(command),
         Command::Model(ModelCommand::Import { file, name, models }) => {
             import(&file, &models, name.as_deref())
         }

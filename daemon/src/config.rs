@@ -392,6 +392,7 @@ impl Config {
             upstream_file: self.upstream_file(),
             canary_key_hash: None,
             node: self.node.name.clone(),
+            records: false,
         }
     }
 

@@ -201,6 +201,10 @@ fn log(event: &Event) {
         What::Retune { model, prefill_step_tokens } => {
             warn!("prefill step of {model} is now {prefill_step_tokens} tokens");
         }
+        What::Peer { node, change, detail } => info!("{node}: {change:?}: {detail}"),
+        What::Mode { mode, why } => {
+            warn!("serves as {mode}: {}", why.as_deref().unwrap_or("the others can take part"));
+        }
         What::Order { order } => info!("operator: {order}"),
         What::Started { .. }
         | What::Gate(_)

@@ -104,11 +104,11 @@ impl App {
     /// Refuses every name that the served model does not answer to. Gives the name that it is
     /// served as: an alias is one, the name of a model that it stands in for is not.
     pub(crate) fn served_name<'a>(&'a self, name: &'a str) -> Result<&'a str, ApiError> {
-        if name == self.model_id || self.aliases.iter().any(|alias| alias == name) {
+        let is_one = |names: &[String]| names.iter().any(|one| one == name);
+        if name == self.model_id || name == "default_model" || is_one(&self.aliases) {
             return Ok(name);
         }
-        let stands_in = self.stands_in_for.iter().any(|other| other == name);
-        if stands_in || name == "default_model" {
+        if is_one(&self.stands_in_for) {
             return Ok(&self.model_id);
         }
         Err(ApiError::model_not_found(name, &self.model_id))

@@ -139,3 +139,50 @@ async fn check_key(
     response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+    use tower_service::Service;
+
+    use super::*;
+    use crate::hash_api_key;
+
+    /// How a request is answered by a door with these keys; `true` if it came in as a canary.
+    async fn knock(keys: Keys, key: &str, marked: bool) -> (u16, bool) {
+        let shown = |request: Request| async move {
+            let mark = HeaderValue::from_static(if is_canary(&request) { "yes" } else { "no" });
+            [(HeaderName::from_static("canary"), mark)]
+        };
+        let door = Door::new(keys, &Settings::default());
+        let mut router = door.before(Router::<()>::new().route("/", get(shown)));
+        let mut request = Request::new(Body::empty());
+        let key = HeaderValue::try_from(format!("Bearer {key}")).unwrap();
+        request.headers_mut().insert(header::AUTHORIZATION, key);
+        if marked {
+            request.headers_mut().insert(CANARY, HeaderValue::from_static("1"));
+        }
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 1], 1))));
+        let answer = router.call(request).await.unwrap();
+        let canary = answer.headers().get("canary").is_some_and(|value| value == "yes");
+        (answer.status().as_u16(), canary)
+    }
+
+    #[tokio::test]
+    async fn a_canary_is_known_by_its_key_or_by_the_word_of_another_node() {
+        let settings = Settings { api_keys: vec![hash_api_key("client")], ..Settings::default() };
+        let clients = || Keys::new(&settings, Some(&hash_api_key("canary")));
+        let peers = || Keys::of_peers(&hash_api_key("pair")).unwrap();
+        for (keys, key, marked, expected) in [
+            (clients(), "client", false, (200, false)),
+            (clients(), "client", true, (200, false)),
+            (clients(), "canary", false, (200, true)),
+            (clients(), "pair", true, (401, false)),
+            (peers(), "pair", false, (200, false)),
+            (peers(), "pair", true, (200, true)),
+            (peers(), "canary", true, (401, false)),
+        ] {
+            assert_eq!(knock(keys, key, marked).await, expected, "{key} {marked}");
+        }
+    }
+}

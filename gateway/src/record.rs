@@ -18,6 +18,8 @@ const CANCELLED: &str = "cancelled";
 pub(crate) struct Recorder {
     /// Whether somebody reads the records.
     enabled: bool,
+    /// Whether another gateway keeps the record, unless this one cuts the request off.
+    is_proxied: bool,
     /// Whether the gateway is cutting off what runs.
     cut_off: Arc<AtomicBool>,
     began: Instant,
@@ -40,12 +42,27 @@ impl Recorder {
             status: 499,
             canary,
         };
-        Self { enabled, cut_off, began: Instant::now(), record }
+        Self { enabled, is_proxied: false, cut_off, began: Instant::now(), record }
+    }
+
+    /// Of a request that another gateway answers and records: here there is only a record if this
+    /// one cuts it off, which looks over there as if the client had gone away. What the request holds
+    /// is not known here.
+    pub(crate) fn proxied(enabled: bool, id: &str, canary: bool, cut_off: Arc<AtomicBool>) -> Self {
+        let mut recorder = Self::new(enabled, "", canary, cut_off);
+        recorder.is_proxied = true;
+        recorder.begin(id, 0);
+        recorder
     }
 
     pub(crate) fn begin(&mut self, id: &str, prompt_tokens: usize) {
         id.clone_into(&mut self.record.id);
         self.record.prompt_tokens = u32::try_from(prompt_tokens).unwrap_or(u32::MAX);
+    }
+
+    /// There is nothing to record after all.
+    pub(crate) fn forget(&mut self) {
+        self.enabled = false;
     }
 
     pub(crate) fn first_text(&mut self) {
@@ -81,12 +98,13 @@ impl Recorder {
 impl Recorder {
     /// What is to be written at the end, if anything.
     fn ended(&mut self) -> Option<&RequestRecord> {
-        if !self.enabled || self.record.id.is_empty() {
+        let is_cut_off = self.cut_off.load(Ordering::SeqCst);
+        if !self.enabled || self.record.id.is_empty() || (self.is_proxied && !is_cut_off) {
             return None;
         }
         // A client that does not read learns nothing of the end of its stream, and then the drain
         // closes its connection: that is not the client's doing.
-        if self.record.finish == CANCELLED && self.cut_off.load(Ordering::SeqCst) {
+        if self.record.finish == CANCELLED && is_cut_off {
             self.record.finish = "drained".into();
             self.record.status = 503;
         }
@@ -130,7 +148,22 @@ mod tests {
             end(&mut recorder);
             let record = recorder.ended().unwrap().clone();
             assert_eq!((record.finish.as_str(), record.status), (finish, status), "row {row}");
-            recorder.enabled = false;
+            recorder.forget();
+        }
+    }
+
+    #[test]
+    fn a_proxied_request_is_recorded_only_where_it_is_cut_off() {
+        for (cut_off, is_whole, recorded) in
+            [(false, false, false), (false, true, false), (true, true, false), (true, false, true)]
+        {
+            let mut recorder = Recorder::proxied(true, "proxied-1", true, Arc::new(cut_off.into()));
+            if is_whole {
+                recorder.forget();
+            }
+            let finish = recorder.ended().map(|record| record.finish.clone());
+            assert_eq!(finish.as_deref(), recorded.then_some("drained"), "{cut_off} {is_whole}");
+            recorder.forget();
         }
     }
 }

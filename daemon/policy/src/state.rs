@@ -155,6 +155,12 @@ pub struct Scratch {
     pub gate_since_ms: Vec<u64>,
     /// What the other nodes say of a reboot.
     pub reboot: reboot::Ears,
+    /// What is remembered of the other nodes.
+    pub peers: pair::watch::Watch,
+    /// When the fallback is served, or unloaded for the others, if all stays as it is; since boot.
+    pub mode_due_ms: Option<u64>,
+    /// When the others must have started their ranks of a starting epoch, since boot.
+    pub join_due_ms: Option<u64>,
 }
 
 /// A rank that did not unload by itself.
@@ -280,7 +286,11 @@ impl State {
             gateway::Phase::Stopping { deadline_ms } => Some(deadline_ms),
             _ => None,
         };
-        [ranks, gateway, drift::next_deadline_ms(self)].into_iter().flatten().min()
+        let scratch = &self.scratch;
+        let silent = scratch.peers.values().filter_map(|known| known.silent_at_ms).min();
+        let pair = [scratch.mode_due_ms, scratch.join_due_ms, silent];
+        let own = [ranks, gateway, drift::next_deadline_ms(self)];
+        own.into_iter().chain(pair).flatten().min()
     }
 
     /// Remembers a killed rank once.

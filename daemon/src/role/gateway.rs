@@ -88,7 +88,7 @@ fn task(config: &Config, mode: Mode) -> Task {
             records,
             ..config.gateway_setup()
         }),
-        Mode::Proxy => Task::Proxy(ProxySetup { canary_key_hash, ..config.proxy_setup() }),
+        Mode::Proxy => Task::Proxy(ProxySetup { canary_key_hash, records, ..config.proxy_setup() }),
         Mode::Alone => {
             Task::Serve(GatewaySetup { canary_key_hash, records, ..alone_setup(config) })
         }

@@ -74,7 +74,8 @@ impl Neighbours {
         };
         let wake = shared.clone();
         let clock = || tandem_host::now().boot_ms;
-        let link = Link::start(setup, identity, folder, clock, move || wake.change(|_| {})).await?;
+        let link =
+            Link::start(setup, identity, &folder, clock, move || wake.change(|_| {})).await?;
         let policy = config.policy_setup();
         Ok(Some(Self {
             link,

@@ -29,8 +29,10 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
+    app::random_u64,
     door::{CANARY, REQUEST_ID, is_canary},
     error::ApiError,
+    record::Recorder,
     request_body,
 };
 
@@ -68,6 +70,10 @@ pub(super) async fn forward(
     let place = Arc::clone(&proxy.slots)
         .try_acquire_owned()
         .map_err(|_| ApiError::queue_full(proxy.settings.max_queued))?;
+    let id = format!("proxied-{:016x}{:016x}", random_u64()?, random_u64()?);
+    let cut_off = Arc::clone(&proxy.is_cut_off);
+    // Lives as long as the request does here: it writes its record, if there is one, when dropped.
+    let recorder = Recorder::proxied(proxy.records, &id, canary, cut_off);
     let upstream = proxy.upstream.current().await.map_err(not_ready)?;
     let request = outgoing(&parts, body.into(), &upstream, canary)?;
     let mut interruption = Interruption::new(&proxy, &upstream);
@@ -87,8 +93,17 @@ pub(super) async fn forward(
     let mut response = Response::new(Body::empty());
     *response.status_mut() = head.status;
     *response.headers_mut() = end_to_end(&head);
-    let relay =
-        Relay { body, lease, proxy, upstream, interruption, deadline, events: None, _place: place };
+    let relay = Relay {
+        body,
+        lease,
+        proxy,
+        upstream,
+        interruption,
+        deadline,
+        events: None,
+        recorder,
+        _place: place,
+    };
     *response.body_mut() = relay::body(relay, response.headers());
     Ok(response)
 }

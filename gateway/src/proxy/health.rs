@@ -40,10 +40,17 @@ pub(super) struct Said {
     fields: Map<String, Value>,
 }
 
-/// The last answer, when it was asked for, and of whom.
+/// What was last asked.
 #[derive(Default)]
 pub(super) struct Health {
-    last: Mutex<Option<(Instant, Arc<Upstream>, Result<Said, String>)>>,
+    last: Mutex<Option<Asked>>,
+}
+
+struct Asked {
+    at: Instant,
+    upstream: Arc<Upstream>,
+    /// Or why there was no answer.
+    said: Result<Said, String>,
 }
 
 pub(super) async fn show(State(proxy): State<Arc<Proxy>>) -> Response {
@@ -86,15 +93,15 @@ fn unavailable(proxy: &Proxy, error: ApiError, fields: &Map<String, Value>) -> R
 async fn current(proxy: &Proxy) -> Result<Said, String> {
     let upstream = proxy.upstream.current().await?;
     let mut last = proxy.health.last.lock().await;
-    if let Some((asked, whom, said)) = &*last
-        && asked.elapsed() < ASK_EVERY
-        && Arc::ptr_eq(whom, &upstream)
+    if let Some(asked) = &*last
+        && asked.at.elapsed() < ASK_EVERY
+        && Arc::ptr_eq(&asked.upstream, &upstream)
     {
-        return said.clone();
+        return asked.said.clone();
     }
-    let asked = Instant::now();
+    let at = Instant::now();
     let said = ask(proxy, &upstream).await;
-    *last = Some((asked, upstream, said.clone()));
+    *last = Some(Asked { at, upstream, said: said.clone() });
     said
 }
 

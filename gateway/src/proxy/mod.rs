@@ -54,6 +54,9 @@ pub struct ProxySetup {
     pub canary_key_hash: Option<String>,
     /// Name of this node: `/health` says that it answers through it.
     pub node: String,
+    /// Whether a line of JSON ([`tandem_wire::RequestRecord`]) is written to standard output for
+    /// every request that the drain cut off. All others are the other gateway's to record.
+    pub records: bool,
 }
 
 /// Proxies until `shutdown` resolves, then takes no new requests, lets the running ones end for at
@@ -115,8 +118,12 @@ struct Proxy {
     health: Health,
     slots: Arc<Semaphore>,
     draining: AtomicBool,
+    /// Whether cut-off requests are recorded.
+    records: bool,
     /// Whether the drain's time is up, so that what still runs is cut off.
     cut_off: channel::Sender<bool>,
+    /// The same, for records.
+    is_cut_off: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -129,7 +136,9 @@ impl Proxy {
             health: Health::default(),
             slots: Arc::new(Semaphore::new(settings.max_queued as usize)),
             draining: AtomicBool::new(false),
+            records: setup.records,
             cut_off: channel::Sender::new(false),
+            is_cut_off: Arc::default(),
             settings,
         }
     }
@@ -147,6 +156,7 @@ impl Proxy {
             let left =
                 (self.settings.max_queued as usize).saturating_sub(self.slots.available_permits());
             tracing::warn!(requests = left, "still running after drain_timeout_ms; ending them");
+            self.is_cut_off.store(true, Ordering::SeqCst);
             self.cut_off.send_replace(true);
         }
     }

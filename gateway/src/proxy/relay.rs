@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{Proxy, events::Events, forward::Interruption, pool::Lease, upstream::Upstream};
-use crate::{error::ApiError, sse};
+use crate::{error::ApiError, record::Recorder, sse};
 
 /// An answer under way. Dropping it closes the connection that it comes by.
 pub(super) struct Relay {
@@ -28,6 +28,7 @@ pub(super) struct Relay {
     pub(super) deadline: Instant,
     /// Set for a stream of events.
     pub(super) events: Option<Events>,
+    pub(super) recorder: Recorder,
     pub(super) _place: OwnedSemaphorePermit,
 }
 
@@ -95,7 +96,8 @@ impl Relay {
     }
 
     /// The answer is whole: its connection may be used again.
-    fn finish(self) -> Option<Bytes> {
+    fn finish(mut self) -> Option<Bytes> {
+        self.recorder.forget();
         let rest = self.events.map(|mut events| events.rest());
         self.proxy.pool.keep(self.lease);
         rest.filter(|rest| !rest.is_empty())

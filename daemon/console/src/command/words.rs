@@ -38,6 +38,9 @@ pub(super) fn fault(kind: &Kind) -> String {
     match kind {
         Kind::Broken(of) | Kind::Flapping(of) => format!("{} {}", kind.name(), invariant(*of)),
         Kind::Signature(id) => format!("{} {id}", kind.name()),
+        Kind::PeerLost(of) | Kind::PathLost(of) | Kind::Parity(of) | Kind::Unpaired(of) => {
+            format!("{} {of}", kind.name())
+        }
         _ => kind.name().into(),
     }
 }
@@ -129,6 +132,8 @@ pub(super) fn event(what: &What) -> String {
             let why = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
             format!("for {cause}: {} after {took}{why}", outcome.name())
         }
+        What::Peer { node, change, detail } => format!("{node} {}: {detail}", json_name(change)),
+        What::Mode { mode, why } => format!("{mode}{}", because(why)),
         What::Order { order } => order.clone(),
         What::Evidence { signature, source, text } => format!("{signature} in {source}: {text}"),
         What::Config { taken: true, .. } => "taken".into(),

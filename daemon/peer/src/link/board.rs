@@ -18,6 +18,9 @@ use super::{
 };
 use crate::identity::Fingerprint;
 
+/// Least time between two lines in the log about the same path: one that flaps must not fill it.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
+
 /// Least time between two questions for the same node's list of files, on whatever path.
 const MANIFEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,7 @@ struct Path {
     round_trip: Option<Duration>,
     throughput_mbps: Option<u64>,
     problem: String,
+    logged: Option<Instant>,
 }
 
 /// The settings and outer parts of a board.
@@ -70,6 +74,7 @@ impl Board {
             round_trip: None,
             throughput_mbps: None,
             problem: "not connected yet".into(),
+            logged: None,
         };
         let peer = |place: &PeerPlace| Peer {
             node: place.name.clone(),
@@ -129,10 +134,12 @@ impl Board {
             path.answered = Some(Instant::now());
             path.round_trip = Some(round_trip);
             path.problem.clear();
+            if !was_up && path.may_log() {
+                tracing::info!(peer = node, %address, "a path is up");
+            }
             was_up
         });
         if was_up == Some(false) {
-            tracing::info!(peer = node, %address, "a path is up");
             (self.on_change)();
         }
     }
@@ -143,10 +150,12 @@ impl Board {
             let is_new = path.problem != problem;
             path.answered = None;
             path.problem = problem.to_owned();
+            if is_new && path.may_log() {
+                tracing::warn!(peer = node, %address, problem, "a path is down");
+            }
             is_new
         });
         if is_new == Some(true) {
-            tracing::warn!(peer = node, %address, problem, "a path is down");
             (self.on_change)();
         }
     }
@@ -221,6 +230,14 @@ impl Board {
 }
 
 impl Path {
+    fn may_log(&mut self) -> bool {
+        let may = self.logged.is_none_or(|at| at.elapsed() >= LOG_PAUSE);
+        if may {
+            self.logged = Some(Instant::now());
+        }
+        may
+    }
+
     fn is_up(&self, silence: Duration) -> bool {
         self.answered.is_some_and(|at| at.elapsed() <= silence)
     }

@@ -57,9 +57,8 @@ pub(super) async fn keep(path: Path) {
         pins.mark_unchanged();
         let Some(pin) = path.board.trust.pin(&path.node) else {
             path.fail(&not_paired(&path));
-            if pins.changed().await.is_err() {
-                return;
-            }
+            // Also looks again after a while: why it is not known may change.
+            let _ = timeout(PAUSE_MAX, pins.changed()).await;
             continue;
         };
         let mut has_answered = false;
@@ -161,8 +160,10 @@ impl Talk<'_> {
                     .await
                     .map_err(|_| WireError::Timeout("list of files"))??;
             }
-            if std::mem::take(&mut is_fresh) && schedule.is_due(board.telling.is_serving()) {
-                schedule.start();
+            if std::mem::take(&mut is_fresh)
+                && schedule.is_due(Instant::now(), board.telling.is_serving())
+            {
+                schedule.start(Instant::now());
                 let throughput_mbps =
                     timeout(board.silence, throughput::measure(stream)).await.map_err(|_| {
                         WireError::Timeout("end of the burst that measures the path")

@@ -32,15 +32,15 @@ pub(super) struct Schedule {
 impl Schedule {
     /// Whether to measure a path that has just come up. While ranks serve only what was never
     /// measured is: their activations may share the path.
-    pub(super) fn is_due(&self, is_serving: bool) -> bool {
-        let is_time = self.tried.is_none_or(|at| at.elapsed() >= PAUSE);
+    pub(super) fn is_due(&self, now: Instant, is_serving: bool) -> bool {
+        let is_time = self.tried.is_none_or(|at| now.duration_since(at) >= PAUSE);
         is_time && !(self.is_measured && is_serving)
     }
 
     /// Notes that it is tried, whatever comes of it: a path that breaks under the burst must not
     /// be broken by it again and again.
-    pub(super) fn start(&mut self) {
-        self.tried = Some(Instant::now());
+    pub(super) fn start(&mut self, now: Instant) {
+        self.tried = Some(now);
     }
 
     /// Notes that it was measured.
@@ -91,4 +91,35 @@ pub(super) async fn swallow(
     let mut chunk = vec![0; size_bytes.min(CHUNK_BYTES)];
     stream.read_exact(&mut chunk).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_measured_when_it_comes_up_but_not_often_and_not_while_it_is_needed() {
+        let start = Instant::now();
+        // Seconds, whether ranks serve, whether it is due, whether it then succeeds.
+        let rows = [
+            (0, true, true, false),
+            (1, false, false, false),
+            (599, false, false, false),
+            (600, true, true, true),
+            (1_200, true, false, false),
+            (1_201, false, true, true),
+            (1_202, false, false, false),
+        ];
+        let mut schedule = Schedule::default();
+        for (seconds, is_serving, is_due, succeeds) in rows {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(schedule.is_due(now, is_serving), is_due, "after {seconds} s");
+            if is_due {
+                schedule.start(now);
+            }
+            if succeeds {
+                schedule.done();
+            }
+        }
+    }
 }

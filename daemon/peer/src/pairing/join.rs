@@ -17,7 +17,7 @@ use super::{
 /// Most addresses of one host that are tried; each costs up to `Limits::connect`.
 const ADDRESSES_MAX: usize = 8;
 
-/// Why a node could not be joined. But for [`JoinError::Unsure`] nothing was trusted on either side.
+/// Why a node could not be joined. Nothing was trusted on either side, but for the last two.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// No address of the host took a connection.
@@ -64,6 +64,15 @@ pub enum JoinError {
     /// The other node does not want this one.
     #[error("not trusted there: {0}")]
     There(Refusal),
+    /// The other trusts this node, which could not save the other's key.
+    #[error(
+        "{name} trusts this node now, but its key could not be saved here (the log says why); mend \
+         that and pair them again"
+    )]
+    NotKept {
+        /// The other's name.
+        name: String,
+    },
     /// It broke after both agreed.
     #[error(
         "the connection broke after both agreed: {name} may trust this node, which does not yet \
@@ -153,7 +162,7 @@ async fn exchange(
     let body = session.open(&answer).ok_or_else(|| JoinError::Unsure { name: name() })?;
     read_verdict(&body).map_err(JoinError::There)?;
     let other = other.as_ref().ok_or(JoinError::NotPairing)?;
-    node.pin(other, at).map_err(|refusal| JoinError::Here { name: name(), refusal })
+    node.pin(other, at).map_err(|_| JoinError::NotKept { name: name() })
 }
 
 /// The next frame; a refusal is an error.

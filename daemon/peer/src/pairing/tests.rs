@@ -268,3 +268,24 @@ async fn where_nothing_listens_the_command_to_run_there_is_named() {
     let error = join(&[], &right.node, &code(), &limits()).await.unwrap_err();
     assert!(matches!(error, JoinError::NotReached { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_node_that_can_not_keep_its_pins_safe_pairs_with_nobody() {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+    for is_left_unsafe in [true, false] {
+        let (left, right) = (party("left"), party("right"));
+        let (unsafe_one, other) = if is_left_unsafe { (&left, &right) } else { (&right, &left) };
+        let mode = |mode| std::fs::set_permissions(&unsafe_one.node.folder, mode).unwrap();
+        mode(Permissions::from_mode(0o755));
+        let running = offered(&left, limits()).await;
+        let error = running.join(&right, code()).await.unwrap_err();
+        let (JoinError::There(refusal) | JoinError::Here { refusal, .. }) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(refusal, Refusal::NotKept);
+        assert!(other.pinned().is_empty());
+        mode(Permissions::from_mode(0o700));
+        assert!(unsafe_one.pinned().is_empty());
+        running.task.abort();
+    }
+}

@@ -58,7 +58,7 @@ pub enum Refusal {
     #[error("its name or certificate is not valid; both should run the same version of tandem")]
     Malformed,
     /// It could not be saved.
-    #[error("the pin could not be saved; the log there says why")]
+    #[error("the pin could not be read or saved; the log on that side says why")]
     NotKept,
 }
 

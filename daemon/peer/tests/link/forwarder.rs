@@ -11,8 +11,17 @@ use tokio::{
 
 pub(crate) struct Forwarder {
     pub(crate) address: SocketAddr,
-    target: watch::Sender<Option<SocketAddr>>,
+    way: watch::Sender<Way>,
     _task: JoinSet<()>,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    /// Connections end.
+    Cut,
+    /// Connections stay, and nothing comes through: a pulled cable.
+    Silent,
+    To(SocketAddr),
 }
 
 impl Forwarder {
@@ -20,20 +29,25 @@ impl Forwarder {
     pub(crate) async fn on(ip: Ipv4Addr) -> Self {
         let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let target = watch::Sender::new(None);
+        let way = watch::Sender::new(Way::Cut);
         let mut task = JoinSet::new();
-        task.spawn(forward(listener, target.subscribe()));
-        Self { address, target, _task: task }
+        task.spawn(forward(listener, way.subscribe()));
+        Self { address, way, _task: task }
     }
 
     /// Lets it lead to a port of the same address.
     pub(crate) fn lead_to(&self, port: u16) {
-        self.target.send_replace(Some(SocketAddr::new(self.address.ip(), port)));
+        self.way.send_replace(Way::To(SocketAddr::new(self.address.ip(), port)));
     }
 
     /// Ends all connections and takes no new ones through.
     pub(crate) fn cut(&self) {
-        self.target.send_replace(None);
+        self.way.send_replace(Way::Cut);
+    }
+
+    /// Lets nothing through, and nobody know.
+    pub(crate) fn silence(&self) {
+        self.way.send_replace(Way::Silent);
     }
 }
 
@@ -42,17 +56,29 @@ pub(crate) fn loopback(last: u8) -> Ipv4Addr {
     ip
 }
 
-async fn forward(listener: TcpListener, target: watch::Receiver<Option<SocketAddr>>) {
-    let mut ways = JoinSet::new();
+async fn forward(listener: TcpListener, way: watch::Receiver<Way>) {
+    let mut connections = JoinSet::new();
     loop {
         let Ok((mut from, _)) = listener.accept().await else { return };
-        let mut changes = target.clone();
-        let Some(place) = *changes.borrow_and_update() else { continue };
-        ways.spawn(async move {
-            let Ok(mut to) = TcpStream::connect(place).await else { return };
-            tokio::select! {
-                _ = copy_bidirectional(&mut from, &mut to) => {}
-                _ = changes.changed() => {}
+        let mut way = way.clone();
+        connections.spawn(async move {
+            let now = *way.borrow_and_update();
+            let to = match now {
+                Way::To(place) => TcpStream::connect(place).await.ok(),
+                _ => None,
+            };
+            if let Some(mut to) = to {
+                tokio::select! {
+                    _ = copy_bidirectional(&mut from, &mut to) => return,
+                    _ = way.changed() => {}
+                }
+                while matches!(*way.borrow_and_update(), Way::Silent) {
+                    let _ = way.changed().await;
+                }
+                drop(to);
+            }
+            while matches!(*way.borrow_and_update(), Way::Silent) {
+                let _ = way.changed().await;
             }
         });
     }

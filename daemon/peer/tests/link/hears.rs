@@ -1,17 +1,23 @@
 //! Nodes that are well.
 
-use std::sync::atomic::Ordering;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
+use serde_json::json;
 use tandem_peer::{
     identity::Pins,
     link::{Manifest, ManifestEntry, Secrets},
 };
 use tandem_policy::pair::NodeReport;
 use tandem_wire::Session;
+use tokio::io::AsyncReadExt;
 
 use crate::{
     forwarder::{Forwarder, loopback},
     node::{Node, pair, report, until},
+    raw::{self, Someone},
 };
 
 #[tokio::test]
@@ -19,7 +25,7 @@ async fn two_nodes_hear_each_other_on_two_ways_and_one_may_be_cut() {
     let (a, b) = pair();
     let ways = [Forwarder::on(loopback(1)).await, Forwarder::on(loopback(2)).await];
     let addresses = [ways[0].address, ways[1].address];
-    let a = a.start_with_silence(&[("b", &addresses)], 1_000).await;
+    let a = a.start_with(&[("b", &addresses)], 50, 1_000).await;
     let b = b.start(&[("a", &[])]).await;
     for way in &ways {
         way.lead_to(b.port().await);
@@ -47,6 +53,55 @@ async fn two_nodes_hear_each_other_on_two_ways_and_one_may_be_cut() {
 
     ways[0].lead_to(b.port().await);
     until("the way is mended", || a.path("b", 0).is_up).await;
+}
+
+#[tokio::test]
+async fn a_way_that_only_fell_silent_is_down_too() {
+    let (a, b) = pair();
+    let way = Forwarder::on(loopback(1)).await;
+    let a = a.start_with(&[("b", &[way.address])], 50, 500).await;
+    let b = b.start(&[("a", &[])]).await;
+    way.lead_to(b.port().await);
+    until("it is up", || a.path("b", 0).is_up).await;
+    way.silence();
+    a.problem("b", 0, "in time").await;
+    way.lead_to(b.port().await);
+    until("it is mended", || a.path("b", 0).is_up).await;
+    b.says("back");
+    a.hears("b", "back").await;
+}
+
+#[tokio::test]
+async fn news_are_told_at_once_but_not_more_often_than_twenty_times_a_second() {
+    let (a, _) = pair();
+    let someone = Someone::new();
+    a.pin("b", someone.fingerprint());
+    let (listener, address) = raw::listener().await;
+    // Without news it would ask again after an hour.
+    let a = a.start_with(&[("b", &[address])], 3_600_000, 7_200_000).await;
+    let mut stream = someone.accept(&listener).await.unwrap();
+    let mut start = Instant::now();
+    let mut questions = 0;
+    for number in 1_u64.. {
+        let question = raw::read(&mut stream).await.unwrap();
+        if question["body"]["bulk"].is_object() {
+            let mut bulk =
+                vec![0; question["body"]["bulk"]["size_bytes"].as_u64().unwrap() as usize];
+            stream.read_exact(&mut bulk).await.unwrap();
+            raw::write(&mut stream, &json!({"bulk_done": {}})).await;
+            start = Instant::now();
+            questions = 0;
+            continue;
+        }
+        questions += 1;
+        if questions == 50 {
+            break;
+        }
+        a.says(&format!("news {number}"));
+        raw::write(&mut stream, &json!({"answer": raw::account("x", number, "p")})).await;
+    }
+    // Two may be at once after the burst; after that there are 50 ms between two.
+    assert!(start.elapsed() >= Duration::from_millis(47 * 50), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

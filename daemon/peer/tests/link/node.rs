@@ -51,12 +51,13 @@ impl Node {
     }
 
     pub(crate) async fn start(&self, peers: &[(&str, &[SocketAddr])]) -> Running {
-        self.start_with_silence(peers, 5_000).await
+        self.start_with(peers, 50, 5_000).await
     }
 
-    pub(crate) async fn start_with_silence(
+    pub(crate) async fn start_with(
         &self,
         peers: &[(&str, &[SocketAddr])],
+        report_ms: u64,
         silence_timeout_ms: u64,
     ) -> Running {
         let place = |(name, addresses): &(&str, &[SocketAddr])| PeerPlace {
@@ -67,7 +68,7 @@ impl Node {
             node: self.name.clone(),
             listen: self.listen,
             peers: peers.iter().map(place).collect(),
-            report_ms: 50,
+            report_ms,
             silence_timeout_ms,
         };
         let changes = Arc::new(AtomicU64::new(0));

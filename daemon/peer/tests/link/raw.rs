@@ -6,8 +6,10 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use serde_json::{Value, json};
 use tandem_peer::identity::Fingerprint;
@@ -40,16 +42,22 @@ impl Someone {
         Self { certificate: self.certificate.clone(), key: other.key.clone_key() }
     }
 
-    pub(crate) async fn dial(&self, port: u16) -> std::io::Result<client::TlsStream<TcpStream>> {
+    /// Whether or not the two belong together.
+    fn certified(&self) -> (Arc<CryptoProvider>, SingleCertAndKey) {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let signer = provider.key_provider.load_private_key(self.key.clone_key()).unwrap();
-        let certified = rustls::sign::CertifiedKey::new(vec![self.certificate.clone()], signer);
+        let certified = CertifiedKey::new(vec![self.certificate.clone()], signer);
+        (provider, certified.into())
+    }
+
+    pub(crate) async fn dial(&self, port: u16) -> std::io::Result<client::TlsStream<TcpStream>> {
+        let (provider, certified) = self.certified();
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone))
-            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+            .with_client_cert_resolver(Arc::new(certified));
         let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, tcp).await
@@ -59,13 +67,12 @@ impl Someone {
         &self,
         listener: &TcpListener,
     ) -> std::io::Result<server::TlsStream<TcpStream>> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let (provider, certified) = self.certified();
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(Arc::new(Anyone))
-            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
-            .unwrap();
+            .with_cert_resolver(Arc::new(certified));
         let (tcp, _) = listener.accept().await?;
         TlsAcceptor::from(Arc::new(config)).accept(tcp).await
     }

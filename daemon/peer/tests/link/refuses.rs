@@ -28,6 +28,23 @@ async fn another_key_than_the_pinned_one_is_refused_and_named() {
 }
 
 #[tokio::test]
+async fn the_pinned_certificate_without_its_key_is_no_proof() {
+    let (a, _) = pair();
+    let (pinned, thief) = (Someone::new(), Someone::new());
+    a.pin("b", pinned.fingerprint());
+    let (listener, address) = raw::listener().await;
+    let a = a.start(&[("b", &[address])]).await;
+    let stolen = pinned.with_key_of(&thief);
+    for _ in 0..3 {
+        let refused = async { raw::read(&mut stolen.accept(&listener).await?).await };
+        assert!(refused.await.is_err(), "a question, with its secrets, came to a thief");
+    }
+    a.problem("b", 0, "BadSignature").await;
+    let mut stream = pinned.accept(&listener).await.unwrap();
+    assert!(raw::read(&mut stream).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_node_that_does_not_trust_us_is_named() {
     let (a, b) = pair();
     Pins::forget(&b.folder(), "a").unwrap();
