@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tandem_wire::exit;
 
-use crate::{bench, config, config::Config, console, log, role, supervise, world};
+use crate::{bench, config, config::Config, console, log, pair_command, role, supervise, world};
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
 #[derive(Parser, Debug)]
@@ -33,6 +33,9 @@ enum Command {
     Supervise(ConfigPath),
     #[command(flatten)]
     Console(tandem_console::command::Command),
+    /// Make this machine and another trust each other
+    #[command(subcommand)]
+    Pair(pair_command::Command),
     /// Import and inspect models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -56,7 +59,13 @@ enum Command {
     /// Print the manual page
     Man,
     /// Serve the HTTP API (started by the supervisor)
-    Gateway(ConfigPath),
+    Gateway {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// What it does with requests
+        #[arg(long, value_enum, default_value_t)]
+        mode: role::gateway::Mode,
+    },
     /// Read the model's files and note what is in them (started by the supervisor)
     ///
     /// Exit codes: 0 done, 65 no model can be in that folder, 71 it can't be read or the note can't
@@ -122,7 +131,9 @@ const EXIT_UNAVAILABLE: i32 = 69;
 pub fn run(cli: Cli) -> anyhow::Result<i32> {
     match cli.command {
         Command::Supervise(path) => run_supervisor(&path.config),
-        Command::Gateway(path) => with_config(&path.config, role::gateway::run),
+        Command::Gateway { config, mode } => {
+            with_config(&config.config, |config| role::gateway::run(config, mode))
+        }
         Command::Rank { config, rank } => {
             with_config(&config.config, |config| role::rank::run(config, rank))
         }
@@ -130,6 +141,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
             role::manifest::run(model.as_deref().unwrap_or(&config.model.path), &out)
         }),
         Command::Console(command) => console::run(&command),
+        Command::Pair(command) => pair_command::run(command),
         Command::Model(ModelCommand::Import { file, name, models }) => {
             import(&file, &models, name.as_deref())
         }

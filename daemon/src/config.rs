@@ -370,9 +370,35 @@ impl Config {
             model_id: self.model.served_id(),
             aliases: self.model.aliases.clone(),
             rank_socket: self.rank_socket(0),
+            stands_in_for: Vec::new(),
             canary_key_hash: None,
+            peer_listen: self.peer_listen(),
+            peer_key_hash: None,
             records: false,
         }
+    }
+
+    /// Where the node with rank 0 listens for the other nodes' gateways; `None` if there are none.
+    pub fn peer_listen(&self) -> Option<SocketAddr> {
+        let first = self.rank.first()?;
+        let has_others = self.rank.iter().any(|rank| rank.node != first.node);
+        has_others.then(|| SocketAddr::new(first.address, self.gateway.peer_port))
+    }
+
+    /// What the gateway process of a node without rank 0 is told.
+    pub fn proxy_setup(&self) -> tandem_gateway::ProxySetup {
+        tandem_gateway::ProxySetup {
+            settings: self.gateway.clone(),
+            upstream_file: self.upstream_file(),
+            canary_key_hash: None,
+            node: self.node.name.clone(),
+            records: false,
+        }
+    }
+
+    /// File in which the supervisor tells a proxying gateway where the one of rank 0 is.
+    pub fn upstream_file(&self) -> PathBuf {
+        self.node.run_dir.join("upstream.json")
     }
 }
 

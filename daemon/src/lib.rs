@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 mod console;
 pub mod log;
+mod pair_command;
 pub mod role;
 pub mod supervise;
 pub mod world;

@@ -70,6 +70,7 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
         lost: memory.lost,
         orders,
     })
+    .await
     .context("can't begin to supervise")?;
     let mut turns = Turns::new(memory.state);
     recall(&publisher, &state_dir);
@@ -190,11 +191,19 @@ fn log(event: &Event) {
             warn!("leaked memory: {verdict}, {} MiB unexplained", unexplained_bytes >> 20);
         }
         What::Canary { passed: false, detail } => warn!("canary failed: {detail}"),
-        What::Reboot { phase, cause } => {
-            warn!("reboot: {phase}: {}", cause.as_deref().unwrap_or("no cause"));
+        What::Reboot { phase, cause, intent, .. } => {
+            let intent = intent.as_deref().unwrap_or("none");
+            warn!(intent, "reboot: {phase}: {}", cause.as_deref().unwrap_or("no cause"));
+        }
+        What::RebootClosed { intent, cause, outcome, detail, took_ms, .. } => {
+            warn!(intent, took_ms, "reboot: {}: {cause}: {detail}", outcome.name());
         }
         What::Retune { model, prefill_step_tokens } => {
             warn!("prefill step of {model} is now {prefill_step_tokens} tokens");
+        }
+        What::Peer { node, change, detail } => info!("{node}: {change:?}: {detail}"),
+        What::Mode { mode, why } => {
+            warn!("serves as {mode}: {}", why.as_deref().unwrap_or("the others can take part"));
         }
         What::Order { order } => info!("operator: {order}"),
         What::Started { .. }

@@ -12,6 +12,7 @@ mod launch;
 mod link;
 mod logs;
 pub mod manifest;
+mod neighbours;
 mod real;
 mod reboot;
 mod requests;

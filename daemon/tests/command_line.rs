@@ -134,6 +134,10 @@ fn every_command_has_help() {
     for command in [
         &["supervise"][..],
         &["status"],
+        &["pair", "init"],
+        &["pair", "join"],
+        &["pair", "forget"],
+        &["pair", "status"],
         &["model", "import"],
         &["config", "check"],
         &["config", "show"],
@@ -161,4 +165,75 @@ fn every_command_has_help() {
         assert_eq!(help.status.code(), Some(0), "{command:?}");
         assert!(out(&help).contains("Usage: tandem"), "{command:?}");
     }
+}
+
+/// Reads what a peer sends until `mark` was in it.
+fn read_until(stream: &mut std::net::TcpStream, mark: &str) -> String {
+    use std::io::Read;
+    let (mut text, mut byte) = (Vec::new(), [0]);
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    while !text.ends_with(mark.as_bytes()) {
+        stream.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn a_gateway_proxies_where_the_file_says_and_records_what_it_cuts_off() {
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = write(
+        folder.path(),
+        &format!(
+            "[node]\nrun_dir = \"run\"\n[gateway]\nlisten = \"{free}\"\ndrain_timeout_ms = 100\n"
+        ),
+    );
+    std::fs::create_dir(folder.path().join("run")).unwrap();
+    let told = format!("{{\"address\":\"{}\",\"key\":\"k\"}}", other.local_addr().unwrap());
+    std::fs::write(folder.path().join("run/upstream.json"), told).unwrap();
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .args(["gateway", "--mode", "proxy", "--config", &file])
+        .env("TANDEM_SUPERVISED", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut client = loop {
+        if let Ok(stream) = TcpStream::connect(free) {
+            break stream;
+        }
+        assert!(gateway.try_wait().unwrap().is_none(), "it ended");
+    };
+    client.write_all(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let (mut asked, _) = other.accept().unwrap();
+    let request = read_until(&mut asked, "\r\n\r\n");
+    assert!(request.contains("authorization: Bearer k"), "{request}");
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {}\n\n";
+    asked.write_all(head.as_bytes()).unwrap();
+    read_until(&mut client, "data: {}\n\n");
+
+    let pid = gateway.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let last = read_until(&mut client, "data: [DONE]\n\n");
+    assert!(last.contains("\"draining\""), "{last}");
+    let mut records = String::new();
+    gateway.stdout.take().unwrap().read_to_string(&mut records).unwrap();
+    assert_eq!(gateway.wait().unwrap().code(), Some(0));
+    let lines: Vec<&str> = records.lines().collect();
+    assert_eq!(lines.len(), 1, "{records}");
+    assert!(lines[0].contains("\"finish\":\"drained\""), "{records}");
+}
+
+#[test]
+fn a_gateway_does_not_serve_alone_without_a_model_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = tandem(&["gateway", "--mode", "alone", "--config", &write(folder.path(), "")]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(err(&refused).contains("no fallback model"), "{}", err(&refused));
 }

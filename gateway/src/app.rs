@@ -13,7 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     GatewaySetup, SamplingDefaults, Settings,
-    auth::Keys,
     choice::Choice,
     engine_link::{EngineLink, Job},
     error::ApiError,
@@ -31,10 +30,11 @@ const TOKENIZING_MAX: usize = 2;
 /// State of the whole gateway.
 pub(crate) struct App {
     pub(crate) settings: Settings,
-    pub(crate) keys: Keys,
     pub(crate) model: Arc<Model>,
     pub(crate) model_id: String,
     pub(crate) aliases: Vec<String>,
+    /// Names of another model that this one answers to.
+    stands_in_for: Vec<String>,
     pub(crate) engine: EngineLink,
     /// Unix time of the start, in seconds: the model's `created`.
     pub(crate) created: u64,
@@ -43,6 +43,8 @@ pub(crate) struct App {
     slots: Arc<Semaphore>,
     tokenizing: Semaphore,
     draining: AtomicBool,
+    /// Whether the drain's time is up, so that what still runs is cut off.
+    cut_off: Arc<AtomicBool>,
 }
 
 /// A request that has a place in the gateway but is not with the engine yet.
@@ -70,16 +72,17 @@ impl App {
     pub(crate) fn new(setup: GatewaySetup, model: Model) -> Self {
         let settings = setup.settings;
         Self {
-            keys: Keys::new(&settings, setup.canary_key_hash.as_deref()),
             records: setup.records,
             model: Arc::new(model),
             model_id: setup.model_id,
             aliases: setup.aliases,
+            stands_in_for: setup.stands_in_for,
             engine: EngineLink::start(setup.rank_socket, settings.max_submitted as usize),
             created: unix_time_s(),
             slots: Arc::new(Semaphore::new(settings.max_queued as usize)),
             tokenizing: Semaphore::new(TOKENIZING_MAX),
             draining: AtomicBool::new(false),
+            cut_off: Arc::default(),
             settings,
         }
     }
@@ -98,12 +101,17 @@ impl App {
         })
     }
 
-    /// Refuses every name but the served model's.
-    pub(crate) fn check_model(&self, name: &str) -> Result<(), ApiError> {
-        let known = name == self.model_id
-            || name == "default_model"
-            || self.aliases.iter().any(|alias| alias == name);
-        if known { Ok(()) } else { Err(ApiError::model_not_found(name, &self.model_id)) }
+    /// Refuses every name that the served model does not answer to. Gives the name that it is
+    /// served as: an alias is one, the name of a model that it stands in for is not.
+    pub(crate) fn served_name<'a>(&'a self, name: &'a str) -> Result<&'a str, ApiError> {
+        let is_one = |names: &[String]| names.iter().any(|one| one == name);
+        if name == self.model_id || name == "default_model" || is_one(&self.aliases) {
+            return Ok(name);
+        }
+        if is_one(&self.stands_in_for) {
+            return Ok(&self.model_id);
+        }
+        Err(ApiError::model_not_found(name, &self.model_id))
     }
 
     /// The model, if new requests are taken; else the refusal that says why not.
@@ -125,7 +133,8 @@ impl App {
             .try_acquire_many_owned(choices)
             .map_err(|_| ApiError::queue_full(self.settings.max_queued))?;
         let timeout = Duration::from_millis(self.settings.request_timeout_ms);
-        let recorder = Recorder::new(self.records, &self.model_id, is_canary);
+        let cut_off = Arc::clone(&self.cut_off);
+        let recorder = Recorder::new(self.records, &self.model_id, is_canary, cut_off);
         Ok(Admission { card, permit, deadline: Instant::now() + timeout, recorder })
     }
 
@@ -188,6 +197,10 @@ impl App {
             }
         }
         let run = self.engine.submit(jobs);
+        if self.cut_off.load(Ordering::SeqCst) {
+            // It was still being read when all others were cut off.
+            self.engine.fail_all();
+        }
         let model = Arc::clone(&self.model);
         let timeout_ms = self.settings.request_timeout_ms;
         recorder.begin(id, prompt_tokens);
@@ -198,9 +211,12 @@ impl App {
     pub(crate) async fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         let all = self.slots.acquire_many(self.settings.max_queued);
-        let limit = Duration::from_millis(self.settings.drain_timeout_ms);
+        let limit = self.settings.drain_timeout();
         if tokio::time::timeout(limit, all).await.is_err() {
-            tracing::warn!("requests still run after drain_timeout_ms; ending them");
+            let left =
+                (self.settings.max_queued as usize).saturating_sub(self.slots.available_permits());
+            tracing::warn!(generations = left, "still running after drain_timeout_ms; ending them");
+            self.cut_off.store(true, Ordering::SeqCst);
             self.engine.fail_all();
         }
     }

@@ -46,6 +46,9 @@ pub(crate) struct Keys {
     open_to_all: bool,
     /// Of the supervisor's own key.
     canary: Option<[u8; HASH_BYTES]>,
+    /// Whether those who come in are other nodes' gateways, which are believed what they say of a
+    /// request.
+    are_peers: bool,
 }
 
 /// Why a request may not come in.
@@ -68,7 +71,20 @@ impl Keys {
             digests: settings.api_keys.iter().filter_map(|key| parse_hash(key)).collect(),
             require_on_loopback: settings.require_key_on_loopback,
             open_to_all: settings.allow_unauthenticated_network && settings.api_keys.is_empty(),
+            are_peers: false,
         }
+    }
+
+    /// Only the key that all nodes of one model share, wherever it comes from; `None` if its hash
+    /// is not of the form of [`hash_api_key`].
+    pub(crate) fn of_peers(key_hash: &str) -> Option<Self> {
+        Some(Self {
+            digests: vec![parse_hash(key_hash)?],
+            require_on_loopback: true,
+            open_to_all: false,
+            canary: None,
+            are_peers: true,
+        })
     }
 
     /// Decides on one request from its `Authorization` and `Host` headers and where it comes from.
@@ -78,7 +94,7 @@ impl Keys {
         hosts: impl IntoIterator<Item = &'a [u8]>,
         from_loopback: bool,
     ) -> Result<(), Denied> {
-        if self.open_to_all || self.is_canary(header) {
+        if self.open_to_all || self.is_own_canary(header) {
             return Ok(());
         }
         if from_loopback && !self.require_on_loopback {
@@ -97,8 +113,13 @@ impl Keys {
 }
 
 impl Keys {
-    /// Whether an `Authorization` header carries the supervisor's own key.
-    pub(crate) fn is_canary(&self, header: Option<&[u8]>) -> bool {
+    /// Whether an admitted request is a supervisor's own: by the key in its `Authorization` header,
+    /// or because another node's gateway marked it so.
+    pub(crate) fn is_canary(&self, header: Option<&[u8]>, is_marked: bool) -> bool {
+        (self.are_peers && is_marked) || self.is_own_canary(header)
+    }
+
+    fn is_own_canary(&self, header: Option<&[u8]>) -> bool {
         let (Some(canary), Some(key)) = (self.canary, header.and_then(bearer)) else {
             return false;
         };
@@ -157,10 +178,24 @@ mod tests {
         let settings = crate::Settings { require_key_on_loopback: true, ..Default::default() };
         let keys = Keys::new(&settings, Some(&hash_api_key("canary")));
         assert_eq!(keys.admit(Some(b"Bearer canary"), None, true), Ok(()));
-        assert!(keys.is_canary(Some(b"Bearer canary")));
+        assert!(keys.is_canary(Some(b"Bearer canary"), false));
         assert_eq!(keys.admit(Some(b"Bearer other"), None, true), Err(Denied::Wrong));
-        assert!(!keys.is_canary(Some(b"Bearer other")) && !keys.is_canary(None));
-        assert!(!Keys::new(&settings, None).is_canary(Some(b"Bearer ")));
+        assert!(!keys.is_canary(Some(b"Bearer other"), true) && !keys.is_canary(None, true));
+        assert!(!Keys::new(&settings, None).is_canary(Some(b"Bearer "), false));
+    }
+
+    #[test]
+    fn peers_need_their_key_even_from_loopback_and_are_believed_about_canaries() {
+        let keys = Keys::of_peers(&hash_api_key("pair")).unwrap();
+        for from_loopback in [true, false] {
+            let admit = |header| keys.admit(header, Some(&b"a.example"[..]), from_loopback);
+            assert_eq!(admit(Some(b"Bearer pair")), Ok(()));
+            assert_eq!(admit(Some(b"Bearer other")), Err(Denied::Wrong));
+            assert_eq!(admit(None), Err(Denied::Missing));
+        }
+        assert!(keys.is_canary(Some(b"Bearer pair"), true));
+        assert!(!keys.is_canary(Some(b"Bearer pair"), false));
+        assert!(Keys::of_peers("pair").is_none());
     }
 
     #[test]

@@ -84,8 +84,11 @@ impl Generation {
                     (delta, Some(reason))
                 }
                 Progress::Failed(failure) => {
+                    let is_drain = failure == Failure::ShuttingDown;
                     let error = self.error(failure);
-                    self.recorder.fail(error.status.as_u16(), self.usage().completion_tokens);
+                    let finish = if is_drain { "drained" } else { "error" };
+                    let tokens = self.usage().completion_tokens;
+                    self.recorder.fail(finish, error.status.as_u16(), tokens);
                     return Some(Err(error));
                 }
             };

@@ -11,6 +11,7 @@ mod auth;
 mod chat_template;
 mod choice;
 mod detokenize;
+mod door;
 mod engine_link;
 mod error;
 mod generation;
@@ -18,9 +19,11 @@ mod model;
 #[cfg(test)]
 #[path = "../tests/gateway/model_folder.rs"]
 mod model_folder;
+mod proxy;
 mod reasoning;
 mod record;
 mod request;
+mod request_body;
 mod routes;
 mod server;
 mod settings;
@@ -33,10 +36,14 @@ mod tokenizer;
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub use auth::hash_api_key;
+pub use proxy::{ProxySetup, run_proxy, run_proxy_on};
 pub use settings::{SamplingDefaults, Settings};
 
 /// Name of the environment variable that tells a supervised gateway [`GatewaySetup::canary_key_hash`].
 pub const CANARY_KEY_HASH: &str = "TANDEM_CANARY_KEY_HASH";
+
+/// Name of the environment variable that tells a supervised gateway [`GatewaySetup::peer_key_hash`].
+pub const PEER_KEY_HASH: &str = "TANDEM_PEER_KEY_HASH";
 
 /// What the gateway process is told by its config.
 #[derive(Clone, Debug)]
@@ -47,13 +54,21 @@ pub struct GatewaySetup {
     pub model_dir: PathBuf,
     /// The name the model is served as.
     pub model_id: String,
-    /// Other names it answers to.
+    /// Other names it is served as.
     pub aliases: Vec<String>,
+    /// Names of a model that this one stands in for. Requests for them are served, and told in every
+    /// answer what serves them; they are not listed.
+    pub stands_in_for: Vec<String>,
     /// Socket of rank 0; it need not exist yet.
     pub rank_socket: PathBuf,
     /// Hash, as [`hash_api_key`] makes it, of the key that the supervisor's own requests carry; it
     /// always comes in.
     pub canary_key_hash: Option<String>,
+    /// Where the other nodes' gateways come in; only together with `peer_key_hash`. It need not be an
+    /// address of this machine yet.
+    pub peer_listen: Option<SocketAddr>,
+    /// Hash, as [`hash_api_key`] makes it, of the key that the other nodes' gateways present there.
+    pub peer_key_hash: Option<String>,
     /// Whether a line of JSON ([`tandem_wire::RequestRecord`]) is written to standard output for
     /// every request that ended.
     pub records: bool,
@@ -100,6 +115,7 @@ pub async fn run_on(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), GatewayError> {
     setup.settings.validate().map_err(GatewayError::Settings)?;
+    let peer_keys = peer_keys(&setup)?;
     let dir = setup.model_dir.clone();
     let model = tokio::task::spawn_blocking(move || model::Model::load(&dir))
         .await
@@ -109,16 +125,45 @@ pub async fn run_on(
         tracing::warn!("the model has no chat template; only /v1/completions will answer");
     }
     let settings = setup.settings.clone();
+    let keys = auth::Keys::new(&settings, setup.canary_key_hash.as_deref());
+    let clients = door::Door::new(keys, &settings);
     let app = Arc::new(app::App::new(setup, model));
     tracing::info!(model = app.model_id, address = ?listener.local_addr().ok(), "listening");
-    let router = routes::router(Arc::clone(&app));
+    let server = server::Server::new(&settings);
     let drained = async {
         shutdown.await;
         tracing::info!("draining");
         app.drain().await;
+        server.drained();
     };
-    server::serve(listener, router, &settings, drained).await;
+    let peers = async {
+        if let Some((address, keys)) = peer_keys {
+            let door = door::Door::new(keys, &settings);
+            server.serve_at(address, routes::for_peers(&app, &door)).await;
+        }
+    };
+    tokio::join!(drained, server.serve(listener, routes::for_clients(&app, &clients)), peers);
     Ok(())
+}
+
+/// Where other nodes come in and with what; `None`: nowhere.
+fn peer_keys(setup: &GatewaySetup) -> Result<Option<(SocketAddr, auth::Keys)>, GatewayError> {
+    match (setup.peer_listen, &setup.peer_key_hash) {
+        (None, _) => Ok(None),
+        (Some(address), None) => {
+            tracing::warn!(
+                %address,
+                "no key for other nodes is known ({PEER_KEY_HASH}), so they can't come in"
+            );
+            Ok(None)
+        }
+        (Some(address), Some(hash)) => match auth::Keys::of_peers(hash) {
+            Some(keys) => Ok(Some((address, keys))),
+            None => Err(GatewayError::Settings(format!(
+                "{PEER_KEY_HASH} is not of the form that `tandem key` prints (sha256:...)"
+            ))),
+        },
+    }
 }
 
 /// The real model that the test command names; tests that can use one do so where it is.

@@ -1,4 +1,4 @@
-//! The listener: bounded connections, bounded patience with each, and an orderly end.
+//! The listeners: bounded connections, bounded patience with each, and an orderly end.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,58 +25,109 @@ const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: out of file descriptors, mostly, which only time mends.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Serves until `drained` ends; then closes all connections as they become idle, and at last.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    settings: &Settings,
-    drained: impl Future<Output = ()>,
-) {
-    let places = Arc::new(Semaphore::new(settings.max_connections as usize));
-    let (closing, closed) = watch::channel(false);
-    let mut connections = JoinSet::new();
-    let patience = Patience {
-        read: Duration::from_millis(settings.read_timeout_ms),
-        write: Duration::from_millis(settings.write_timeout_ms),
-    };
-    tokio::pin!(drained);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut drained => break,
-            // Only forgets those that ended, so that the set does not grow.
-            Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(e) => {
-                tracing::warn!("accepting a connection failed: {e}");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            turn_away(stream);
-            continue;
-        };
-        let (router, closed) = (router.clone(), closed.clone());
-        connections.spawn(async move {
-            connection(stream, peer, router, patience, closed).await;
-            drop(place);
-        });
-    }
-    drop(listener);
-    let _ = closing.send(true);
-    let all = async { while connections.join_next().await.is_some() {} };
-    if timeout(FLUSH_TIMEOUT, all).await.is_err() {
-        tracing::warn!("clients left their answers unread at the end");
-    }
+/// Pause after an address could not be listened on: it may be one of a link that comes up later.
+const BIND_RETRY: Duration = Duration::from_secs(1);
+
+/// What all listeners of one process share.
+pub(crate) struct Server {
+    /// Connections, whichever listener they come by.
+    places: Arc<Semaphore>,
+    patience: Patience,
+    drained: watch::Sender<bool>,
 }
 
 #[derive(Clone, Copy)]
 struct Patience {
     read: Duration,
     write: Duration,
+}
+
+impl Server {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(settings.max_connections as usize)),
+            patience: Patience {
+                read: settings.read_timeout(),
+                write: Duration::from_millis(settings.write_timeout_ms),
+            },
+            drained: watch::Sender::new(false),
+        }
+    }
+
+    /// Nothing that counts runs any more: all listeners end.
+    pub(crate) fn drained(&self) {
+        self.drained.send_replace(true);
+    }
+
+    /// Serves until [`Self::drained`]; then closes all connections as they become idle, and at last.
+    pub(crate) async fn serve(&self, listener: TcpListener, router: Router) {
+        let mut connections = JoinSet::new();
+        let mut drained = self.drained.subscribe();
+        loop {
+            let accepted = tokio::select! {
+                () = until(&mut drained) => break,
+                // Only forgets those that ended, so that the set does not grow.
+                Some(_) = connections.join_next() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    tracing::warn!("accepting a connection failed: {e}");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                turn_away(stream);
+                continue;
+            };
+            let (router, patience, closed) = (router.clone(), self.patience, drained.clone());
+            connections.spawn(async move {
+                connection(stream, peer, router, patience, closed).await;
+                drop(place);
+            });
+        }
+        drop(listener);
+        let all = async { while connections.join_next().await.is_some() {} };
+        if timeout(FLUSH_TIMEOUT, all).await.is_err() {
+            tracing::warn!("clients left their answers unread at the end");
+            // Waits until they are gone, so that what they were answering is recorded.
+            connections.shutdown().await;
+        }
+    }
+
+    /// As [`Self::serve`], on an address that may not be there yet.
+    pub(crate) async fn serve_at(&self, address: SocketAddr, router: Router) {
+        let mut drained = self.drained.subscribe();
+        tokio::select! {
+            () = until(&mut drained) => {}
+            listener = bind(address) => self.serve(listener, router).await,
+        }
+    }
+}
+
+/// Tries to listen until it works.
+async fn bind(address: SocketAddr) -> TcpListener {
+    let mut warned = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                tracing::info!(%address, "listening for other nodes");
+                return listener;
+            }
+            Err(e) if !warned => {
+                warned = true;
+                tracing::warn!(
+                    %address,
+                    "can't listen for other nodes yet, still trying: {e} (rank 0's address and \
+                     gateway.peer_port)"
+                );
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(BIND_RETRY).await;
+    }
 }
 
 async fn connection(
@@ -101,7 +152,7 @@ async fn connection(
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = closing(&mut closed) => {
+        () = until(&mut closed) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -111,9 +162,9 @@ async fn connection(
     }
 }
 
-/// Ends when the server closes.
-async fn closing(closed: &mut watch::Receiver<bool>) {
-    let _ = closed.wait_for(|closed| *closed).await;
+/// Ends when the server is drained.
+async fn until(drained: &mut watch::Receiver<bool>) {
+    let _ = drained.wait_for(|drained| *drained).await;
 }
 
 /// Says why, in an answer short enough to fit the socket's buffer. The request is not read.

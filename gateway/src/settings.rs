@@ -1,6 +1,9 @@
 //! The `[gateway]` section of `tandem.toml`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +16,9 @@ use crate::auth;
 pub struct Settings {
     /// Address and port to listen on.
     pub listen: SocketAddr,
+    /// TCP port of the node with rank 0 that the other nodes' gateways proxy to; not 0. Unused where
+    /// all ranks are on one node.
+    pub peer_port: u16,
     /// Keys that clients may present, hashed as [`crate::hash_api_key`] prints them.
     pub api_keys: Vec<String>,
     /// Serve clients beyond this machine without any key.
@@ -62,6 +68,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            peer_port: 52_300,
             api_keys: Vec::new(),
             allow_unauthenticated_network: false,
             require_key_on_loopback: false,
@@ -111,6 +118,16 @@ impl Settings {
         Ok(())
     }
 
+    /// `read_timeout_ms`.
+    pub(crate) fn read_timeout(&self) -> Duration {
+        Duration::from_millis(self.read_timeout_ms)
+    }
+
+    /// `drain_timeout_ms`.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+
     fn validate_ranges(&self) -> Result<(), String> {
         let within = |key: &str, value: u64, low: u64, high: u64| {
             if (low..=high).contains(&value) {
@@ -119,6 +136,7 @@ impl Settings {
                 Err(format!("gateway.{key} is {value}; it must be from {low} to {high}"))
             }
         };
+        within("peer_port", self.peer_port.into(), 1, u16::MAX.into())?;
         within("max_body_bytes", self.max_body_bytes.into(), 1 << 10, 64 << 20)?;
         within("max_connections", self.max_connections.into(), 1, 16_384)?;
         within("max_queued", self.max_queued.into(), 1, 16_384)?;

@@ -61,6 +61,11 @@ pub(crate) fn respond(
     (headers, body).into_response()
 }
 
+/// The end of a stream that fails.
+pub(crate) fn last_words(error: &ApiError) -> String {
+    format!("data: {}\n\n{DONE}", error.to_json())
+}
+
 impl EventStream {
     async fn next(&mut self) -> Option<String> {
         loop {
@@ -90,8 +95,7 @@ impl EventStream {
 
     fn fail(&mut self, error: &ApiError) {
         tracing::warn!(request = self.header.id, "a stream ends early: {}", error.message);
-        self.push(&error.to_json());
-        self.ready.push_back(DONE.to_owned());
+        self.ready.push_back(last_words(error));
         self.generation = None;
     }
 

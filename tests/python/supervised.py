@@ -1,6 +1,7 @@
 """A supervised pair for the tests of what it survives: every key of its config can be set, its
 supervisor can die and be replaced, and it can run in namespaces of its own."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -77,7 +78,7 @@ class Supervised(served.Pair):
         self.sections["gateway"]["listen"] = f"127.0.0.1:{http_port}"
         self.sections["supervise"]["status_listen"] = f"127.0.0.1:{self.status_port}"
         for name, keys in (sections or {}).items():
-            self.sections[name] |= keys
+            self.sections.setdefault(name, {}).update(keys)
         self.wrapper, self.env = list(wrapper), dict(os.environ, **(env or {}))
         self.log = open(self.folder / "supervise.log", "ab")
         self.process = None
@@ -168,11 +169,15 @@ class Supervised(served.Pair):
 
     # What is asked of it.
 
+    def inside(self):
+        """Inside, what the calling thread opens is where this pair is reached."""
+        return contextlib.nullcontext()
+
     def fetch(self, path, port=None):
         """Status code and body of a request to the status endpoint."""
         url = f"http://127.0.0.1:{port or self.status_port}{path}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as reply:
+            with self.inside(), urllib.request.urlopen(url, timeout=10) as reply:
                 return reply.status, reply.read()
         except urllib.error.HTTPError as refusal:
             return refusal.code, refusal.read()
@@ -263,10 +268,17 @@ class Supervised(served.Pair):
         post = urllib.request.Request(self.url + "/v1/chat/completions", body.encode(),
                                       {"content-type": "application/json"})
         try:
-            with urllib.request.urlopen(post, timeout=seconds) as reply:
+            with self.inside(), urllib.request.urlopen(post, timeout=seconds) as reply:
                 return reply.status, json.load(reply)["choices"][0]["message"]["content"]
         except urllib.error.HTTPError as refusal:
             return refusal.code, refusal.read().decode()
+
+    def ask(self, path, body, seconds=60):
+        """The JSON that a POST to the API brings."""
+        post = urllib.request.Request(self.url + path, body.encode(),
+                                      {"content-type": "application/json"})
+        with self.inside(), urllib.request.urlopen(post, timeout=seconds) as reply:
+            return json.load(reply)
 
     def away(self, what, since):
         """Asks until the right answer comes, and prints for how long it did not."""
@@ -294,6 +306,8 @@ class Stream(threading.Thread):
         body = {"model": "smollm2", "messages": STORY, "temperature": 0, "stream": True,
                 "max_tokens": self.max_tokens}
         connection = http.client.HTTPConnection("127.0.0.1", self.pair.http_port, timeout=90)
+        with self.pair.inside():
+            connection.connect()
         connection.request("POST", "/v1/chat/completions", json.dumps(body),
                            {"content-type": "application/json"})
         reply = connection.getresponse()

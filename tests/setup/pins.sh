@@ -23,3 +23,6 @@ DEBIAN_BUILD="build-essential cmake ninja-build libclang-14-dev libfmt-dev pkg-c
 # OpenBLAS replaces the wheel's reference BLAS, some twenty times slower.
 DEBIAN_RUN="libopenblas0-pthread python3-venv ca-certificates curl"
 DEBIAN_RUST="rustc-web cargo-web rust-web-clippy rustfmt-web"
+# The emulated machines of tests/qemu. Debian's kernel for them is unpacked, not installed.
+DEBIAN_GUESTS="qemu-system-x86 e2fsprogs"
+DEBIAN_GUEST_KERNEL=linux-image-cloud-amd64

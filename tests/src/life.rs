@@ -109,7 +109,8 @@ impl Life {
 
     /// Whether it holds, and no reboot is on its way that may still mend it.
     fn asks_for_operator(&self) -> bool {
-        let is_steady = |status: &Status| status.reboot.phase == "steady";
+        let is_steady =
+            |status: &Status| ["steady", "verifying"].contains(&status.reboot.phase.as_str());
         self.turns.is_some()
             && self.held_reason().is_some()
             && self.status.as_ref().is_some_and(is_steady)

@@ -379,12 +379,12 @@ impl World for Node {
         }
         match action {
             Action::Mend(repair) => self.mend(repair),
-            Action::StartGang { epoch, prefill_step_tokens } => {
+            Action::StartGang { epoch, prefill_step_tokens, .. } => {
                 self.start_gang(*epoch, *prefill_step_tokens);
             }
             Action::UnloadRank { rank } => self.ask_to_unload(*rank as usize),
             Action::KillRank { rank } => self.kill_rank(*rank as usize),
-            Action::StartGateway => self.start_gateway(),
+            Action::StartGateway { .. } => self.start_gateway(),
             Action::StopGateway => self.ask_gateway_to_end(),
             Action::KillGateway => self.kill_gateway(),
             Action::Canary { epoch, number } => self.begin_canary(*epoch, *number),
@@ -400,7 +400,7 @@ const fn action_name(action: &Action) -> &'static str {
         Action::StartGang { .. } => "action start_gang",
         Action::UnloadRank { .. } => "action unload_rank",
         Action::KillRank { .. } => "action kill_rank",
-        Action::StartGateway => "action start_gateway",
+        Action::StartGateway { .. } => "action start_gateway",
         Action::StopGateway => "action stop_gateway",
         Action::KillGateway => "action kill_gateway",
         Action::Canary { .. } => "action canary",

@@ -31,7 +31,7 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
             Some(invariant) => mend(node, invariant, now),
             None => broken(format!("{repair:?} is for nothing that is known")),
         },
-        Action::StartGateway if node.gateway.process.is_running() => {
+        Action::StartGateway { .. } if node.gateway.process.is_running() => {
             broken("a second gateway was started")
         }
         Action::Exit => nothing_is_left_alive(node),
@@ -161,7 +161,7 @@ fn a_kill_is_the_last_rung(node: &mut Node, rank: u32) -> Outcome {
 
 /// Reboots: the first time that one is asked for it must be allowed by all of its limits.
 fn reboot(node: &mut Node, now: Moment) -> Outcome {
-    let Some(reboot::Phase::Rebooting { cause, since_ms }) =
+    let Some(reboot::Phase::Rebooting { intent: reboot::Intent { cause, .. }, since_ms }) =
         node.disk.saved.as_ref().map(|state| state.reboot.clone())
     else {
         return broken("a reboot was asked for and not saved first");

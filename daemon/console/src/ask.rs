@@ -59,7 +59,7 @@ impl Asked {
 
     /// The exit code that this status stands for.
     pub fn exit_code(&self) -> i32 {
-        if self.is_stale() { exit::UNAVAILABLE } else { exit::of(self.status.health) }
+        if self.is_stale() { exit::UNAVAILABLE } else { exit::of(&self.status) }
     }
 }
 
@@ -68,7 +68,7 @@ impl Asked {
 /// # Errors
 ///
 /// If none answers, or one of another version does.
-pub(crate) fn status(url: &str) -> Result<Asked, AskError> {
+pub fn status(url: &str) -> Result<Asked, AskError> {
     let unreachable = |why: String| AskError::Unreachable { url: url.to_owned(), why };
     let (json, age) = get(url).map_err(unreachable)?;
     let value: Value = serde_json::from_str(&json).map_err(|e| unreachable(e.to_string()))?;

@@ -11,6 +11,7 @@ mod follow;
 mod gates;
 mod handoff;
 mod ledger;
+mod nodes;
 mod orders;
 mod past;
 mod status;
@@ -27,7 +28,8 @@ use std::{
 use tandem_evidence::Catalogue;
 
 pub use args::{
-    Command, EventsArgs, ExplainArgs, HoldArgs, LedgerArgs, OrderArgs, StatusArgs, Target, ViewArgs,
+    Command, EventsArgs, ExplainArgs, HoldArgs, LedgerArgs, OrderArgs, RebootArgs, StatusArgs,
+    Target, ViewArgs,
 };
 pub use doctor::{Check, Outcome};
 pub(crate) use events::KINDS as EVENT_KINDS;
@@ -99,9 +101,11 @@ pub fn run(
             Err(error) => unreachable(&error, problems),
         },
         Command::Ledger(args) => ledger::run(args, context, out, problems),
-        Command::Drain(_) | Command::Resume(_) | Command::Hold(_) | Command::Release(_) => {
-            orders::run(command, context.control, out, problems)
-        }
+        Command::Drain(_)
+        | Command::Resume(_)
+        | Command::Hold(_)
+        | Command::Release(_)
+        | Command::Reboot(_) => orders::run(command, context.control, out, problems),
     }?;
     out.flush()?;
     Ok(code)

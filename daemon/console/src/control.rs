@@ -31,8 +31,11 @@ pub const HOLD_MS_MIN: u64 = 1_000;
 /// Longest hold, in milliseconds: 30 days. What is to last longer is asked for without an end.
 pub const HOLD_MS_MAX: u64 = 30 * 86_400_000;
 
+/// Longest reason of a reboot, in characters: a sentence.
+pub const REASON_CHARS_MAX: usize = 200;
+
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Whether a supervisor is there.
@@ -48,6 +51,13 @@ pub enum Request {
     },
     /// End a hold.
     Release,
+    /// Reboot, once nothing is served.
+    Reboot {
+        /// All nodes together, or this one alone.
+        all: bool,
+        /// Why, for the others and the history: 1 to [`REASON_CHARS_MAX`] characters.
+        reason: String,
+    },
 }
 
 /// What comes back.

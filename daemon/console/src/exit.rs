@@ -2,7 +2,7 @@
 //!
 //! 64, 69 and 77 are the ones of BSD `sysexits.h`.
 
-use tandem_policy::Health;
+use tandem_policy::{Health, Status};
 
 /// All is well.
 pub const HEALTHY: i32 = 0;
@@ -10,7 +10,7 @@ pub const HEALTHY: i32 = 0;
 pub const DEGRADED: i32 = 1;
 /// It does not serve, and will not without an operator.
 pub const NOT_SERVING: i32 = 2;
-/// The other machine of a pair can't be reached. Kept for pairs: a single machine never says so.
+/// It is degraded, and another machine of the pair is not heard. A single machine never says so.
 pub const PEER_UNREACHABLE: i32 = 3;
 /// The command line is wrong (`EX_USAGE`).
 pub const USAGE: i32 = 64;
@@ -19,10 +19,11 @@ pub const UNAVAILABLE: i32 = 69;
 /// It needs root (`EX_NOPERM`).
 pub const NEEDS_ROOT: i32 = 77;
 
-/// The exit code of a health.
-pub const fn of(health: Health) -> i32 {
-    match health {
+/// The exit code of a status.
+pub fn of(status: &Status) -> i32 {
+    match status.health {
         Health::Healthy => HEALTHY,
+        Health::Degraded if status.pair.nodes.iter().any(|node| !node.is_heard) => PEER_UNREACHABLE,
         Health::Degraded => DEGRADED,
         Health::NotServing => NOT_SERVING,
     }

@@ -15,6 +15,6 @@ pub mod http;
 mod print;
 mod publish;
 
-pub use ask::{AskError, Asked};
+pub use ask::{AskError, Asked, status as ask_status};
 pub use print::Style;
 pub use publish::{Build, Published, Publisher, Told};

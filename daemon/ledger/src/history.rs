@@ -103,7 +103,7 @@ pub struct Epoch {
 pub struct RequestTotals {
     /// Requests of clients.
     pub requests: u64,
-    /// Those that ended with an error.
+    /// Those that ended with an error, or were cut off when the gateway ended.
     pub failed: u64,
     /// Those that the client cancelled.
     pub cancelled: u64,
@@ -266,7 +266,7 @@ impl Reader {
     /// If the ledger can't be read.
     pub fn request_totals(&self, window_wall_ms: Range<u64>) -> Result<RequestTotals, LedgerError> {
         let sql = "SELECT count(*) FILTER (WHERE NOT canary), \
-                   count(*) FILTER (WHERE NOT canary AND finish = 'error'), \
+                   count(*) FILTER (WHERE NOT canary AND finish IN ('error', 'drained')), \
                    count(*) FILTER (WHERE NOT canary AND finish = 'cancelled'), \
                    count(*) FILTER (WHERE canary), \
                    coalesce(sum(prompt_tokens) FILTER (WHERE NOT canary), 0), \

@@ -53,6 +53,8 @@ pub enum Finish {
     Length,
     /// By the client.
     Cancelled,
+    /// By the gateway, which ended before it.
+    Drained,
     /// By a failure.
     Error,
 }
@@ -64,6 +66,7 @@ impl Finish {
             Self::Stop => "stop",
             Self::Length => "length",
             Self::Cancelled => "cancelled",
+            Self::Drained => "drained",
             Self::Error => "error",
         }
     }

@@ -64,7 +64,7 @@ fn day() -> Vec<Event> {
         What::Retune { model: text("model"), prefill_step_tokens: 256 },
         What::Order { order: text("release") },
         phase(8, "backoff", "starting", None),
-        What::Reboot { phase: text("draining"), cause: None },
+        What::Reboot { phase: text("draining"), cause: None, intent: None, proposer: None },
         What::Evidence { signature: text("jetsam"), source: text("rank 0"), text: text("line") },
     ];
     (1..).zip(day).map(|(second, what)| event(second * 1_000, what)).collect()
@@ -211,18 +211,19 @@ fn requests_are_summed_in_their_window_without_canaries() {
     let ended = |number, finish| Request { finish, first_token_ms: None, ..request(number) };
     requests.push(ended(102, Finish::Error));
     requests.push(ended(103, Finish::Cancelled));
+    requests.push(ended(104, Finish::Drained));
     requests.push(request(5_000));
     ledger.record_requests(&requests).unwrap();
     drop(ledger);
     let reader = Reader::open(folder.path()).unwrap();
     let expected = RequestTotals {
-        requests: 102,
-        failed: 1,
+        requests: 103,
+        failed: 2,
         cancelled: 1,
         canaries: 1,
-        prompt_tokens: 10_200,
-        cached_tokens: 4_080,
-        completion_tokens: 1_020,
+        prompt_tokens: 10_300,
+        cached_tokens: 4_120,
+        completion_tokens: 1_030,
         first_token_ms: Some(Quantiles { count: 100, p50: 50, p99: 99 }),
         total_ms: Some(Quantiles { count: 100, p50: 100, p99: 198 }),
     };

@@ -1,8 +1,8 @@
 //! Whether the engine may start: not onto a host that is not right, nor into memory it will not
 //! find. A supervisor that starts it regardless turns one leak into hundreds of restarts.
 //!
-//! What is needed is the size of all weights plus a reserve: every rank of the config runs on this
-//! machine. What a step needs beside them is bounded by the engine, which says so when it is short.
+//! What is needed is this machine's share of the weights, by its ranks' weights in the config, plus a
+//! reserve. What a step needs beside them is bounded by the engine, which says so when it is short.
 //!
 //! No text has a figure that changes by itself, since what is told is also written to disk.
 
@@ -38,15 +38,27 @@ impl Refusal {
 /// Whether the engine may start now. How often it may is not asked here: that is a matter of
 /// budgets, not of the host.
 pub fn check(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Result<(), Refusal> {
+    let weights_bytes = check_host(setup, state, seen, now)?;
+    let memory = check_known(setup, seen, now)?;
+    check_verdict(state)?;
+    check_unexplained(setup, state, memory)?;
+    check_room(setup, memory, weights_bytes)
+}
+
+/// All but memory, which is only judged while no engine has it: the size of the weights' files, in
+/// bytes.
+pub(crate) fn check_host(
+    setup: &Setup,
+    state: &State,
+    seen: &Observation,
+    now: Moment,
+) -> Result<u64, Refusal> {
     if state.operator.hold.is_some() {
         return Err(Refusal::new("an operator holds it", "`tandem release` ends the hold"));
     }
     check_invariants(setup, seen, now)?;
     let weights_bytes = check_artifacts(seen)?;
-    let memory = check_known(setup, seen, now)?;
-    check_verdict(state)?;
-    check_unexplained(setup, state, memory)?;
-    check_room(setup, memory, weights_bytes)
+    Ok(weights_bytes)
 }
 
 /// That memory keeps the engine from starting, while it would start otherwise. A leak that is
@@ -143,15 +155,23 @@ fn check_unexplained(setup: &Setup, state: &State, memory: &Memory) -> Result<()
     Err(Refusal::new(text, "wait: it is given back within seconds, or judged as leaked"))
 }
 
+/// What of the weights this host's ranks hold, in bytes, rounded up. Tensors that every rank holds
+/// whole, such as norms, are small beside the reserve.
+fn share_bytes(setup: &Setup, weights_bytes: u64) -> u64 {
+    let share = u128::from(weights_bytes) * u128::from(setup.share_permille);
+    u64::try_from(share.div_ceil(1_000)).unwrap_or(u64::MAX)
+}
+
 fn check_room(setup: &Setup, memory: &Memory, weights_bytes: u64) -> Result<(), Refusal> {
-    let need_bytes = weights_bytes.saturating_add(leak::mib(setup.leak.reserve_mib));
+    let own_bytes = share_bytes(setup, weights_bytes);
+    let need_bytes = own_bytes.saturating_add(leak::mib(setup.leak.reserve_mib));
     if memory.available_bytes >= need_bytes {
         return Ok(());
     }
     let text = format!(
-        "the weights need {} MiB and leak.reserve_mib keeps {} MiB free, which is more than this \
-         host has available of its {} MiB",
-        weights_bytes >> 20,
+        "the weights of this host's ranks need {} MiB and leak.reserve_mib keeps {} MiB free, which \
+         is more than this host has available of its {} MiB",
+        own_bytes >> 20,
         setup.leak.reserve_mib,
         memory.total_bytes >> 20
     );

@@ -88,9 +88,16 @@ pub fn step(
         *proof = Proof { epoch, number, counted: number, ..Proof::default() };
     }
     stall::watch(epoch, &mut proof.work, seen, now);
-    let vitals = seen.ranks.first().and_then(|rank| rank.vitals.as_ref());
+    // Rank 0 counts all tokens, and all of them went through the gateway beside it.
+    let first = seen.ranks.first().filter(|_| setup.leads());
+    let vitals = first.and_then(|rank| rank.vitals.as_ref());
     let tokens = vitals.filter(|vitals: &&Vitals| vitals.epoch == epoch).map(|v| v.tokens);
     proof.see_tokens(tokens, is_serving, now);
+    if !setup.leads()
+        && let Some(known) = state.scratch.peers.get(setup.leader())
+    {
+        proof.see_leader(known.proof.filter(|(e, _)| *e == epoch).map(|(_, at_ms)| at_ms));
+    }
     proof.count(setup, canary, is_open, now);
     if is_open && let Some(number) = proof.due(setup, canary, now) {
         if number != proof.number {
@@ -129,6 +136,19 @@ impl Proof {
             self.proven_ms = Some(now.boot_ms);
             self.failures = 0;
             self.reason = None;
+        }
+    }
+
+    /// Tokens that came through the leader's gateway prove nothing of this one's, which passes requests
+    /// on to it; but while they come, one that is only busy does not fail, and goes on to be proven
+    /// if it was before.
+    fn see_leader(&mut self, proven_ms: Option<u64>) {
+        if proven_ms <= self.grown_ms {
+            return;
+        }
+        self.grown_ms = proven_ms;
+        if self.busy_since_ms.take().is_some() && self.passed && self.failures == 0 {
+            self.proven_ms = self.proven_ms.max(proven_ms);
         }
     }
 
@@ -241,14 +261,42 @@ pub fn verdict(setup: &Setup, state: &State) -> Option<Condition> {
 
 /// Whether tokens came lately in an epoch that passed a canary: what readiness means. Lately is
 /// within three periods and one timeout, so that one canary that fails and its retry do not end it.
+///
+/// With other nodes, tokens must have come through each one's gateway, by what it last told: a
+/// supervisor that is away for a moment takes no proof with it.
 pub fn is_proven(setup: &Setup, state: &State, now: Moment) -> bool {
     let proof = &state.scratch.canary;
-    let limit_ms = setup.canary.period_ms.saturating_mul(3);
-    let limit_ms = limit_ms.saturating_add(setup.canary.timeout_ms);
-    let is_recent = |at_ms: u64| now.boot_ms.saturating_sub(at_ms) < limit_ms;
+    let is_recent = |at_ms: u64| now.boot_ms.saturating_sub(at_ms) < limit_ms(setup);
     proof.epoch == state.epoch
         && state.gang == gang::Phase::Serving
         && proof.passed
         && proof.proven_ms.is_some_and(is_recent)
         && verdict(setup, state).is_none()
+        && unproven(setup, state, now).is_empty()
+}
+
+/// The other nodes through whose gateways no tokens are known to have come lately.
+pub(crate) fn unproven(setup: &Setup, state: &State, now: Moment) -> Vec<String> {
+    let others = setup.nodes.iter().filter(|place| place.name != setup.node);
+    let is_unproven = |name: &&String| {
+        let known = state.scratch.peers.get(*name).and_then(|known| known.proof);
+        let is_recent = |at_ms: u64| now.boot_ms.saturating_sub(at_ms) < limit_ms(setup);
+        !known.is_some_and(|(epoch, at_ms)| epoch == state.epoch && is_recent(at_ms))
+    };
+    others.map(|place| &place.name).filter(is_unproven).cloned().collect()
+}
+
+/// When tokens last came through this node's own gateway, since boot, if nothing speaks against it.
+pub(crate) fn own_proof_ms(setup: &Setup, state: &State) -> Option<u64> {
+    let proof = &state.scratch.canary;
+    let counts = proof.epoch == state.epoch
+        && state.gang == gang::Phase::Serving
+        && proof.passed
+        && verdict(setup, state).is_none();
+    proof.proven_ms.filter(|_| counts)
+}
+
+/// How old a proof may be, in milliseconds.
+fn limit_ms(setup: &Setup) -> u64 {
+    setup.canary.period_ms.saturating_mul(3).saturating_add(setup.canary.timeout_ms)
 }

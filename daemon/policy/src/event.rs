@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, Fault, Moment, State, gang, gates::Gate, gateway, invariant::Invariant, reboot,
+    Action, Fault, Moment, State, gang, gates::Gate, gateway, invariant::Invariant, pair, reboot,
 };
 
 /// One thing that happened.
@@ -106,6 +106,41 @@ pub enum What {
         phase: String,
         /// Why.
         cause: Option<String>,
+        /// Which.
+        intent: Option<String>,
+        /// The node that wants it.
+        proposer: Option<String>,
+    },
+    /// A reboot is over, whatever came of it.
+    RebootClosed {
+        /// Which.
+        intent: String,
+        /// The node that wanted it.
+        proposer: String,
+        /// Why: the cause's kind.
+        cause: String,
+        /// What came of it.
+        outcome: reboot::Outcome,
+        /// Why, where there is more to say; else empty.
+        detail: String,
+        /// From its beginning to its end, in milliseconds.
+        took_ms: u64,
+    },
+    /// Another node, or a way to it, was lost or came back.
+    Peer {
+        /// Which.
+        node: String,
+        /// What changed.
+        change: PeerChange,
+        /// The address of the way, or the boot.
+        detail: String,
+    },
+    /// What this node serves with changed.
+    Mode {
+        /// `pair`, `alone` or `returning`.
+        mode: String,
+        /// Why the others can't take part; absent if they can.
+        why: Option<String>,
     },
     /// An operator's order was obeyed.
     Order {
@@ -130,10 +165,27 @@ pub enum What {
     },
 }
 
+/// What changed of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerChange {
+    /// It is not heard any more.
+    Lost,
+    /// It is heard again, or for the first time by this supervisor.
+    Back,
+    /// It is heard in another boot.
+    Rebooted,
+    /// A way to it stopped to answer.
+    PathDown,
+    /// A way to it answers.
+    PathUp,
+}
+
 /// What a turn changed. Repeated actions are told once: when they are asked for the first time.
 pub fn between(before: &State, after: &State, actions: &[Action], now: Moment) -> Vec<Event> {
     let mut told = Vec::new();
     phases(before, after, &mut told);
+    pair::events::between(before, after, &mut told);
     drifts(before, after, &mut told);
     faults(before, after, &mut told);
     for gate in &after.gates {
@@ -172,10 +224,7 @@ fn phases(before: &State, after: &State, told: &mut Vec<What>) {
     if before.gang.name() != after.gang.name() || before.epoch != after.epoch {
         let cause = match &after.gang {
             gang::Phase::Held { reason, .. } => Some(reason.clone()),
-            gang::Phase::Stopping { cause: gang::StopCause::Failed { text, .. }, .. } => {
-                Some(text.clone())
-            }
-            gang::Phase::Stopping { cause, .. } => Some(format!("{cause:?}").to_lowercase()),
+            gang::Phase::Stopping { cause, .. } => Some(cause.text()),
             _ => None,
         };
         told.push(What::Epoch {
@@ -196,13 +245,32 @@ fn phases(before: &State, after: &State, told: &mut Vec<What>) {
             cause,
         });
     }
-    if before.reboot.name() != after.reboot.name() {
-        let cause = after.reboot.cause().or(before.reboot.cause());
+    reboots(before, after, told);
+}
+
+fn reboots(before: &State, after: &State, told: &mut Vec<What>) {
+    let id = |state: &State| state.reboot.intent().map(|intent| intent.id.clone());
+    let is_other = id(after).is_some() && id(before) != id(after);
+    if before.reboot.name() != after.reboot.name() || is_other {
+        let intent = after.reboot.intent().or(before.reboot.intent());
         told.push(What::Reboot {
             phase: after.reboot.name().into(),
-            cause: cause.map(|cause| format!("{}: {}", cause.kind, cause.evidence)),
+            cause: intent.map(|i| format!("{}: {}", i.cause.kind, i.cause.evidence)),
+            intent: intent.map(|intent| intent.id.clone()),
+            proposer: intent.map(|intent| intent.proposer.clone()),
         });
     }
+    let is_new = |closed: &&reboot::Closed| !before.reboot_memory.is_closed(&closed.id);
+    told.extend(after.reboot_memory.closed.iter().filter(is_new).map(|closed| {
+        What::RebootClosed {
+            intent: closed.id.clone(),
+            proposer: closed.proposer.clone(),
+            cause: closed.kind.clone(),
+            outcome: closed.outcome,
+            detail: closed.detail.clone(),
+            took_ms: closed.took_ms,
+        }
+    }));
 }
 
 fn drifts(before: &State, after: &State, told: &mut Vec<What>) {
@@ -265,7 +333,7 @@ fn is_first(action: &Action, before: &State) -> bool {
         Action::StartGang { epoch, .. } => *epoch != before.epoch,
         Action::UnloadRank { .. } => !matches!(before.gang, gang::Phase::Stopping { .. }),
         Action::KillRank { .. } => !before.suspected_leaks.iter().any(|l| l.epoch == before.epoch),
-        Action::StartGateway => !matches!(before.gateway, gateway::Phase::Up { .. }),
+        Action::StartGateway { .. } => !matches!(before.gateway, gateway::Phase::Up { .. }),
         Action::StopGateway => !matches!(before.gateway, gateway::Phase::Stopping { .. }),
         Action::KillGateway | Action::Exit => true,
         Action::Reboot { attempt } => {

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     EvidenceSource, Moment, Observation, Setup, State, admission, canary, gang, gateway,
     invariant::{Invariant, drift},
-    leak, reboot,
+    leak,
+    pair::{self, alone::View},
+    reboot,
 };
 
 /// The smallest action that may mend a fault; smallest first.
@@ -84,8 +86,20 @@ pub enum Kind {
     Panic,
     /// A reboot is needed and not allowed.
     RebootRefused,
+    /// A reboot did not happen, or did not bring serving back.
+    RebootFailed,
     /// The ranks are held until an operator releases them.
     Held,
+    /// Another node is not heard.
+    PeerLost(String),
+    /// A way to another node is down, by the node's name and the address, while another is up.
+    PathLost(String),
+    /// Another node differs from this one in what must be equal.
+    Parity(String),
+    /// Another node's key is not known here.
+    Unpaired(String),
+    /// The fallback model is served, by this node alone.
+    Fallback,
     /// A changed config was refused; the old one is in force.
     Config,
     /// The supervisor's memory was lost or can't be written.
@@ -109,7 +123,13 @@ impl Kind {
             Self::Signature(_) => "signature",
             Self::Panic => "panic",
             Self::RebootRefused => "reboot_refused",
+            Self::RebootFailed => "reboot_failed",
             Self::Held => "held",
+            Self::PeerLost(_) => "peer_lost",
+            Self::PathLost(_) => "path_lost",
+            Self::Parity(_) => "parity",
+            Self::Unpaired(_) => "unpaired",
+            Self::Fallback => "fallback",
             Self::Config => "config",
             Self::Ledger => "ledger",
         }
@@ -151,8 +171,14 @@ pub struct Condition {
 const FAULTS_MAX: usize = 64;
 
 /// One turn: raises what is wrong now and clears what is not any more.
-pub fn step(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) {
-    let mut conditions = conditions(setup, state, seen, now);
+pub(crate) fn step(
+    setup: &Setup,
+    state: &mut State,
+    seen: &Observation,
+    view: &View<'_>,
+    now: Moment,
+) {
+    let mut conditions = conditions(setup, state, seen, view, now);
     // The worst first; of two with the same kind the first counts.
     conditions.sort_by(|a, b| b.rung.cmp(&a.rung).then_with(|| a.kind.cmp(&b.kind)));
     let before = std::mem::take(&mut state.faults);
@@ -178,14 +204,21 @@ pub fn step(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) {
 
 /// All that is wrong now. The evidence has no figure that changes by itself: a changed fault is
 /// saved and told.
-fn conditions(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Vec<Condition> {
+fn conditions(
+    setup: &Setup,
+    state: &State,
+    seen: &Observation,
+    view: &View<'_>,
+    now: Moment,
+) -> Vec<Condition> {
     let mut found = drift::conditions(setup, state, seen, now);
     found.extend(leak::conditions(setup, state, seen));
-    found.extend(admission::conditions(setup, state, seen, now));
-    found.extend(canary::verdict(setup, state));
+    found.extend(admission::conditions(&view.setup, state, &view.seen, now));
+    found.extend(canary::verdict(&view.setup, state));
+    found.extend(pair::faults::conditions(setup, state, seen, now));
     found.extend(of_ranks(state));
     found.extend(of_gateway(state));
-    found.extend(of_reboot(setup, state, seen, now));
+    found.extend(reboot::conditions(setup, state, seen, now));
     found.extend(of_panics(state, seen));
     if let Some(why) = &seen.config_refused {
         found.push(Condition {
@@ -232,16 +265,6 @@ fn of_gateway(state: &State) -> Option<Condition> {
     };
     let remedy = "see the gateway's log and `tandem config check`; then `tandem release`".into();
     Some(Condition { kind: Kind::Gateway, evidence, rung, remedy })
-}
-
-fn of_reboot(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Option<Condition> {
-    let (cause, why) = reboot::refused(setup, state, seen, now)?;
-    Some(Condition {
-        kind: Kind::RebootRefused,
-        evidence: format!("{}: {why}", cause.evidence),
-        rung: Rung::Hold,
-        remedy: "reboot this machine when it suits, for example `sudo shutdown -r now`".into(),
-    })
 }
 
 /// Panics that ended one of our own boots, by the boot's id; others are another system's history.

@@ -13,15 +13,24 @@
 //! In `Stopping` every rank is asked to unload; one that has not after `unload_timeout_ms` is
 //! killed, the last rung, and remembered as a suspected leak. A supervisor that takes over within
 //! the boot goes on from the phase it finds: ranks of the epoch it remembers are adopted.
+//!
+//! With other nodes, the one with rank 0 leads: it alone begins epochs, counts failures and decides
+//! what they lead to. The others start with what it tells, and after an end they wait, in `Idle`,
+//! for the next. Who leads is in the config, so there is nothing to elect.
 
 mod failure;
+mod others;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Action, Leak, Moment, Observation, Process, RankSeen, Setup, State, admission, canary,
-    fault::Kind, gateway, reboot, retune, stall,
+    fault::Kind,
+    gateway,
+    pair::{self, Mode},
+    reboot, retune, stall,
 };
+use others::Others;
 
 /// Where the ranks are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +85,30 @@ pub enum StopCause {
     Plan,
     /// All is to be stopped.
     Drain,
+    /// The node with rank 0 ended the epoch, or began another.
+    Leader,
+    /// Another node asked to end it, in order: it is drained, ends or reboots.
+    Peer {
+        /// Which.
+        node: String,
+    },
+    /// The fallback is unloaded, because the other nodes are back.
+    Return,
+}
+
+impl StopCause {
+    /// In words.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Failed { text, .. } => text.clone(),
+            Self::Stale => "they belong to an earlier supervisor".into(),
+            Self::Plan => "the config has another plan for them".into(),
+            Self::Drain => "all is to be stopped".into(),
+            Self::Leader => "the node with rank 0 ended the epoch".into(),
+            Self::Peer { node } => format!("{node} is drained, ends or reboots"),
+            Self::Return => "the other nodes are back".into(),
+        }
+    }
 }
 
 impl Phase {
@@ -145,9 +178,14 @@ pub(super) fn step(
     now: Moment,
     actions: &mut Vec<Action>,
 ) {
-    let look = Look::at(seen, state.epoch);
+    others::note_listening(setup, state, seen, now);
+    let others = others::look(setup, state, seen, now);
+    let look = match Look::at(seen, state.epoch) {
+        Look::Ready if !others.are_ready && state.gang != Phase::Serving => Look::Rising,
+        look => look,
+    };
     let unhealthy = unhealthy(setup, state, seen, now);
-    let next = next(setup, state, seen, now, look, unhealthy);
+    let next = next(setup, state, seen, now, (look, others), unhealthy);
     if next != state.gang {
         if state.gang == Phase::Serving {
             state.last_served_ms = now.boot_ms.saturating_sub(state.gang_since_ms);
@@ -166,7 +204,7 @@ fn next(
     state: &mut State,
     seen: &Observation,
     now: Moment,
-    look: Look,
+    (look, others): (Look, Others),
     unhealthy: Option<(Kind, String)>,
 ) -> Phase {
     let supervise = &setup.supervise;
@@ -178,6 +216,8 @@ fn next(
     let draining = state.draining_since_ms.is_some();
     let may_stop = draining && may_stop_ranks(setup, state, seen, now);
     let held = state.operator.hold.is_some();
+    let returning = matches!(state.mode, Mode::Returning { .. });
+    let has_returned = returning && may_return(state, seen, now);
     match (state.gang.clone(), look) {
         // Whatever runs while nothing should is an earlier supervisor's, whatever its epoch.
         (Phase::Backoff { .. } | Phase::Idle | Phase::Drained, _) if any_running => {
@@ -185,11 +225,17 @@ fn next(
         }
         (Phase::Backoff { .. } | Phase::Idle, _) if draining => Phase::Drained,
         (Phase::Backoff { until_ms }, _) if now.boot_ms < until_ms => state.gang.clone(),
+        (Phase::Idle | Phase::Backoff { .. }, _) if returning => Phase::Idle,
         (Phase::Idle | Phase::Backoff { .. }, _) => begin(setup, state, seen, now),
 
         (Phase::Starting { .. } | Phase::Serving, _) if may_stop => stopping(StopCause::Drain),
+        (Phase::Starting { .. } | Phase::Serving, _) if has_returned => stopping(StopCause::Return),
+        // Before what own ranks did because of it.
+        (Phase::Starting { .. } | Phase::Serving, _) if let Some(cause) = others.stop => {
+            stopping(cause)
+        }
         (Phase::Starting { .. } | Phase::Serving, Look::Broken | Look::Gone) => {
-            stopping(failed(Kind::Engine, failure::root_cause(seen, state.epoch).0))
+            stopping(failed(Kind::Engine, failure::root_cause(setup, seen, state.epoch).text))
         }
         (Phase::Starting { .. } | Phase::Serving, Look::Stale) => stopping(StopCause::Stale),
         // Not started yet, because the state could not be saved: only while it still is admitted.
@@ -209,7 +255,12 @@ fn next(
         (Phase::Starting { .. }, Look::Ready) => Phase::Serving,
         (Phase::Starting { deadline_ms }, Look::Rising) if now.boot_ms >= deadline_ms => {
             let limit = supervise.start_timeout_ms;
-            stopping(failed(Kind::Engine, format!("not ready within start_timeout_ms ({limit})")))
+            let late = match others.late.as_slice() {
+                [] => String::new(),
+                late => format!("; not all ranks of {}", late.join(", ")),
+            };
+            let text = format!("not ready within start_timeout_ms ({limit}){late}");
+            stopping(failed(Kind::Engine, text))
         }
         (Phase::Serving, Look::Rising | Look::Ready) if !held => match unhealthy {
             Some((kind, text)) => stopping(failed(kind, text)),
@@ -221,6 +272,8 @@ fn next(
             stopping(StopCause::Stale)
         }
 
+        // How the others' ranks ended tells why; but an end waits for nobody.
+        (Phase::Stopping { .. }, _) if !others.are_gone && !draining => state.gang.clone(),
         (Phase::Stopping { cause, .. }, _) if !any_running => {
             failure::stopped(setup, state, seen, now, cause)
         }
@@ -243,9 +296,11 @@ fn unhealthy(
     if silent_ms >= Some(limit_ms) {
         return Some((Kind::Stall, format!("a rank was silent or not ready for {limit_ms} ms")));
     }
-    stall::look(setup, state, seen).map(|text| (Kind::Stall, text)).or_else(|| {
-        canary::verdict(setup, state).map(|condition| (condition.kind, condition.evidence))
-    })
+    // Requests that fail on their way to the node with rank 0 are no reason to start ranks again.
+    let verdict = || canary::verdict(setup, state).filter(|_| setup.leads());
+    stall::look(setup, state, seen)
+        .map(|text| (Kind::Stall, text))
+        .or_else(|| verdict().map(|condition| (condition.kind, condition.evidence)))
 }
 
 /// For how long a rank that runs in a serving gang has said nothing, or that it is not ready, in
@@ -268,9 +323,22 @@ fn silent_for(state: &mut State, seen: &Observation, now: Moment) -> Option<u64>
 fn may_stop_ranks(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> bool {
     let since = state.draining_since_ms.unwrap_or(now.boot_ms);
     let waited_ms = now.boot_ms.saturating_sub(since);
-    matches!(state.gateway, gateway::Phase::Stopped | gateway::Phase::Held { .. })
+    let has_gateway_ended =
+        matches!(state.gateway, gateway::Phase::Stopped | gateway::Phase::Held { .. });
+    // Where another node leads, it ends the epoch on all, so that no rank is lost to the others.
+    (has_gateway_ended && !others::is_led(setup, seen, now))
         || seen.terminations > 1
         || waited_ms >= setup.supervise.drain_timeout_ms
+}
+
+/// Whether the fallback's ranks may go for the pair: when the gateway that needs them has ended, or
+/// is not waited for any more.
+fn may_return(state: &State, seen: &Observation, now: Moment) -> bool {
+    let is_over = match state.mode {
+        Mode::Returning { deadline_ms, .. } => now.boot_ms >= deadline_ms,
+        Mode::Pair | Mode::Alone { .. } => false,
+    };
+    is_over || !gateway::is_of_fallback(state) || !seen.gateway.process.is_running()
 }
 
 /// The next epoch, if it is admitted: above every one that was ever seen, even if the memory of it
@@ -288,17 +356,26 @@ fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> P
     if admission::check(setup, state, seen, now).is_err() {
         return Phase::Idle;
     }
-    let of = |process: &Process| match process {
-        Process::Running { epoch, .. } | Process::Ended { epoch, .. } => *epoch,
-        Process::Never => 0,
-    };
-    let highest = seen.ranks.iter().map(|rank| of(&rank.process)).max().unwrap_or(0);
-    state.epoch = state.epoch.max(highest) + 1;
+    if setup.leads() {
+        if pair::hindrance(setup, seen, now).is_some() {
+            return Phase::Idle;
+        }
+        let known = others::highest_epoch(state, seen);
+        let highest = known.max(others::highest_told(setup, seen)).min(u64::MAX - 1);
+        state.epoch = state.epoch.max(highest) + 1;
+        state.told_step_tokens = None;
+    } else {
+        let Some(start) = others::told_start(setup, state, seen, now) else { return Phase::Idle };
+        state.epoch = start.epoch;
+        state.told_step_tokens = Some(start.prefill_step_tokens);
+    }
     state.starts_in_boot = state.starts_in_boot.saturating_add(1);
     state.scratch.begun_epoch = Some(state.epoch);
     state.rank_plan.clone_from(&setup.rank_plan);
     let served_ms = std::mem::take(&mut state.last_served_ms);
-    retune::raise(setup, state, served_ms, now);
+    if setup.leads() {
+        retune::raise(setup, state, served_ms, now);
+    }
     Phase::Starting { deadline_ms: now.boot_ms.saturating_add(supervise.start_timeout_ms) }
 }
 
@@ -312,8 +389,10 @@ fn act(
 ) {
     match &state.gang {
         Phase::Starting { .. } if matches!(Look::at(seen, state.epoch), Look::Unstarted) => {
-            let prefill_step_tokens = retune::step_tokens(setup, state);
-            actions.push(Action::StartGang { epoch: state.epoch, prefill_step_tokens });
+            let own = retune::step_tokens(setup, state);
+            let prefill_step_tokens = state.told_step_tokens.unwrap_or(own);
+            let alone = state.mode.is_alone();
+            actions.push(Action::StartGang { epoch: state.epoch, prefill_step_tokens, alone });
         }
         Phase::Serving => {
             let served_ms = now.boot_ms.saturating_sub(state.gang_since_ms);
@@ -326,7 +405,8 @@ fn act(
         }
         Phase::Stopping { deadline_ms, .. } => {
             let overdue = now.boot_ms >= *deadline_ms;
-            for (rank, seen) in (0_u32..).zip(&seen.ranks) {
+            for (index, seen) in seen.ranks.iter().enumerate() {
+                let rank = setup.rank_number(index);
                 let Process::Running { pid, epoch } = seen.process else {
                     continue;
                 };
@@ -342,8 +422,9 @@ fn act(
             }
         }
         Phase::Held { .. } => {
-            let running = (0_u32..).zip(&seen.ranks).filter(|(_, r)| r.process.is_running());
-            actions.extend(running.map(|(rank, _)| Action::UnloadRank { rank }));
+            let running = seen.ranks.iter().enumerate().filter(|(_, r)| r.process.is_running());
+            let unload = |index| Action::UnloadRank { rank: setup.rank_number(index) };
+            actions.extend(running.map(|(index, _)| unload(index)));
         }
         _ => {}
     }

@@ -4,6 +4,8 @@
 //! A gate shows what is true now; one that does not pass waits if one before it does not, and fails
 //! if it is tried for longer than its time.
 
+mod nodes;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,17 +23,17 @@ pub enum GateName {
     Preflight,
     /// The host's invariants hold.
     Invariants,
-    /// The model's files are all there.
+    /// The model's files are all there, on every node that is heard.
     Artifacts,
     /// All nodes have the same.
     Parity,
-    /// The ranks' group is formed.
+    /// The ranks' group is formed, over all nodes.
     Transport,
-    /// All ranks are ready.
+    /// All ranks of all nodes are ready.
     Engine,
-    /// A request through the gateway brought tokens.
+    /// A request through this node's gateway brought tokens.
     Canary,
-    /// And it did so lately.
+    /// And tokens came lately, through every node's gateway.
     Serving,
 }
 
@@ -151,9 +153,10 @@ fn look(gate: GateName, setup: &Setup, state: &State, seen: &Observation, now: M
         GateName::Preflight => preflight(seen),
         GateName::Invariants => invariants(setup, seen, now),
         GateName::Artifacts => match &seen.artifacts {
-            Artifacts::Complete { weights_bytes } => {
-                Look::Passes(format!("{} MiB of weights", weights_bytes >> 20))
-            }
+            Artifacts::Complete { weights_bytes } => match nodes::unread(setup, seen, now) {
+                Some(unread) => unread,
+                None => Look::Passes(format!("{} MiB of weights", weights_bytes >> 20)),
+            },
             Artifacts::Unread => Look::Lacks("not looked at yet".into(), String::new()),
             Artifacts::Incomplete(why) => Look::Fails(
                 why.clone(),
@@ -161,17 +164,11 @@ fn look(gate: GateName, setup: &Setup, state: &State, seen: &Observation, now: M
                     .into(),
             ),
         },
-        GateName::Parity => Look::Passes("one node: nothing to compare".into()),
-        GateName::Transport => transport(setup, state, seen),
-        GateName::Engine => engine(state, seen),
+        GateName::Parity => nodes::parity(setup, state, seen, now),
+        GateName::Transport => transport(setup, state, seen, now),
+        GateName::Engine => engine(setup, state, seen, now),
         GateName::Canary => canary_gate(state),
-        GateName::Serving if canary::is_proven(setup, state, now) => {
-            Look::Passes("tokens came lately".into())
-        }
-        GateName::Serving => Look::Lacks(
-            "no tokens came lately".into(),
-            "see `tandem explain canary` and `tandem events`".into(),
-        ),
+        GateName::Serving => serving(setup, state, now),
     }
 }
 
@@ -197,7 +194,7 @@ fn invariants(setup: &Setup, seen: &Observation, now: Moment) -> Look {
     Look::Lacks(reasons.join("; "), remedies.join("; "))
 }
 
-fn transport(setup: &Setup, state: &State, seen: &Observation) -> Look {
+fn transport(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Look {
     let joined = |phase: Option<RankPhase>| {
         matches!(phase, Some(RankPhase::Loading | RankPhase::Warming | RankPhase::Ready))
     };
@@ -205,21 +202,47 @@ fn transport(setup: &Setup, state: &State, seen: &Observation) -> Look {
         gang::Phase::Starting { .. } | gang::Phase::Serving
             if seen.ranks.iter().all(|rank| joined(rank.phase)) =>
         {
-            Look::Passes(format!("{} ranks joined in epoch {}", setup.ranks, state.epoch))
+            let apart = nodes::without(setup, state, seen, now, &joined);
+            if let Some(node) = apart.first() {
+                return Look::Lacks(format!("the ranks of {node} have not joined"), PAIR.into());
+            }
+            Look::Passes(nodes::measured(setup, state, seen))
         }
         other => not_running(other, state),
     }
 }
 
-fn engine(state: &State, seen: &Observation) -> Look {
+fn engine(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Look {
     let is_ready = |phase: Option<RankPhase>| phase == Some(RankPhase::Ready);
     match &state.gang {
         gang::Phase::Serving if seen.ranks.iter().all(|rank| is_ready(rank.phase)) => {
+            let late = nodes::without(setup, state, seen, now, &is_ready);
+            if let Some(node) = late.first() {
+                return Look::Lacks(format!("the ranks of {node} are not ready"), PAIR.into());
+            }
             Look::Passes(format!("all ranks of epoch {} are ready", state.epoch))
         }
         other => not_running(other, state),
     }
 }
+
+fn serving(setup: &Setup, state: &State, now: Moment) -> Look {
+    if canary::is_proven(setup, state, now) {
+        return Look::Passes("tokens came lately".into());
+    }
+    let unproven = canary::unproven(setup, state, now);
+    let through = match unproven.as_slice() {
+        names if names.is_empty() || canary::own_proof_ms(setup, state).is_none() => String::new(),
+        names => format!(" through the gateway of {}", names.join(", ")),
+    };
+    Look::Lacks(
+        format!("no tokens came lately{through}"),
+        "see `tandem explain canary` and `tandem events`".into(),
+    )
+}
+
+/// What helps where another node is behind.
+const PAIR: &str = "`tandem pair status` shows every node; see the log of its ranks";
 
 fn not_running(phase: &gang::Phase, state: &State) -> Look {
     let remedy = || {

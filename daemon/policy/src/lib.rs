@@ -51,7 +51,7 @@ pub use turn::{SaveError, Turn, Turns, World};
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Supervise;
+use crate::{pair::alone::View, settings::Supervise};
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +68,15 @@ pub struct Moment {
 pub enum Action {
     /// Set something on the host.
     Mend(Repair),
-    /// Start every rank, as this epoch, with a new control key.
+    /// Start every rank of this node, as this epoch, with a new control key.
     StartGang {
         /// Number of the epoch.
         epoch: u64,
         /// Tokens of a prefill step.
         prefill_step_tokens: u32,
+        /// Whether it is the fallback: one rank, number 0 of a gang of one, in the place of this
+        /// node's first rank.
+        alone: bool,
     },
     /// Ask a rank to unload and exit.
     UnloadRank {
@@ -86,7 +89,10 @@ pub enum Action {
         rank: u32,
     },
     /// Start the gateway.
-    StartGateway,
+    StartGateway {
+        /// What it does with requests.
+        mode: gateway::Mode,
+    },
     /// Ask the gateway to end its running requests and exit.
     StopGateway,
     /// SIGKILL the gateway.
@@ -133,14 +139,20 @@ pub fn decide(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> 
     let mut next = state.clone();
     let mut actions = Vec::new();
     operator::step(&mut next, seen, now);
+    pair::watch::step(setup, &mut next, seen, now);
+    pair::alone::step(setup, &mut next, seen, now);
+    // What is served may be the fallback; the host and its reboots are what they are.
+    let View { setup: served, seen: shown } = View::of(setup, &next, seen);
     invariant::drift::step(setup, &mut next, seen, now, &mut actions);
     leak::step(setup, &mut next, seen, now);
-    canary::step(setup, &mut next, seen, now, &mut actions);
+    canary::step(&served, &mut next, &shown, now, &mut actions);
     reboot::step(setup, &mut next, seen, now, &mut actions);
-    gateway::step(setup, &mut next, seen, now, &mut actions);
-    gang::step(setup, &mut next, seen, now, &mut actions);
-    gates::step(setup, &mut next, seen, now);
-    fault::step(setup, &mut next, seen, now);
+    let of_gateway = View::of_gateway(setup, &next, seen);
+    gateway::step(&of_gateway.setup, &mut next, &of_gateway.seen, now, &mut actions);
+    gang::step(&served, &mut next, &shown, now, &mut actions);
+    gates::step(&served, &mut next, &shown, now);
+    let view = View { setup: served, seen: shown };
+    fault::step(setup, &mut next, seen, &view, now);
     if operator::has_ended(&next, seen) {
         // An orderly stop forgets what only a run of failures needs; the epoch's number stays.
         next.gang = gang::Phase::Drained;
@@ -150,8 +162,7 @@ pub fn decide(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> 
         actions.push(Action::Exit);
     }
     let events = event::between(state, &next, &actions, now);
-    let pair = pair::PairStatus::of(setup, &next, seen, now);
-    let status = Status::of(setup, &next, seen, pair, now);
+    let status = Status::of(setup, &next, seen, &view, now);
     Decision { state: next, actions, events, status }
 }
 

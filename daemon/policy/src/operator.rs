@@ -1,15 +1,12 @@
 //! Operators' orders, and what stops everything: a signal, an order or a reboot.
 
-use crate::{
-    Hold, Moment, Observation, OrderKind, Process, State, gang, gateway,
-    reboot::{self, Latch},
-};
+use crate::{Hold, Moment, Observation, OrderKind, Process, State, gang, gateway, reboot::Latch};
 
 /// Obeys new orders, ends a hold that is over, and sets or ends the drain.
 pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
     for order in &seen.orders {
         if order.number > state.last_order {
-            obey(state, order.what.clone());
+            obey(state, order.what.clone(), now);
             state.last_order = order.number;
         }
     }
@@ -20,13 +17,13 @@ pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
     drain(state, seen, now);
 }
 
-fn obey(state: &mut State, what: OrderKind) {
+fn obey(state: &mut State, what: OrderKind, now: Moment) {
     match what {
         OrderKind::Drain => state.operator.drained = true,
         OrderKind::Resume => state.operator.drained = false,
         OrderKind::Hold { until_wall_ms } => state.operator.hold = Some(Hold { until_wall_ms }),
         OrderKind::Release => release(state),
-        OrderKind::Reboot { .. } => {}
+        OrderKind::Reboot { all, reason } => state.reboot_memory.order(all, reason, now),
     }
 }
 
@@ -45,11 +42,12 @@ fn release(state: &mut State) {
         state.gateway_failures = 0;
     }
     state.latch = Latch::default();
+    state.reboot_memory.release();
 }
 
 /// Whether all is to be stopped.
 fn must_stop(state: &State, seen: &Observation) -> bool {
-    seen.terminations > 0 || state.operator.drained || state.reboot != reboot::Phase::Steady
+    seen.terminations > 0 || state.operator.drained || state.reboot.stops()
 }
 
 /// Begins or ends the drain. What was stopped by one that is over starts again.

@@ -4,9 +4,15 @@
 //! decides alone by what it hears: a report that is lost, repeated or late changes nothing that the
 //! next one does not mend.
 
+pub(crate) mod alone;
+pub(crate) mod events;
+pub(crate) mod faults;
 pub mod parity;
 mod report;
 mod status;
+#[cfg(test)]
+mod tests;
+pub mod watch;
 
 use std::fmt;
 

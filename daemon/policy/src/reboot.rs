@@ -1,33 +1,55 @@
-//! The reboot of this machine: the last rung before an operator.
+//! Reboots: of this machine alone, or of several together. The last rung before an operator.
 //!
 //! ```text
-//!            wanted and allowed         all stopped, or too late
-//!   Steady ───────────────────▶ Draining ─────────────▶ Rebooting ──▶ (another boot) Steady
-//!     ▲                            │                        │ asked again, harder each time
-//!     └─────── not wanted any more ┴─── it did not happen ──┘
+//!            wanted and allowed        all agree and        all are ready, or did
+//!            by all, or another's      all is stopped       what "committed" means
+//!   Steady ──────────────────▶ Draining ─────────▶ Ready ─────────▶ Committed
+//!     ▲                           │                  │                  │ all know it, or 5 s
+//!     ├──── withdrawn, vetoed, held, or too late ◀───┘                  ▼
+//!     ├──────────────── it did not happen ◀─────────────────────── Rebooting ─┐ asked again,
+//!     │                                                                 │  ▲  │ harder each
+//!     └── tokens came, or too late ◀── Verifying ◀──── another boot ◀───┘  └──┘ time
 //! ```
+//!
+//! The node that wants it proposes an [`Intent`]: the nodes that it hears, and the boot of each that
+//! is to end. Every node tells its own part, by what it saved, until it is over, so nothing is lost
+//! with a message. A node that told `Ready` has promised: it goes when the proposer has committed,
+//! or is found in another boot, whichever it hears of. Before that each may drop out, and a silent
+//! proposer is not waited for for ever. Of proposals at the same time the one of the first node of
+//! the config counts; the others take it over. A reboot of one node alone is the same with nobody to
+//! agree, and goes from stopped to rebooting in one turn.
 //!
 //! All that limits reboots counts running time, the sum of the uptime of all boots: a clock that
 //! jumps neither brings a reboot nearer nor keeps it away. A power cut loses at most
 //! ten minutes of it, which errs towards fewer reboots.
+
+mod course;
+mod heard;
+mod limits;
+mod memory;
+mod propose;
+mod tell;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Action, Moment, Observation, RebootStatus, Setup, State, gang, invariant::judge, leak, operator,
-};
+use crate::{Action, Moment, Observation, Setup, State, canary, invariant::judge, operator};
+
+pub use heard::Ears;
+pub use limits::{refusal, would_veto};
+pub use memory::{CLOSED_MAX, Closed, Memory, Order, Outcome};
+pub(crate) use tell::{conditions, status};
+pub use tell::{refused, told};
 
 /// Most past reboots remembered; more than [`PER_DAY_MAX`].
 pub const HISTORY_MAX: usize = 32;
 
 /// Most that `reboot.per_day_max` can be.
 pub const PER_DAY_MAX: usize = 24;
-
-/// The window of the budget, in running time.
-const DAY_MS: u64 = 86_400_000;
 
 /// How often running time is written down.
 const TICK_MS: u64 = 600_000;
@@ -39,7 +61,7 @@ const RETRY_MS: u64 = 120_000;
 /// Most tries. The last is the hardest that there is, so more would change nothing.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// Where a reboot is.
+/// Where a reboot is. Its times are in milliseconds since boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
@@ -47,17 +69,38 @@ pub enum Phase {
     Steady,
     /// Gateway and ranks are being stopped.
     Draining {
-        /// Why.
-        cause: Cause,
-        /// When it is done whatever still runs, since boot.
+        /// Which.
+        intent: Intent,
+        /// Whether all who take part are known to; the proposer stops nothing before.
+        is_agreed: bool,
+        /// When it is done whatever still runs; given up if it is not agreed by then.
         deadline_ms: u64,
+    },
+    /// All is stopped here.
+    Ready {
+        /// Which.
+        intent: Intent,
+        /// Since when.
+        since_ms: u64,
+    },
+    /// There is no way back; the others may not know yet.
+    Committed {
+        /// Which.
+        intent: Intent,
+        /// Since when.
+        since_ms: u64,
     },
     /// The system was asked to reboot.
     Rebooting {
-        /// Why.
-        cause: Cause,
-        /// When it was first asked, since boot.
+        /// Which.
+        intent: Intent,
+        /// When it was first asked.
         since_ms: u64,
+    },
+    /// This is another boot. It is over when tokens come and nobody is still on its way.
+    Verifying {
+        /// Which.
+        intent: Intent,
     },
 }
 
@@ -179,16 +222,82 @@ impl Phase {
         match self {
             Self::Steady => "steady",
             Self::Draining { .. } => "draining",
+            Self::Ready { .. } => "ready",
+            Self::Committed { .. } => "committed",
             Self::Rebooting { .. } => "rebooting",
+            Self::Verifying { .. } => "verifying",
+        }
+    }
+
+    /// Which reboot, unless steady.
+    pub const fn intent(&self) -> Option<&Intent> {
+        match self {
+            Self::Steady => None,
+            Self::Draining { intent, .. }
+            | Self::Ready { intent, .. }
+            | Self::Committed { intent, .. }
+            | Self::Rebooting { intent, .. }
+            | Self::Verifying { intent } => Some(intent),
         }
     }
 
     /// Why, unless steady.
-    pub const fn cause(&self) -> Option<&Cause> {
+    pub fn cause(&self) -> Option<&Cause> {
+        self.intent().map(|intent| &intent.cause)
+    }
+
+    /// How far, as others are told; `None` while steady.
+    pub const fn stage(&self) -> Option<Stage> {
         match self {
             Self::Steady => None,
-            Self::Draining { cause, .. } | Self::Rebooting { cause, .. } => Some(cause),
+            Self::Draining { .. } => Some(Stage::Draining),
+            Self::Ready { .. } => Some(Stage::Ready),
+            Self::Committed { .. } => Some(Stage::Committed),
+            Self::Rebooting { .. } => Some(Stage::Rebooting),
+            Self::Verifying { .. } => Some(Stage::Verifying),
         }
+    }
+
+    /// Whether gateway and ranks are to be stopped for it.
+    pub const fn stops(&self) -> bool {
+        match self {
+            Self::Steady | Self::Verifying { .. } => false,
+            Self::Draining { is_agreed, .. } => *is_agreed,
+            Self::Ready { .. } | Self::Committed { .. } | Self::Rebooting { .. } => true,
+        }
+    }
+
+    /// What a supervisor in another boot goes on with. Even if nobody is known to have committed:
+    /// others that were ready take the changed boot for a commit.
+    pub(crate) fn after_boot(self) -> Self {
+        match self {
+            Self::Steady => Self::Steady,
+            Self::Draining { intent, .. } | Self::Ready { intent, .. }
+                if intent.boots.len() < 2 =>
+            {
+                Self::Steady
+            }
+            Self::Draining { intent, .. }
+            | Self::Ready { intent, .. }
+            | Self::Committed { intent, .. }
+            | Self::Rebooting { intent, .. }
+            | Self::Verifying { intent } => Self::Verifying { intent },
+        }
+    }
+}
+
+impl Intent {
+    /// Whether this node made it.
+    fn is_own(&self, setup: &Setup) -> bool {
+        self.proposer == setup.node
+    }
+
+    /// The other nodes that take part, and the boot of each that is to end.
+    fn others<'a>(&'a self, setup: &'a Setup) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.boots
+            .iter()
+            .filter(|(node, _)| **node != setup.node)
+            .map(|(node, boot)| (node.as_str(), boot.as_str()))
     }
 }
 
@@ -227,50 +336,14 @@ pub fn step(
     if now.boot_ms.saturating_sub(state.running.this_boot_ms) >= TICK_MS {
         state.running.this_boot_ms = now.boot_ms;
     }
-    let causes = causes(state);
-    causes.iter().for_each(|cause| latch(setup, state, cause, now));
-    let wanted = causes.into_iter().next();
-    let any_running = seen.gateway.process.is_running()
-        || seen.ranks.iter().any(|rank| rank.process.is_running());
-    let next = match (state.reboot.clone(), wanted) {
-        (Phase::Steady, Some(cause)) if refusal(setup, state, seen, now, &cause.kind).is_none() => {
-            let supervise = &setup.supervise;
-            let patience_ms =
-                supervise.drain_timeout_ms.saturating_add(supervise.unload_timeout_ms);
-            Phase::Draining { cause, deadline_ms: now.boot_ms.saturating_add(patience_ms) }
-        }
-        // Only until the system was asked: after that there is no way back.
-        (Phase::Draining { .. }, None) => Phase::Steady,
-        (Phase::Draining { .. }, _) if state.operator.hold.is_some() => Phase::Steady,
-        (Phase::Draining { cause, deadline_ms }, _)
-            if (!any_running || now.boot_ms >= deadline_ms)
-                && refusal(setup, state, seen, now, &cause.kind).is_some() =>
-        {
-            Phase::Steady
-        }
-        (Phase::Draining { cause, deadline_ms }, _)
-            if !any_running || now.boot_ms >= deadline_ms =>
-        {
-            state.reboots.push(Past {
-                wall_ms: now.wall_ms,
-                running_ms: state.running.now_ms(now),
-                boot: state.boot.clone(),
-                kind: cause.kind.clone(),
-            });
-            let surplus = state.reboots.len().saturating_sub(HISTORY_MAX);
-            state.reboots.drain(..surplus);
-            state.running.this_boot_ms = now.boot_ms;
-            Phase::Rebooting { cause, since_ms: now.boot_ms }
-        }
-        (Phase::Rebooting { cause, since_ms }, _)
-            if now.boot_ms.saturating_sub(since_ms) >= RETRY_MS * u64::from(ATTEMPTS_MAX) =>
-        {
-            state.latch.kinds.insert(cause.kind);
-            Phase::Steady
-        }
-        (phase, _) => phase,
-    };
-    state.reboot = next;
+    state.reboot_memory.forget_order(now);
+    if canary::is_proven(setup, state, now) {
+        state.reboot_memory.trouble = None;
+    }
+    heard::listen(setup, state, seen, now);
+    limits::latch(setup, state, now);
+    course::step(setup, state, seen, now);
+    state.reboot_memory.veto = heard::veto(setup, state, seen, now);
     operator::drain(state, seen, now);
     if let Phase::Rebooting { since_ms, .. } = &state.reboot {
         let attempt = now.boot_ms.saturating_sub(*since_ms) / RETRY_MS;
@@ -281,131 +354,5 @@ pub fn step(
         if is_assured && is_left {
             actions.push(Action::Reboot { attempt });
         }
-    }
-}
-
-/// All that a reboot is wanted for now, the most certain first. One that is behind another is still
-/// known, so that it is not new when the other is over.
-fn causes(state: &State) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    if let leak::Verdict::Confirmed { unexplained_bytes, .. } = &state.leak {
-        let mib = unexplained_bytes >> 20;
-        let evidence = format!("{mib} MiB of wired memory are owned by no process");
-        causes.push(Cause { kind: "leak".into(), evidence });
-    }
-    if let gang::Phase::Held { reboot: Some(cause), .. } = &state.gang {
-        causes.push(cause.clone());
-    }
-    causes
-}
-
-/// A cause that is back within `latch_ms` of the boot that was to mend it stays refused.
-fn latch(setup: &Setup, state: &mut State, cause: &Cause, now: Moment) {
-    let previous = state.boots.iter().rev().nth(1);
-    let just_done = state
-        .reboots
-        .last()
-        .is_some_and(|past| Some(&past.boot) == previous && past.kind == cause.kind);
-    if just_done && now.boot_ms < setup.reboot.latch_ms {
-        state.latch.kinds.insert(cause.kind.clone());
-    }
-}
-
-/// Why an automatic reboot for a cause of this kind is not allowed now.
-pub fn refusal(
-    setup: &Setup,
-    state: &State,
-    seen: &Observation,
-    now: Moment,
-    kind: &str,
-) -> Option<String> {
-    let reboot = &setup.reboot;
-    let recent = recent(state, now);
-    let doublings = u32::try_from(recent.saturating_sub(1)).unwrap_or(32).min(32);
-    let interval_ms = reboot.interval_min_ms.saturating_mul(1 << doublings);
-    let last_ms = state.reboots.last().map(|past| past.running_ms);
-    let since_last_ms = last_ms.map(|last| state.running.now_ms(now).saturating_sub(last));
-    if !reboot.automatic {
-        Some("reboot.automatic is false".into())
-    } else if !setup.can_reboot {
-        Some("there is no way to reboot this platform: set reboot.command".into())
-    } else if state.operator.hold.is_some() {
-        Some("an operator holds it (`tandem release`)".into())
-    } else if state.operator.drained {
-        Some("an operator drained it (`tandem resume`)".into())
-    } else if seen.terminations > 0 {
-        Some("the supervisor was asked to end".into())
-    } else if let Err(why) = judge::unattended_boot(setup, seen, now) {
-        Some(format!("it might not come back unattended: {why}"))
-    } else if state.latch.kinds.contains(kind) {
-        Some(format!("a reboot for the same cause ({kind}) did not mend it, or could not be done"))
-    } else if now.boot_ms < reboot.uptime_min_ms {
-        Some(format!("it booted less than {} s ago", reboot.uptime_min_ms / 1_000))
-    } else if recent >= reboot.per_day_max as usize {
-        Some(format!("{recent} automatic reboots in 24 hours are all that [reboot] allows"))
-    } else if since_last_ms.is_some_and(|since| recent > 0 && since < interval_ms) {
-        Some(format!("the last automatic reboot was less than {} s ago", interval_ms / 1_000))
-    } else {
-        None
-    }
-}
-
-/// Automatic reboots in the last 24 hours of running time.
-fn recent(state: &State, now: Moment) -> usize {
-    let running_ms = state.running.now_ms(now);
-    let is_recent = |past: &&Past| running_ms.saturating_sub(past.running_ms) < DAY_MS;
-    state.reboots.iter().filter(is_recent).count()
-}
-
-/// What is wanted and refused, and why.
-pub fn refused(
-    setup: &Setup,
-    state: &State,
-    seen: &Observation,
-    now: Moment,
-) -> Option<(Cause, String)> {
-    if state.reboot != Phase::Steady {
-        return None;
-    }
-    let cause = causes(state).into_iter().next()?;
-    let why = refusal(setup, state, seen, now, &cause.kind)?;
-    Some((cause, why))
-}
-
-/// This node's part in a reboot, as it is told to the others. By what is saved: a promise that was
-/// told is never forgotten.
-pub const fn told(_state: &State) -> Option<Told> {
-    None
-}
-
-/// Why this node would take no part now in a reboot that another proposes; `None` if it would. Some
-/// cause of its own may still be latched.
-pub fn would_veto(
-    setup: &Setup,
-    state: &State,
-    seen: &Observation,
-    now: Moment,
-) -> Option<VetoKind> {
-    if seen.ledger_trouble.is_some() {
-        return Some(VetoKind::Ledger);
-    }
-    refusal(setup, state, seen, now, "").map(|_| VetoKind::Budget)
-}
-
-/// What the status shows.
-pub fn status(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> RebootStatus {
-    let left = (setup.reboot.per_day_max as usize).saturating_sub(recent(state, now));
-    let kind = causes(state).into_iter().next().map(|cause| cause.kind).unwrap_or_default();
-    RebootStatus {
-        phase: state.reboot.name().into(),
-        cause: state.reboot.cause().map(|cause| format!("{}: {}", cause.kind, cause.evidence)),
-        budget_left: u32::try_from(left).unwrap_or(u32::MAX),
-        refused: refusal(setup, state, seen, now, &kind),
-        past_wall_ms: state
-            .reboots
-            .iter()
-            .filter(|past| !past.boot.is_empty())
-            .map(|past| past.wall_ms)
-            .collect(),
     }
 }

@@ -74,6 +74,8 @@ pub struct State {
     pub retune: Option<retune::Retune>,
     /// Where a reboot is.
     pub reboot: reboot::Phase,
+    /// What else is remembered of reboots.
+    pub reboot_memory: reboot::Memory,
     /// Automatic reboots, oldest first; at most [`reboot::HISTORY_MAX`].
     pub reboots: Vec<reboot::Past>,
     /// Running time over all boots, which no change of a clock touches.
@@ -151,6 +153,14 @@ pub struct Scratch {
     pub canary: canary::Proof,
     /// Since when each gate is as it is, since boot.
     pub gate_since_ms: Vec<u64>,
+    /// What the other nodes say of a reboot.
+    pub reboot: reboot::Ears,
+    /// What is remembered of the other nodes.
+    pub peers: pair::watch::Watch,
+    /// When the fallback is served, or unloaded for the others, if all stays as it is; since boot.
+    pub mode_due_ms: Option<u64>,
+    /// When the others must have started their ranks of a starting epoch, since boot.
+    pub join_due_ms: Option<u64>,
 }
 
 /// A rank that did not unload by itself.
@@ -194,6 +204,7 @@ impl State {
             leak: leak::Verdict::Clear,
             retune: None,
             reboot: reboot::Phase::Steady,
+            reboot_memory: reboot::Memory::default(),
             reboots: Vec::new(),
             running: reboot::RunningTime::default(),
             latch: reboot::Latch::default(),
@@ -221,6 +232,8 @@ impl State {
             epoch: self.epoch,
             baseline: self.baseline,
             retune: self.retune,
+            reboot: self.reboot.after_boot(),
+            reboot_memory: self.reboot_memory.after_boot(),
             reboots: self.reboots,
             running: self.running.after_boot(),
             operator: self.operator,
@@ -247,6 +260,7 @@ impl State {
     pub fn after_loss(boot: &str, now: Moment) -> Self {
         let mut state = Self::new(boot);
         state.reboots = vec![reboot::Past::unknown(now); reboot::PER_DAY_MAX];
+        state.reboot_memory = reboot::Memory::after_loss(now);
         // An engine may have run in this boot, so what is wired now is no baseline.
         state.starts_in_boot = 1;
         state
@@ -272,7 +286,11 @@ impl State {
             gateway::Phase::Stopping { deadline_ms } => Some(deadline_ms),
             _ => None,
         };
-        [ranks, gateway, drift::next_deadline_ms(self)].into_iter().flatten().min()
+        let scratch = &self.scratch;
+        let silent = scratch.peers.values().filter_map(|known| known.silent_at_ms).min();
+        let pair = [scratch.mode_due_ms, scratch.join_due_ms, silent];
+        let own = [ranks, gateway, drift::next_deadline_ms(self)];
+        own.into_iter().chain(pair).flatten().min()
     }
 
     /// Remembers a killed rank once.

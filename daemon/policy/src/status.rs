@@ -8,7 +8,7 @@ use crate::{
     gates::Gate,
     gateway, invariant,
     invariant::{Found, Invariant, Mode, Severity, Unknown},
-    pair::PairStatus,
+    pair::{PairStatus, alone::View},
     reboot, retune,
 };
 
@@ -132,8 +132,14 @@ pub struct MemoryStatus {
 /// Reboots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RebootStatus {
-    /// `steady`, `draining` or `rebooting`.
+    /// `steady`, `draining`, `ready`, `committed`, `rebooting` or `verifying`.
     pub phase: String,
+    /// Which: the same on all nodes that take part; absent while steady.
+    pub intent: Option<String>,
+    /// The node that wants it; absent while steady.
+    pub proposer: Option<String>,
+    /// The nodes that take part; empty while steady.
+    pub nodes: Vec<String>,
     /// Why; absent while steady.
     pub cause: Option<String>,
     /// Automatic reboots that are left for the last 24 hours.
@@ -209,9 +215,10 @@ impl Status {
         setup: &Setup,
         state: &State,
         seen: &Observation,
-        pair: PairStatus,
+        view: &View<'_>,
         now: Moment,
     ) -> Self {
+        let shown = &view.seen;
         let held = match (&state.gang, &state.gateway) {
             (gang::Phase::Held { reason, .. }, _) | (_, gateway::Phase::Held { reason }) => {
                 Some(reason.clone())
@@ -220,8 +227,8 @@ impl Status {
         };
         let ready = seen.gateway.ready.fresh(READY_AGE_MS_MAX);
         let draining = state.draining_since_ms.is_some();
-        let all_ready = seen.ranks.iter().all(|r| r.phase == Some(tandem_wire::Phase::Ready));
-        let proven = canary::is_proven(setup, state, now);
+        let all_ready = shown.ranks.iter().all(|r| r.phase == Some(tandem_wire::Phase::Ready));
+        let proven = canary::is_proven(&view.setup, state, now);
         let serves = state.gang == gang::Phase::Serving && all_ready && ready == Some(true);
         let health = if held.is_some() || draining {
             Health::NotServing
@@ -234,7 +241,7 @@ impl Status {
             schema: SCHEMA,
             node: setup.node.clone(),
             health,
-            model: setup.model.clone(),
+            model: view.setup.model.clone(),
             epoch: state.epoch,
             phase: state.gang.name().into(),
             phase_age_ms: now.boot_ms.saturating_sub(state.gang_since_ms),
@@ -242,12 +249,12 @@ impl Status {
             last_failure: state.last_failure.as_ref().map(|failure| failure.text.clone()),
             restarts: u32::try_from(state.restarts_ms.len()).unwrap_or(u32::MAX),
             restarts_max: setup.supervise.restarts_max,
-            pair,
-            ranks: seen
+            pair: PairStatus::of(setup, state, seen, now),
+            ranks: shown
                 .ranks
                 .iter()
                 .enumerate()
-                .map(|(index, seen)| RankStatus::of(setup.rank_number(index), seen))
+                .map(|(index, seen)| RankStatus::of(view.setup.rank_number(index), seen))
                 .collect(),
             gateway: GatewayStatus {
                 pid: pid(&seen.gateway.process),
@@ -269,7 +276,7 @@ impl Status {
             reboot: reboot::status(setup, state, seen, now),
             operator_hold_until_ms: state.operator.hold.map(|h| h.until_wall_ms.unwrap_or(0)),
             operator_drained: state.operator.drained,
-            lowered_prefill_step_tokens: Some(retune::step_tokens(setup, state))
+            lowered_prefill_step_tokens: Some(retune::step_tokens(&view.setup, state))
                 .filter(|step| *step < setup.prefill_step_tokens),
             config_refused: seen.config_refused.clone(),
             ledger_trouble: seen.ledger_trouble.clone(),

@@ -13,6 +13,7 @@ mod keeping;
 
 const EPOCH: u64 = 5;
 const NOW: u64 = 1_000_000;
+const SERVE: Action = StartGateway { mode: gateway::Mode::Serve };
 
 fn setup() -> Setup {
     Setup::default()
@@ -192,7 +193,7 @@ fn check(rows: Vec<Row>) {
 
 #[test]
 fn ranks_start_together_and_stop_together() {
-    let start = |epoch| vec![StartGang { epoch, prefill_step_tokens: 512 }];
+    let start = |epoch| vec![StartGang { epoch, prefill_step_tokens: 512, alone: false }];
     let none = Vec::new;
     check(vec![
         // Start.
@@ -217,7 +218,7 @@ fn ranks_start_together_and_stop_together() {
 
 #[test]
 fn stopping_waits_for_all_and_kills_last() {
-    let start = |epoch| vec![StartGang { epoch, prefill_step_tokens: 512 }];
+    let start = |epoch| vec![StartGang { epoch, prefill_step_tokens: 512, alone: false }];
     let none = Vec::new;
     check(vec![
         // Stopping waits for all, and kills only after the deadline.

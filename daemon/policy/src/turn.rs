@@ -112,7 +112,9 @@ impl Turns {
         }
         let is_saved = self.save(world);
         // What the others hear is what would be remembered, so that no promise to them is lost.
-        if let Some(saved) = self.saved.as_ref().filter(|_| !setup.is_alone()) {
+        // What need not be remembered, such as a proof of serving, is told as it is.
+        if let Some(saved) = self.saved.as_mut().filter(|_| !setup.is_alone()) {
+            saved.scratch.clone_from(&self.state.scratch);
             world.tell(&NodeReport::of(setup, saved, &seen, now));
         }
         let mut ends = false;

@@ -213,6 +213,7 @@ impl Config {
         if !self.peer.is_empty() {
             claims.push((self.pair.listen.port().into(), "pair.listen".to_owned()));
             claims.push((self.pair.pairing_port.into(), "pair.pairing_port".to_owned()));
+            claims.push((self.gateway.peer_port.into(), "gateway.peer_port".to_owned()));
         }
         if self.rank.len() > 1 {
             claims.push((self.engine.control_port.into(), "engine.control_port".to_owned()));

@@ -57,6 +57,7 @@ impl Config {
                 .iter()
                 .map(|(key, value)| component(&format!("engine.{key}"), value.to_string())),
         );
+        found.push(component("gateway.peer_port", self.gateway.peer_port.to_string()));
         for (name, value) in rank_environment() {
             found.push(component(&format!("environment of ranks: {name}"), value.to_owned()));
         }

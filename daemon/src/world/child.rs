@@ -10,6 +10,7 @@ use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
+use tandem_peer::link::Manifest;
 use tandem_policy::{
     Artifacts, CanarySeen, Ended, Evidence, Memory, Process, What,
     invariant::{Invariant, Sighting},
@@ -96,6 +97,10 @@ pub(super) struct Facts {
     pub(super) invariants: BTreeMap<Invariant, Sighting>,
     pub(super) memory: Option<Memory>,
     pub(super) artifacts: Artifacts,
+    /// The fallback model's files.
+    pub(super) fallback_artifacts: Artifacts,
+    /// What is in the model's files; `None` while that is not known.
+    pub(super) manifest: Option<Manifest>,
     pub(super) evidence: Vec<Evidence>,
     pub(super) canary: Option<CanarySeen>,
     /// Why the config file as it is now was refused.
@@ -174,6 +179,8 @@ impl Shared {
             invariants: BTreeMap::new(),
             memory: None,
             artifacts: Artifacts::Unread,
+            fallback_artifacts: Artifacts::Unread,
+            manifest: None,
             evidence: Vec::new(),
             canary: None,
             config_refused: None,

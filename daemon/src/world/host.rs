@@ -9,7 +9,7 @@ use std::{
 
 use tandem_host::{LinkWatch, Probes};
 use tandem_policy::{
-    Repair,
+    Artifacts, Repair,
     invariant::{Found, Invariant, Sighting, Unknown},
     settings::{Host, Leak},
 };
@@ -36,6 +36,7 @@ pub(super) struct Watched {
     pub(super) host: Host,
     pub(super) leak: Leak,
     pub(super) model_dir: PathBuf,
+    pub(super) fallback_dir: Option<PathBuf>,
     pub(super) state_dir: PathBuf,
 }
 
@@ -146,6 +147,11 @@ impl Reader {
             let artifacts = artifacts::look(&self.watched.model_dir);
             if self.shared.facts().artifacts != artifacts {
                 self.shared.change(|facts| facts.artifacts = artifacts);
+            }
+            let fallback = self.watched.fallback_dir.as_deref().map(artifacts::look);
+            let fallback = fallback.unwrap_or(Artifacts::Unread);
+            if self.shared.facts().fallback_artifacts != fallback {
+                self.shared.change(|facts| facts.fallback_artifacts = fallback);
             }
         }
         if now >= self.next_memory {

@@ -10,6 +10,7 @@ use std::{
 
 use nix::unistd::{User, fchown};
 use tandem_engine::settings::Backend;
+use tandem_policy::gateway::Mode;
 use tandem_wire::Session;
 
 use super::{child::Who, run_dir::create_anew};
@@ -27,48 +28,88 @@ pub fn rank_environment() -> [(&'static str, &'static str); 1] {
     [("GLIBC_TUNABLES", GLIBC_TUNABLES)]
 }
 
+/// Which of the two models a child belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// The one of all nodes.
+    Together,
+    /// The fallback.
+    Alone,
+}
+
+impl Served {
+    pub(super) const ALL: [Self; 2] = [Self::Together, Self::Alone];
+
+    /// The config that its children read: a copy of what the supervisor accepted, because the file it
+    /// came from may be changed, or broken, at any time.
+    pub(super) fn config_path(self, run_dir: &Path) -> PathBuf {
+        run_dir.join(match self {
+            Self::Together => "config.toml",
+            Self::Alone => "alone.toml",
+        })
+    }
+
+    /// The number that a rank is started with: the fallback's gang is one rank.
+    pub(super) const fn rank(self, number: u32) -> u32 {
+        match self {
+            Self::Together => number,
+            Self::Alone => 0,
+        }
+    }
+}
+
 /// What all children are started with.
 pub(super) struct Launcher {
     /// This executable.
     pub(super) executable: PathBuf,
-    /// The config that children read, whole path: a copy of what the supervisor accepted, because
-    /// the file it came from may be changed, or broken, at any time.
-    pub(super) config_path: PathBuf,
     /// Hash of the key of the gateway's canaries.
     pub(super) canary_key_hash: String,
+    /// Hash of the key of the other nodes' gateways.
+    pub(super) peer_key_hash: String,
     pub(super) run_dir: PathBuf,
     pub(super) user: Option<User>,
 }
 
 impl Launcher {
-    /// The command of a child, complete but for its standard input.
-    pub(super) fn command(&self, config: &Config, who: Who) -> Command {
+    /// The command of a rank, complete but for its standard input.
+    pub(super) fn rank(&self, config: &Config, number: u32, served: Served) -> Command {
+        let number = served.rank(number);
+        let mut command = self.command(config, &["rank", "--rank", &number.to_string()], served);
+        let threads = threads_per_rank(config.own_ranks().len()).to_string();
+        command
+            .env("OPENBLAS_NUM_THREADS", &threads)
+            .env("OMP_NUM_THREADS", &threads)
+            .envs(rank_environment());
+        if config.rank.len() > 1 && config.engine.backend == Backend::Ring {
+            command.env("MLX_RANK", number.to_string());
+            command.env("MLX_HOSTFILE", self.hosts_path());
+        }
+        command
+    }
+
+    /// The command of a gateway.
+    pub(super) fn gateway(&self, config: &Config, mode: Mode) -> Command {
+        let served = if mode == Mode::Alone { Served::Alone } else { Served::Together };
+        let mut command = self.command(config, &["gateway"], served);
+        command.arg("--mode").arg(match mode {
+            Mode::Serve => "serve",
+            Mode::Proxy => "proxy",
+            Mode::Alone => "alone",
+        });
+        command.env(tandem_gateway::CANARY_KEY_HASH, &self.canary_key_hash);
+        command.env(tandem_gateway::PEER_KEY_HASH, &self.peer_key_hash);
+        command
+    }
+
+    fn command(&self, config: &Config, role: &[&str], served: Served) -> Command {
         let mut command = Command::new(&self.executable);
-        match who {
-            Who::Gateway => command.arg("gateway"),
-            Who::Rank(rank) => command.arg("rank").arg("--rank").arg(rank.to_string()),
-        };
-        command.arg("--config").arg(&self.config_path);
+        command.args(role).arg("--config").arg(served.config_path(&self.run_dir));
         // The whole environment: what this process was started with says nothing about what a
         // child needs, and launchd's differs from a shell's.
         command.env_clear();
         command.env("PATH", "/usr/bin:/bin").env("HOME", &self.run_dir);
         command.env("RUST_LOG", log::filter(config.node.log_level)).env(log::SUPERVISED, "1");
-        if let Who::Rank(rank) = who {
-            let threads = threads_per_rank(config.own_ranks().len()).to_string();
-            command
-                .env("OPENBLAS_NUM_THREADS", &threads)
-                .env("OMP_NUM_THREADS", &threads)
-                .envs(rank_environment());
-            if config.rank.len() > 1 && config.engine.backend == Backend::Ring {
-                command.env("MLX_RANK", rank.to_string());
-                command.env("MLX_HOSTFILE", self.hosts_path());
-            }
-        }
         command.current_dir(&self.run_dir).process_group(0);
-        if who == Who::Gateway {
-            command.env(tandem_gateway::CANARY_KEY_HASH, &self.canary_key_hash);
-        }
         if let Some(user) = &self.user {
             // With a user given, the standard library also drops the supplementary groups.
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -77,9 +118,9 @@ impl Launcher {
     }
 
     /// Writes the config that children read.
-    pub(super) fn write_config(&self, config: &Config) -> io::Result<()> {
+    pub(super) fn write_config(&self, config: &Config, served: Served) -> io::Result<()> {
         let text = toml::to_string(config).map_err(io::Error::other)?;
-        let file = create_anew(&self.config_path)?;
+        let file = create_anew(&served.config_path(&self.run_dir))?;
         // Paths and hashes of keys: for the children, and nobody else.
         file.set_permissions(Permissions::from_mode(0o640))?;
         if let Some(user) = &self.user {
@@ -140,19 +181,22 @@ mod tests {
     fn launcher(run_dir: &Path) -> Launcher {
         Launcher {
             executable: "/bin/tandem".into(),
-            config_path: "/etc/t.toml".into(),
             canary_key_hash: "sha256:0".into(),
+            peer_key_hash: "sha256:1".into(),
             run_dir: run_dir.into(),
             user: None,
         }
     }
 
+    fn arguments(command: &Command) -> Vec<&str> {
+        command.get_args().map(|argument| argument.to_str().unwrap()).collect()
+    }
+
     #[test]
     fn a_rank_gets_its_place_in_the_ring_and_nothing_secret() {
         let config = Config::default();
-        let command = launcher(Path::new("/run/t")).command(&config, Who::Rank(1));
-        let arguments: Vec<_> = command.get_args().map(|a| a.to_str().unwrap()).collect();
-        assert_eq!(arguments, ["rank", "--rank", "1", "--config", "/etc/t.toml"]);
+        let command = launcher(Path::new("/run/t")).rank(&config, 1, Served::Together);
+        assert_eq!(arguments(&command), ["rank", "--rank", "1", "--config", "/run/t/config.toml"]);
         let environment: BTreeMap<_, _> = command
             .get_envs()
             .filter_map(|(k, v)| Some((k.to_str()?, v?.to_str()?.to_owned())))
@@ -164,10 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn one_rank_alone_forms_no_ring() {
-        let config = Config { rank: Config::default().rank[..1].to_vec(), ..Config::default() };
-        let command = launcher(Path::new("/run/t")).command(&config, Who::Rank(0));
+    fn the_fallback_is_one_rank_that_forms_no_ring() {
+        let launcher = launcher(Path::new("/run/t"));
+        let alone = Config::default().alone();
+        let command = launcher.rank(&alone, 1, Served::Alone);
+        assert_eq!(arguments(&command), ["rank", "--rank", "0", "--config", "/run/t/alone.toml"]);
         assert!(!command.get_envs().any(|(key, _)| key == "MLX_RANK"));
+        let command = launcher.gateway(&alone, Mode::Alone);
+        let expected = ["gateway", "--config", "/run/t/alone.toml", "--mode", "alone"];
+        assert_eq!(arguments(&command), expected);
     }
 
     #[test]

@@ -32,12 +32,13 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Orders that may wait to be sent. One unload is all that is ever sent by the turn.
 const ORDERS_MAX: usize = 4;
 
-/// Keeps a connection to a rank's socket for as long as the process runs.
-pub(super) async fn keep(shared: Shared, rank: u32, pid: u32, socket: PathBuf) {
+/// Keeps a connection to a rank's socket for as long as the process runs. `number` is the one that the
+/// rank itself goes by.
+pub(super) async fn keep(shared: Shared, rank: u32, number: u32, pid: u32, socket: PathBuf) {
     let who = Who::Rank(rank);
     while shared.is_running(who, pid) {
         if let Ok(stream) = UnixStream::connect(&socket).await {
-            let why = serve(&shared, rank, pid, stream).await;
+            let why = serve(&shared, rank, number, pid, stream).await;
             debug!(rank, "connection to the rank ended: {why}");
             shared.change_child(who, pid, |child| {
                 child.phase = None;
@@ -50,11 +51,11 @@ pub(super) async fn keep(shared: Shared, rank: u32, pid: u32, socket: PathBuf) {
 }
 
 /// Serves one connection until it breaks; returns why it did.
-async fn serve(shared: &Shared, rank: u32, pid: u32, stream: UnixStream) -> String {
+async fn serve(shared: &Shared, rank: u32, number: u32, pid: u32, stream: UnixStream) -> String {
     let (mut reader, writer) = stream.into_split();
     match timeout(HELLO_TIMEOUT, read(&mut reader)).await {
         Ok(Ok(FromRank::Hello(hello))) => {
-            if hello.protocol != PROTOCOL_VERSION || hello.rank != rank || hello.pid != pid {
+            if hello.protocol != PROTOCOL_VERSION || hello.rank != number || hello.pid != pid {
                 // An old socket of another process; ours will replace it.
                 return format!("it says that it is another process: {hello:?}");
             }

@@ -6,7 +6,7 @@ use tandem_console::control::Orders;
 use tandem_ledger::Ledger;
 use tandem_policy::{
     Action, Event, GatewaySeen, Moment, Observation, OrderKind, RankSeen, Reading, SaveError,
-    State, World,
+    State, World, pair::NodeReport,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -19,7 +19,8 @@ use super::{
     child::{Child, Shared, Who},
     config_file, evidence, health,
     host::{HostThread, Watched},
-    launch::Launcher,
+    launch::{Launcher, Served},
+    neighbours::Neighbours,
     reboot::Reboots,
     requests::Requests,
 };
@@ -33,6 +34,7 @@ pub struct RealWorld {
     shared: Shared,
     launcher: Launcher,
     canary_key: String,
+    neighbours: Option<Neighbours>,
     catalogue: evidence::Signatures,
     host: HostThread,
     reboots: Reboots,
@@ -69,25 +71,29 @@ pub struct Parts {
 impl RealWorld {
     /// Finds what an earlier supervisor left and begins to watch. To be called within a tokio
     /// runtime.
-    pub fn new(parts: Parts) -> anyhow::Result<Self> {
+    pub async fn new(parts: Parts) -> anyhow::Result<Self> {
         let Parts { config, config_path, run_dir, ledger, lost, orders } = parts;
         let catalogue = evidence::catalogue(&config.host.signatures)?;
         let shared = Shared::new(config.own_ranks());
-        let canary_key = run_dir.canary_key()?;
+        let canary_key = run_dir.key("canary.key")?;
+        let peer_key = run_dir.key("peer.key")?;
         let launcher = Launcher {
             executable: std::env::current_exe()?,
-            config_path: run_dir.path.join("config.toml"),
             canary_key_hash: tandem_gateway::hash_api_key(&canary_key),
+            peer_key_hash: tandem_gateway::hash_api_key(&peer_key),
             run_dir: run_dir.path.clone(),
             user: run_dir.user.clone(),
         };
-        launcher.write_config(&config)?;
+        launcher.write_config(&config, Served::Together)?;
+        let neighbours =
+            Neighbours::start(&config, &shared, run_dir.user.as_ref(), &peer_key).await?;
         let world = Self {
             host: HostThread::start(shared.clone(), watched(&config)),
             ledger_path: config.node.state_dir.clone(),
             shared,
             launcher,
             canary_key,
+            neighbours,
             catalogue,
             reboots: Reboots::default(),
             gateway_listen: watch::Sender::new(config.gateway.listen),
@@ -136,7 +142,7 @@ impl RealWorld {
     pub fn new_config(&mut self) -> Option<Arc<Config>> {
         let config = Arc::new(*self.shared.facts().new_config.take()?);
         self.host.watch(watched(&config));
-        if let Err(error) = self.launcher.write_config(&config) {
+        if let Err(error) = self.launcher.write_config(&config, Served::Together) {
             warn!("the children's config can't be written: {error}");
         }
         self.config = Arc::clone(&config);
@@ -148,10 +154,6 @@ impl RealWorld {
         let Moment { boot_ms, wall_ms } = tandem_host::now();
         let news = std::mem::take(&mut self.shared.facts().news);
         news.into_iter().map(|what| Event { wall_ms, boot_ms, what }).collect()
-    }
-
-    fn socket(&self, rank: u32) -> PathBuf {
-        self.config.rank_socket(rank)
     }
 
     /// Tells operators that their orders up to this number are obeyed, saved and published.
@@ -176,6 +178,7 @@ fn watched(config: &Config) -> Watched {
         host: config.host.clone(),
         leak: config.leak.clone(),
         model_dir: config.model.path.clone(),
+        fallback_dir: config.fallback.is_set().then(|| config.fallback.path.clone()),
         state_dir: config.node.state_dir.clone(),
     }
 }
@@ -197,6 +200,7 @@ impl World for RealWorld {
         if orders.iter().any(|order| order.what == OrderKind::Release) {
             self.lost = None;
         }
+        let peers = self.neighbours.as_ref().map(Neighbours::seen).unwrap_or_default();
         let facts = self.shared.facts();
         let rank = |child: &Child| RankSeen {
             process: child.process.clone(),
@@ -217,9 +221,9 @@ impl World for RealWorld {
             invariants: facts.invariants.clone(),
             memory: facts.memory.clone(),
             artifacts: facts.artifacts.clone(),
-            fallback_artifacts: tandem_policy::Artifacts::Unread,
-            manifest: None,
-            peers: Vec::new(),
+            fallback_artifacts: facts.fallback_artifacts.clone(),
+            manifest: facts.manifest.as_ref().map(|manifest| manifest.digest().to_owned()),
+            peers,
             evidence: facts.evidence.clone(),
             canary: facts.canary.clone(),
             orders,
@@ -241,18 +245,22 @@ impl World for RealWorld {
         }
     }
 
-    fn tell(&mut self, _report: &tandem_policy::pair::NodeReport) {}
+    fn tell(&mut self, report: &NodeReport) {
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.tell(report);
+        }
+    }
 
     fn perform(&mut self, action: &Action) {
         match action {
             Action::Mend(repair) => self.host.mend(repair.clone()),
-            Action::StartGang { epoch, prefill_step_tokens } => {
-                self.start_gang(*epoch, *prefill_step_tokens);
+            Action::StartGang { epoch, prefill_step_tokens, alone } => {
+                self.start_gang(*epoch, *prefill_step_tokens, *alone);
             }
-            Action::StartGateway => self.start_gateway(),
-            Action::UnloadRank { rank } => self.with(Who::Rank(*rank), Child::ask_to_end),
+            Action::StartGateway { mode } => self.start_gateway(*mode),
+            Action::UnloadRank { rank } => self.with(self.place(*rank), Child::ask_to_end),
             Action::StopGateway => self.with(Who::Gateway, Child::ask_to_end),
-            Action::KillRank { rank } => self.kill(Who::Rank(*rank)),
+            Action::KillRank { rank } => self.kill(self.place(*rank)),
             Action::KillGateway => self.kill(Who::Gateway),
             Action::Canary { epoch, number } => canary::send(
                 self.shared.clone(),

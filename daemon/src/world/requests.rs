@@ -56,6 +56,7 @@ fn request(record: RequestRecord, epoch: Option<u64>) -> Request {
             "stop" => Finish::Stop,
             "length" => Finish::Length,
             "cancelled" => Finish::Cancelled,
+            "drained" => Finish::Drained,
             _ => Finish::Error,
         },
         status: record.status,
@@ -78,8 +79,10 @@ mod tests {
         for odd in ["", "{}", "x", &line.replace("\"m\"", &format!("{:?}", "m".repeat(5_000)))] {
             requests.take_line(odd, None);
         }
+        requests.take_line(&line.replace('\n', "").replace("length", "drained"), None);
         let taken = requests.take();
-        assert_eq!(taken.len(), 1);
+        assert_eq!(taken.len(), 2);
+        assert_eq!(taken[1].finish, Finish::Drained);
         assert_eq!((taken[0].id.as_str(), taken[0].epoch), ("chatcmpl-1", Some(4)));
         assert_eq!(taken[0].finish, Finish::Length);
         assert_eq!(requests.take(), []);

@@ -82,10 +82,10 @@ impl RunDir {
 }
 
 impl RunDir {
-    /// The key that the gateway knows the supervisor's canaries by: the one that a running gateway
-    /// was started with, or a new one. Only the supervisor's user can read it.
-    pub fn canary_key(&self) -> io::Result<String> {
-        let path = self.path.join("canary.key");
+    /// A key that a gateway knows somebody by, the supervisor or other nodes' gateways: the one that a
+    /// running gateway was started with, or a new one. Only the supervisor's user can read it.
+    pub fn key(&self, name: &str) -> io::Result<String> {
+        let path = self.path.join(name);
         if let Ok(file) =
             OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&path)
         {

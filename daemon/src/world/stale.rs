@@ -7,7 +7,10 @@ use std::{io::Read, os::unix::net::UnixStream, path::Path, time::Duration};
 
 use tandem_wire::{FromRank, read_frame};
 
-use super::{child::Who, launch::pid_path};
+use super::{
+    child::Who,
+    launch::{Served, pid_path},
+};
 
 /// How long a found socket may take to say `Hello`. Asked at start only, once a socket.
 const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
@@ -17,39 +20,47 @@ const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
 pub(super) struct Stale {
     pub(super) pid: u32,
     pub(super) epoch: u64,
+    pub(super) served: Served,
 }
 
 /// The process that now runs as this child, if any.
-pub(super) fn find(run_dir: &Path, config_path: &Path, who: Who) -> Option<Stale> {
-    let noted = read_note(&pid_path(run_dir, who));
-    if let Some(stale) = noted.filter(|stale| is_ours(stale.pid, config_path, who)) {
-        return Some(stale);
+pub(super) fn find(run_dir: &Path, who: Who) -> Option<Stale> {
+    if let Some((pid, epoch)) = read_note(&pid_path(run_dir, who)) {
+        let is_it = |served: &Served| is_ours(pid, run_dir, who, *served);
+        if let Some(served) = Served::ALL.into_iter().find(is_it) {
+            return Some(Stale { pid, epoch, served });
+        }
     }
     let Who::Rank(rank) = who else { return None };
     let mut stream = UnixStream::connect(run_dir.join(format!("rank-{rank}.sock"))).ok()?;
     stream.set_read_timeout(Some(HELLO_TIMEOUT)).ok()?;
     match read_frame(&mut stream) {
-        Ok(FromRank::Hello(hello)) => Some(Stale { pid: hello.pid, epoch: hello.epoch }),
+        Ok(FromRank::Hello(hello)) => {
+            let is_it = |served: &Served| is_ours(hello.pid, run_dir, who, *served);
+            let served = Served::ALL.into_iter().find(is_it).unwrap_or(Served::Together);
+            Some(Stale { pid: hello.pid, epoch: hello.epoch, served })
+        }
         _ => None,
     }
 }
 
-fn read_note(path: &Path) -> Option<Stale> {
+/// The process id and the epoch that were noted.
+fn read_note(path: &Path) -> Option<(u32, u64)> {
     let mut text = String::new();
     // Two decimal numbers at most.
     std::fs::File::open(path).ok()?.take(64).read_to_string(&mut text).ok()?;
     let (pid, epoch) = text.trim().split_once(' ')?;
-    Some(Stale { pid: pid.parse().ok()?, epoch: epoch.parse().ok()? })
+    Some((pid.parse().ok()?, epoch.parse().ok()?))
 }
 
 /// Whether a process runs and was started as this child.
-fn is_ours(pid: u32, config_path: &Path, who: Who) -> bool {
+fn is_ours(pid: u32, run_dir: &Path, who: Who, served: Served) -> bool {
     let command = tandem_host::command_line(pid);
     let role = match who {
         Who::Gateway => " gateway --config ".to_owned(),
-        Who::Rank(rank) => format!(" rank --rank {rank} --config "),
+        Who::Rank(rank) => format!(" rank --rank {} --config ", served.rank(rank)),
     };
-    command.contains(&format!("{role}{}", config_path.display()))
+    command.contains(&format!("{role}{}", served.config_path(run_dir).display()))
 }
 
 #[cfg(test)]
@@ -59,7 +70,7 @@ mod tests {
     #[test]
     fn a_note_counts_only_while_its_process_is_what_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("tandem.toml");
+        let config = Served::Together.config_path(folder.path());
         let mut child = std::process::Command::new("sh")
             .args(["-c", "echo up; read line", "tandem", "rank", "--rank", "1", "--config"])
             .arg(&config)
@@ -73,8 +84,9 @@ mod tests {
         std::fs::write(folder.path().join("rank-1.pid"), &note).unwrap();
         std::fs::write(folder.path().join("rank-0.pid"), &note).unwrap();
 
-        let find = |who| find(folder.path(), &config, who);
-        assert_eq!(find(Who::Rank(1)), Some(Stale { pid: child.id(), epoch: 9 }));
+        let find = |who| find(folder.path(), who);
+        let served = Served::Together;
+        assert_eq!(find(Who::Rank(1)), Some(Stale { pid: child.id(), epoch: 9, served }));
         assert_eq!(find(Who::Rank(0)), None, "that process is another rank");
         assert_eq!(find(Who::Gateway), None);
         drop(child.stdin.take());

@@ -21,7 +21,8 @@ pub struct RequestRecord {
     pub first_token_ms: Option<u64>,
     /// Milliseconds until it ended.
     pub total_ms: u64,
-    /// `stop`, `length`, `cancelled` or `error`.
+    /// `stop`, `length`, `cancelled` (by the client), `drained` (cut off when the gateway ended) or
+    /// `error`.
     pub finish: String,
     /// The HTTP status that it would have been answered with, had it not been a stream.
     pub status: u16,

@@ -8,22 +8,24 @@ use axum::{
 };
 use serde_json::Value;
 
-use super::{generate, request_body};
+use super::generate;
 use crate::{
     answer::Api,
     app::{App, Plan},
     chat_template::RenderError,
+    door,
     error::ApiError,
     model::Model,
     reasoning::{ReasoningSplitter, prompt_opens_reasoning},
     request::ChatRequest,
+    request_body,
 };
 
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let is_canary = super::is_canary(&app, &request);
+    let is_canary = door::is_canary(&request);
     let fields = request_body::fields(&app, request).await?;
     let mut chat = ChatRequest::read(&fields, &app.defaults()?)?;
     drop(fields);

@@ -7,21 +7,23 @@ use axum::{
     response::Response,
 };
 
-use super::{generate, request_body};
+use super::generate;
 use crate::{
     answer::Api,
     app::{App, Plan},
+    door,
     error::ApiError,
     model::Model,
     reasoning::ReasoningSplitter,
     request::{CompletionRequest, Prompt},
+    request_body,
 };
 
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let is_canary = super::is_canary(&app, &request);
+    let is_canary = door::is_canary(&request);
     let fields = request_body::fields(&app, request).await?;
     let CompletionRequest { prompts, params } = CompletionRequest::read(&fields, &app.defaults()?)?;
     drop(fields);

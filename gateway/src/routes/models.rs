@@ -23,8 +23,7 @@ pub(super) async fn retrieve(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Path(id) = id.map_err(|_| ApiError::model_not_found("", &app.model_id))?;
-    app.check_model(&id)?;
-    Ok(Json(card(&app, &id)))
+    Ok(Json(card(&app, app.served_name(&id)?)))
 }
 
 fn card(app: &App, name: &str) -> Value {

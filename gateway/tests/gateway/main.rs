@@ -7,9 +7,15 @@
 mod answers;
 mod envelope;
 mod fake_rank;
+mod fallback;
 mod faults;
 mod http;
 mod limits;
 mod model_folder;
+mod pair;
+mod peers;
+mod proxy;
+mod proxy_bounds;
+mod proxy_faults;
 mod refusals;
 mod server;

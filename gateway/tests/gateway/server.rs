@@ -1,6 +1,6 @@
 //! One gateway under test, with its rank and its folder.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, ops::Deref, time::Duration};
 
 use serde_json::{Value, json};
 use tandem_gateway::{GatewayError, GatewaySetup, Settings};
@@ -17,12 +17,26 @@ use super::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Gateway {
-    pub(crate) address: SocketAddr,
+    client: Client,
     pub(crate) rank: FakeRank,
     pub(crate) tokenizer: Tokenizer,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), GatewayError>>,
     dir: tempfile::TempDir,
+}
+
+/// Asks one address.
+#[derive(Clone, Copy)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+}
+
+impl Deref for Gateway {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
 }
 
 /// What the rank says.
@@ -44,6 +58,15 @@ impl Gateway {
         token_budget: Option<usize>,
         adjust: impl FnOnce(&mut Settings),
     ) -> Self {
+        Self::start_as(says, token_budget, |setup| adjust(&mut setup.settings)).await
+    }
+
+    /// As [`Self::start_with`], with all of the setup open to change.
+    pub(crate) async fn start_as(
+        says: Says<'_>,
+        token_budget: Option<usize>,
+        adjust: impl FnOnce(&mut GatewaySetup),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tokenizer = model_folder::write(dir.path());
         let script = match says {
@@ -52,17 +75,19 @@ impl Gateway {
         };
         let socket = dir.path().join("rank-0.sock");
         let rank = FakeRank::start(&socket, script, token_budget);
-        let mut settings = Settings::default();
-        adjust(&mut settings);
-        let setup = GatewaySetup {
-            settings,
+        let mut setup = GatewaySetup {
+            settings: Settings::default(),
             model_dir: dir.path().to_owned(),
             model_id: "tiny/model".into(),
             aliases: vec!["gpt-4o".into()],
             rank_socket: socket,
+            stands_in_for: Vec::new(),
             canary_key_hash: None,
+            peer_listen: None,
+            peer_key_hash: None,
             records: false,
         };
+        adjust(&mut setup);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -70,11 +95,33 @@ impl Gateway {
             let _ = stopped.await;
         };
         let task = tokio::spawn(tandem_gateway::run_on(listener, setup, shutdown));
-        let gateway = Self { address, rank, tokenizer, stop: Some(stop), task, dir };
+        let client = Client { address };
+        let gateway = Self { client, rank, tokenizer, stop: Some(stop), task, dir };
         gateway.until_health(200).await;
         gateway
     }
 
+    pub(crate) fn socket(&self) -> std::path::PathBuf {
+        self.dir.path().join("rank-0.sock")
+    }
+
+    /// As SIGTERM does.
+    pub(crate) fn begin_shutdown(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    pub(crate) async fn ended(self) {
+        let end = tokio::time::timeout(PATIENCE, self.task).await;
+        end.expect("the gateway does not end").unwrap().unwrap();
+    }
+
+    /// As `kill -9` does.
+    pub(crate) fn kill(&self) {
+        self.task.abort();
+    }
+}
+
+impl Client {
     /// Waits until `/health` answers so.
     pub(crate) async fn until_health(&self, status: u16) {
         let poll = async {
@@ -83,10 +130,6 @@ impl Gateway {
             }
         };
         tokio::time::timeout(PATIENCE, poll).await.expect("health never changed");
-    }
-
-    pub(crate) fn socket(&self) -> std::path::PathBuf {
-        self.dir.path().join("rank-0.sock")
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -111,16 +154,6 @@ impl Gateway {
         let mut body = chat_body(more);
         body["stream"] = true.into();
         self.open("/v1/chat/completions", &body).await
-    }
-
-    /// As SIGTERM does.
-    pub(crate) fn begin_shutdown(&mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-    }
-
-    pub(crate) async fn ended(self) {
-        let end = tokio::time::timeout(PATIENCE, self.task).await;
-        end.expect("the gateway does not end").unwrap().unwrap();
     }
 }
 

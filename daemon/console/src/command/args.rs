@@ -53,6 +53,12 @@ pub enum Command {
     Hold(HoldArgs),
     /// End a hold, an operator's or the supervisor's own
     Release(OrderArgs),
+    /// Reboot this machine, or with --pair all of them together, once nothing is served
+    ///
+    /// No budget of automatic reboots counts, but a hold does, and so does a machine that would not
+    /// come back with nobody present. Exit codes: 0 the supervisor took the order, 64 bad usage,
+    /// 69 no supervisor, 77 needs root.
+    Reboot(RebootArgs),
 }
 
 /// Which supervisor.
@@ -161,6 +167,20 @@ pub struct HoldArgs {
     pub for_ms: Option<u64>,
 }
 
+/// Of `reboot`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RebootArgs {
+    /// Which supervisor.
+    #[command(flatten)]
+    pub order: OrderArgs,
+    /// All machines of the pair together
+    #[arg(long)]
+    pub pair: bool,
+    /// Why, for the history and for whoever looks at the other machine
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
 impl Command {
     /// The config file that was named.
     pub fn config(&self) -> Option<&Path> {
@@ -168,6 +188,7 @@ impl Command {
             Self::Ledger(args) => args.config.as_deref(),
             Self::Drain(args) | Self::Resume(args) | Self::Release(args) => args.config.as_deref(),
             Self::Hold(args) => args.order.config.as_deref(),
+            Self::Reboot(args) => args.order.config.as_deref(),
             _ => self.target()?.config.as_deref(),
         }
     }

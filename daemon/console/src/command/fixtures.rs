@@ -6,6 +6,7 @@ use tandem_policy::{
     fault::Kind,
     gates::{Gate, GateName, GateState},
     invariant::{Found, Invariant, Mode, Severity, Unknown},
+    pair::{NodeRank, NodeStatus, PairStatus, PathSeen, Role, TransportRowStatus, TransportStatus},
 };
 
 /// When the commands of the tests look, in milliseconds since 1970: 2025-06-15T15:06:40Z.
@@ -53,6 +54,72 @@ fn invariant(name: Invariant, wanted: &str, found: Found) -> InvariantStatus {
     }
 }
 
+fn node(name: &str, is_self: bool) -> NodeStatus {
+    let number = u32::from(!is_self);
+    let path = |address: &str| PathSeen {
+        address: address.into(),
+        is_up: true,
+        round_trip_us: Some(210),
+        throughput_mbps: Some(38_000),
+        problem: String::new(),
+    };
+    NodeStatus {
+        name: name.into(),
+        is_self,
+        is_paired: true,
+        is_heard: true,
+        heard_age_ms: Some(if is_self { 0 } else { 240 }),
+        boot: Some(if is_self { "9D3F" } else { "77AC" }.into()),
+        version: Some("0.1.0".into()),
+        os: Some("Darwin 26.3 (kernel 25.3.0)".into()),
+        epoch: Some(3),
+        phase: Some("serving".into()),
+        is_alone: false,
+        proven_age_ms: Some(12_000),
+        refusal: None,
+        differences: Vec::new(),
+        ranks: vec![NodeRank { rank: number, phase: "ready".into(), epoch: Some(3) }],
+        paths: if is_self {
+            Vec::new()
+        } else {
+            vec![path("169.254.7.2:52390"), path("192.168.1.12:52390")]
+        },
+        faults: Vec::new(),
+    }
+}
+
+/// One machine.
+fn alone() -> PairStatus {
+    let own = NodeStatus { paths: Vec::new(), ..node("studio-1", true) };
+    PairStatus { role: Role::Alone, nodes: vec![own], transport: None, ..pair() }
+}
+
+/// Two machines serve; one of the ways between them is cut.
+pub(crate) fn paired() -> Status {
+    let mut status = Status { pair: pair(), ranks: vec![rank(0)], ..healthy() };
+    let path = &mut status.pair.nodes[1].paths[1];
+    (path.is_up, path.round_trip_us, path.problem) = (false, None, "no answer".into());
+    status
+}
+
+/// Two machines, seen from the first.
+fn pair() -> PairStatus {
+    let row =
+        |bytes, median_ns| TransportRowStatus { bytes, rounds: 20, median_ns, best_ns: median_ns };
+    PairStatus {
+        role: Role::Leader,
+        mode: "pair".into(),
+        why_alone: None,
+        hindrance: None,
+        nodes: vec![node("studio-1", true), node("studio-2", false)],
+        transport: Some(TransportStatus {
+            backend: "ring".into(),
+            world: 2,
+            rows: vec![row(4 << 10, 25_500), row(64 << 20, 8_450_000)],
+        }),
+    }
+}
+
 /// All serves.
 pub(crate) fn healthy() -> Status {
     use GateName::*;
@@ -60,6 +127,7 @@ pub(crate) fn healthy() -> Status {
         schema: SCHEMA,
         node: "studio-1".into(),
         health: Health::Healthy,
+        pair: alone(),
         model: "qwen3-235b".into(),
         epoch: 3,
         phase: "serving".into(),
@@ -109,6 +177,9 @@ pub(crate) fn healthy() -> Status {
         }),
         reboot: RebootStatus {
             phase: "steady".into(),
+            intent: None,
+            proposer: None,
+            nodes: Vec::new(),
             cause: None,
             budget_left: 3,
             refused: None,
@@ -260,7 +331,7 @@ pub(crate) fn unknown() -> Status {
 /// Every text of it tries to take over the terminal.
 pub(crate) fn hostile() -> Status {
     let evil = || String::from("\x1b]0;pwned\x07\n\u{202e}x\u{9b}2J");
-    let mut status = degraded();
+    let mut status = Status { pair: pair(), ..degraded() };
     status.node = evil();
     status.model = evil();
     status.phase = evil();
@@ -294,10 +365,18 @@ pub(crate) fn hostile() -> Status {
         memory.leak = evil();
     }
     status.reboot.phase = evil();
+    status.reboot.intent = Some(evil());
+    status.reboot.proposer = Some(evil());
+    status.reboot.nodes = vec![evil()];
     status.reboot.cause = Some(evil());
     status.reboot.refused = Some(evil());
     status.config_refused = Some(evil());
     status.ledger_trouble = Some(evil());
+    let node = &mut status.pair.nodes[1];
+    (node.name, node.boot, node.phase) = (evil(), Some(evil()), Some(evil()));
+    (node.differences, node.paths[0].problem) = (vec![evil()], evil());
+    (node.ranks[0].phase, node.paths[0].is_up) = (evil(), false);
+    status.pair.hindrance = Some(evil());
     status
 }
 

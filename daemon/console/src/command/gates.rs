@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tandem_policy::gates::GateState;
 
-use super::{json_part, words};
+use super::{json_part, nodes, words};
 use crate::{
     ask::Asked,
     exit,
@@ -32,6 +32,9 @@ pub(super) fn print(out: &mut impl Write, style: &Style, asked: &Asked) -> io::R
         ]);
     }
     table.write(out, style)?;
+    if let Some(transport) = &asked.status.pair.transport {
+        nodes::transport(out, style, transport)?;
+    }
     for gate in gates.iter().filter(|gate| gate.state == GateState::Failed) {
         writeln!(out)?;
         field(out, style, "do", format!("{}: {}", words::gate(gate.gate), gate.remedy), None)?;

@@ -1,11 +1,11 @@
-//! `tandem drain`, `resume`, `hold` and `release`.
+//! `tandem drain`, `resume`, `hold`, `release` and `reboot`.
 
 use std::{
     io::{self, Write},
     path::Path,
 };
 
-use super::{Command, past::chain, problem};
+use super::{Command, RebootArgs, past::chain, problem};
 use crate::{
     control::{Reply, Request, ask},
     exit,
@@ -22,6 +22,16 @@ pub(super) fn run(
         Command::Drain(_) => (Request::Drain, "draining; tandem resume serves again".to_owned()),
         Command::Resume(_) => (Request::Resume, "serving again".to_owned()),
         Command::Release(_) => (Request::Release, "released".to_owned()),
+        Command::Reboot(args) => {
+            let RebootArgs { pair: all, reason, .. } = args;
+            let whom = if *all { "all nodes are" } else { "this node is" };
+            (
+                Request::Reboot { all: *all, reason: reason.clone() },
+                format!(
+                    "{whom} to reboot once nothing is served; tandem status shows how far it is"
+                ),
+            )
+        }
         Command::Hold(args) => {
             let until =
                 args.for_ms.map_or("until released".to_owned(), |ms| format!("for {}", span(ms)));

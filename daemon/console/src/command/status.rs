@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tandem_policy::{GatewayStatus, Health, RankStatus, Status, gates::GateState};
 
-use super::words;
+use super::{nodes, words};
 use crate::{
     ask::Asked,
     print::{Color, Span, Style, Table, escape_json, field, time::span},
@@ -29,6 +29,9 @@ pub(super) fn print(out: &mut impl Write, style: &Style, asked: &Asked) -> io::R
     field(out, style, "health", word, Some(color))?;
     field(out, style, "node", &status.node, None)?;
     field(out, style, "model", &status.model, None)?;
+    if let Some((text, color)) = nodes::role(&status.pair) {
+        field(out, style, "pair", text, color)?;
+    }
     serving(out, style, status)?;
     host(out, style, status)?;
     troubles(out, style, status)?;
@@ -36,6 +39,7 @@ pub(super) fn print(out: &mut impl Write, style: &Style, asked: &Asked) -> io::R
         writeln!(out)?;
         ranks(&status.ranks).write(out, style)?;
     }
+    nodes::print(out, style, &status.pair)?;
     Ok(asked.exit_code())
 }
 

@@ -2,6 +2,7 @@
 
 mod explained;
 mod hostile;
+mod paired;
 mod recorded;
 mod views;
 mod watched;

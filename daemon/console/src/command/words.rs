@@ -38,6 +38,9 @@ pub(super) fn fault(kind: &Kind) -> String {
     match kind {
         Kind::Broken(of) | Kind::Flapping(of) => format!("{} {}", kind.name(), invariant(*of)),
         Kind::Signature(id) => format!("{} {id}", kind.name()),
+        Kind::PeerLost(of) | Kind::PathLost(of) | Kind::Parity(of) | Kind::Unpaired(of) => {
+            format!("{} {of}", kind.name())
+        }
         _ => kind.name().into(),
     }
 }
@@ -120,7 +123,17 @@ pub(super) fn event(what: &What) -> String {
         What::Retune { model, prefill_step_tokens } => {
             format!("{model}: {prefill_step_tokens} tokens a prefill step")
         }
-        What::Reboot { phase, cause } => format!("{phase}{}", because(cause)),
+        What::Reboot { phase, cause, proposer, .. } => {
+            let by = proposer.as_ref().map_or(String::new(), |node| format!(", wanted by {node}"));
+            format!("{phase}{by}{}", because(cause))
+        }
+        What::RebootClosed { cause, outcome, detail, took_ms, .. } => {
+            let took = crate::print::time::span(*took_ms);
+            let why = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+            format!("for {cause}: {} after {took}{why}", outcome.name())
+        }
+        What::Peer { node, change, detail } => format!("{node} {}: {detail}", json_name(change)),
+        What::Mode { mode, why } => format!("{mode}{}", because(why)),
         What::Order { order } => order.clone(),
         What::Evidence { signature, source, text } => format!("{signature} in {source}: {text}"),
         What::Config { taken: true, .. } => "taken".into(),

@@ -18,8 +18,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    FRAME_BYTES_MAX, HOLD_MS_MAX, HOLD_MS_MIN, OBEY_TIMEOUT, Orders, Reply, Request, Why,
-    orders::NotObeyed,
+    FRAME_BYTES_MAX, HOLD_MS_MAX, HOLD_MS_MIN, OBEY_TIMEOUT, Orders, REASON_CHARS_MAX, Reply,
+    Request, Why, orders::NotObeyed,
 };
 
 /// Connections at once. Only root's are counted, and an idle one is closed after
@@ -193,7 +193,18 @@ fn order(request: Request, now_wall_ms: u64) -> Result<Option<OrderKind>, String
         Request::Hold { for_ms: Some(_) } => {
             return Err("hold for 1 second to 30 days, or without an end".into());
         }
+        Request::Reboot { all, reason } if is_reason(&reason) => OrderKind::Reboot { all, reason },
+        Request::Reboot { .. } => {
+            return Err(format!("say why in 1 to {REASON_CHARS_MAX} characters of one line"));
+        }
     }))
+}
+
+/// Whether a reason can stand in a log and on another machine's terminal.
+fn is_reason(reason: &str) -> bool {
+    !reason.trim().is_empty()
+        && reason.chars().count() <= REASON_CHARS_MAX
+        && !reason.chars().any(char::is_control)
 }
 
 /// A clock before 1970 makes every hold with an end be over, which releases it.

@@ -11,7 +11,7 @@ use tandem_policy::{
 };
 
 /// Every [`Kind::name`]. A test compares it with the schema of [`Kind`].
-pub(crate) const FAULT_KINDS: [&str; 16] = [
+pub(crate) const FAULT_KINDS: [&str; 17] = [
     "broken",
     "flapping",
     "engine",
@@ -25,6 +25,7 @@ pub(crate) const FAULT_KINDS: [&str; 16] = [
     "signature",
     "panic",
     "reboot_refused",
+    "reboot_failed",
     "held",
     "config",
     "ledger",
@@ -71,7 +72,7 @@ impl Counters {
                 self.boot_to_serving_ms = Some(event.boot_ms);
             }
             What::Drift { invariant, .. } => add(&mut self.drifts, *invariant),
-            What::Reboot { phase, cause } if phase == "rebooting" => {
+            What::Reboot { phase, cause, .. } if phase == "rebooting" => {
                 add(&mut self.reboots, reason(cause.as_deref().unwrap_or_default()));
             }
             What::Epoch { from, to, .. } if from == "starting" => match to.as_str() {
@@ -161,7 +162,15 @@ mod tests {
     #[test]
     fn a_reboot_counts_once_under_a_known_reason() {
         let reboot = |phase: &str, cause: Option<&str>| {
-            at(0, What::Reboot { phase: phase.into(), cause: cause.map(Into::into) })
+            at(
+                0,
+                What::Reboot {
+                    phase: phase.into(),
+                    cause: cause.map(Into::into),
+                    intent: None,
+                    proposer: None,
+                },
+            )
         };
         let counters = counted(vec![
             reboot("draining", Some("leak_confirmed")),

@@ -26,11 +26,16 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes the folder where it is missing, and checks it.
     pub(super) fn make(path: &Path) -> Result<Self, IdentityError> {
-        match DirBuilder::new().recursive(true).mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed("make", path)(error));
-            }
-            _ => {}
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        // What it is in is not secret.
+        fs::create_dir_all(parent).map_err(failed("make", parent))?;
+        match DirBuilder::new().mode(0o700).create(path) {
+            // A key must not be lost with its folder after the others pinned it.
+            Ok(()) => File::open(parent)
+                .and_then(|parent| parent.sync_all())
+                .map_err(failed("sync", parent))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed("make", path)(error)),
         }
         let folder = Self { path: path.to_owned() };
         folder.open_itself()?;

@@ -5,21 +5,44 @@ use tandem_wire::exit;
 use super::{Phase, StopCause};
 use crate::{
     Ended, Evidence, EvidenceSource, Failure, Moment, Observation, Process, Rung, Setup, State,
-    backoff_ms, fault::Kind, reboot, retune,
+    backoff_ms, fault::Kind, pair::Ending, reboot, retune,
 };
 
-/// Why an epoch broke, and whether another could go better. The ranks that only noticed that
-/// another was gone come last: they are consequences.
-pub(super) fn root_cause(seen: &Observation, epoch: u64) -> (String, bool) {
+/// What broke an epoch.
+pub(super) struct Root {
+    /// In words.
+    pub(super) text: String,
+    /// Whether another epoch could go better.
+    pub(super) is_retryable: bool,
+    /// Whether this is only what follows from the end of another rank.
+    pub(super) is_consequence: bool,
+}
+
+/// Why an epoch broke. The ranks that only noticed that another was gone come last: they are
+/// consequences.
+pub(super) fn root_cause(setup: &Setup, seen: &Observation, epoch: u64) -> Root {
     let order = |how: &Ended| match how {
         how if !how.is_retryable() => 0,
         Ended::Code(exit::PEER_LOST | exit::PEER_SILENT) => 2,
         Ended::Code(exit::OK) => 3,
         _ => 1,
     };
-    match ended(seen, epoch).min_by_key(|(rank, how)| (order(how), *rank)) {
-        Some((rank, how)) => (format!("rank {rank}: {how}"), how.is_retryable()),
-        None => ("a rank is missing".into(), true),
+    let own =
+        ended(seen, epoch).map(|(index, how)| (order(how), setup.rank_number(index), "", how));
+    let theirs =
+        told_ended(setup, seen, epoch).map(|(node, rank, how, _)| (order(how), rank, node, how));
+    match own.chain(theirs).min_by_key(|(order, rank, ..)| (*order, *rank)) {
+        Some((order, rank, node, how)) => {
+            let place = if node.is_empty() { String::new() } else { format!(" on {node}") };
+            Root {
+                text: format!("rank {rank}{place}: {how}"),
+                is_retryable: how.is_retryable(),
+                is_consequence: order >= 2,
+            }
+        }
+        None => {
+            Root { text: "a rank is missing".into(), is_retryable: true, is_consequence: false }
+        }
     }
 }
 
@@ -40,10 +63,29 @@ fn ended(seen: &Observation, epoch: u64) -> impl Iterator<Item = (usize, &Ended)
     })
 }
 
-/// The signature that tells most about this epoch's failure: one that forbids trying again, then one
-/// that only a reboot mends, then the most specific.
-fn signature(seen: &Observation, epoch: u64) -> Option<&Evidence> {
-    let order = |evidence: &&Evidence| match evidence.rung {
+/// Ranks of other nodes that ended in this epoch, as their nodes last told: which node, which rank,
+/// how, and what was found about it.
+fn told_ended<'a>(
+    setup: &'a Setup,
+    seen: &'a Observation,
+    epoch: u64,
+) -> impl Iterator<Item = (&'a str, u32, &'a Ended, Option<&'a Ending>)> {
+    let peers = seen.peers.iter().filter(|_| !setup.is_alone());
+    let reports = peers.filter_map(|peer| peer.report.as_ref()).map(|(report, _)| report);
+    reports.filter(|report| !report.is_alone).flat_map(move |report| {
+        report.ranks.iter().filter_map(move |rank| match &rank.process {
+            Process::Ended { epoch: e, how } if *e == epoch => {
+                Some((report.node.as_str(), rank.rank, how, rank.ending.as_ref()))
+            }
+            _ => None,
+        })
+    })
+}
+
+/// The signature that tells most about this epoch's failure, on whatever node it was found: one that
+/// forbids trying again, then one that only a reboot mends, then the most specific.
+fn signature(setup: &Setup, seen: &Observation, epoch: u64) -> Option<Ending> {
+    let order = |ending: &Ending| match ending.rung {
         Rung::Hold => 0,
         Rung::Reboot => 1,
         Rung::Retune => 2,
@@ -54,7 +96,14 @@ fn signature(seen: &Observation, epoch: u64) -> Option<&Evidence> {
         EvidenceSource::Rank { epoch: e, .. } => e == epoch,
         _ => false,
     };
-    seen.evidence.iter().filter(is_of_epoch).min_by_key(order)
+    let own = seen.evidence.iter().filter(is_of_epoch).map(|evidence| Ending {
+        signature: evidence.id.clone(),
+        rung: evidence.rung,
+        text: evidence.text.clone(),
+        remedy: evidence.remedy.clone(),
+    });
+    let theirs = told_ended(setup, seen, epoch).filter_map(|(.., ending)| ending.cloned());
+    own.chain(theirs).min_by_key(order)
 }
 
 /// Held, and whether a reboot for a cause of this kind may help.
@@ -73,24 +122,32 @@ pub(super) fn stopped(
     now: Moment,
     cause: StopCause,
 ) -> Phase {
-    let (root, retryable) = root_cause(seen, state.epoch);
+    let root = root_cause(setup, seen, state.epoch);
+    let retryable = root.is_retryable;
     let (kind, text) = match cause {
         _ if state.draining_since_ms.is_some() => return Phase::Drained,
-        StopCause::Stale | StopCause::Drain | StopCause::Plan => return Phase::Idle,
-        // Ranks that ended after the first may know better why: one of them may be the culprit.
-        StopCause::Failed { kind, .. } if !retryable => (kind, root),
-        StopCause::Failed { kind, text } => (kind, text),
+        StopCause::Failed { kind, text } => match kind {
+            // Ranks that ended after the first may know better why: one of them may be the culprit.
+            kind if !retryable => (kind, root.text),
+            kind => (kind, text),
+        },
+        StopCause::Stale
+        | StopCause::Drain
+        | StopCause::Plan
+        | StopCause::Leader
+        | StopCause::Return
+        | StopCause::Peer { .. } => return Phase::Idle,
     };
-    let failure = match signature(seen, state.epoch) {
-        Some(evidence) => Failure {
-            text: format!("{text}: {}", evidence.text),
-            rung: match evidence.rung {
+    let failure = match signature(setup, seen, state.epoch) {
+        Some(ending) => Failure {
+            text: format!("{text}: {}", ending.text),
+            rung: match ending.rung {
                 _ if !retryable => Rung::Hold,
                 Rung::None | Rung::Reassert => Rung::Restart,
                 rung => rung,
             },
-            kind: Kind::Signature(evidence.id.clone()),
-            remedy: evidence.remedy.clone(),
+            kind: Kind::Signature(ending.signature),
+            remedy: ending.remedy,
         },
         None => Failure {
             text,
@@ -99,6 +156,13 @@ pub(super) fn stopped(
             remedy: "see `tandem events` and the log of the rank".into(),
         },
     };
+    if !setup.is_alone() && !setup.leads() {
+        // What to do about it is the leader's to say, by its own budget; this node only tells it.
+        if !root.is_consequence {
+            state.last_failure = Some(failure);
+        }
+        return Phase::Idle;
+    }
     state.last_failure = Some(failure.clone());
     match failure.rung {
         Rung::Hold => {

@@ -3,7 +3,7 @@
 //! Two nodes that differ in a setting, a version or one byte of a file compute different numbers,
 //! and nothing but the digest of each step's tokens would tell, hours later.
 
-use super::{Component, NodeReport, PeerSeen, bounded};
+use super::{COMPONENTS_MAX, Component, NodeReport, PeerSeen, bounded};
 use crate::{Observation, Setup};
 
 /// Most differences that are told of one node.
@@ -53,11 +53,13 @@ pub fn differences(
     };
     compare("tandem", Some(&setup.version), Some(&report.version));
     compare("system", Some(&setup.os), Some(&report.os));
-    for own in &setup.plan {
+    // No more of it is told.
+    let plan = setup.plan.get(..COMPONENTS_MAX).unwrap_or(&setup.plan);
+    for own in plan {
         compare(&own.name, Some(&own.value), value(&report.plan, &own.name));
     }
     for theirs in &report.plan {
-        if value(&setup.plan, &theirs.name).is_none() {
+        if value(plan, &theirs.name).is_none() {
             compare(&theirs.name, None, Some(&theirs.value));
         }
     }

@@ -4,10 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tandem_wire::Phase as RankPhase;
 
+use super::{bounded, parity};
 use crate::{
-    Moment, Observation, Process, Rung, Setup, State,
+    EvidenceSource, Fault, Moment, Observation, Process, RankSeen, Rung, Setup, State, admission,
+    canary,
     fault::Kind,
-    reboot::{Told, VetoKind},
+    gang,
+    reboot::{self, Told, VetoKind},
+    retune,
 };
 
 /// Most components of a plan; a longer list is not from us.
@@ -124,28 +128,109 @@ pub struct FaultTold {
 }
 
 impl NodeReport {
-    /// This node's account, by what is on disk and what is seen.
-    pub fn of(setup: &Setup, _saved: &State, _seen: &Observation, _now: Moment) -> Self {
+    /// This node's account, by what is on disk and what is seen. Of `saved`, `scratch` is what the
+    /// supervisor remembers now.
+    pub fn of(setup: &Setup, saved: &State, seen: &Observation, now: Moment) -> Self {
+        let is_served = matches!(saved.gang, gang::Phase::Starting { .. } | gang::Phase::Serving);
+        let starts = is_served && setup.leads() && !setup.is_alone() && !saved.mode.is_alone();
+        let start =
+            || Start { epoch: saved.epoch, prefill_step_tokens: retune::step_tokens(setup, saved) };
+        let fault = |fault: &Fault| FaultTold {
+            kind: fault.kind.clone(),
+            evidence: bounded(&fault.evidence),
+        };
+        let rank = |(index, rank): (usize, &RankSeen)| {
+            let number = setup.rank_number(index);
+            RankReport {
+                rank: number,
+                process: rank.process.clone(),
+                phase: rank.phase,
+                ending: Ending::of(seen, number, &rank.process),
+            }
+        };
+        let proof = canary::own_proof_ms(setup, saved)
+            .map(|at_ms| (saved.epoch, now.boot_ms.saturating_sub(at_ms)));
         Self {
             node: setup.node.clone(),
-            version: String::new(),
-            os: String::new(),
-            boot: String::new(),
-            uptime_ms: 0,
-            plan: Vec::new(),
-            manifest: None,
-            refusal: None,
-            epoch: 0,
-            phase: String::new(),
-            start: None,
-            ranks: Vec::new(),
-            is_alone: false,
-            proof: None,
-            is_draining: false,
-            is_held: false,
-            reboot: None,
-            would_veto: None,
-            faults: Vec::new(),
+            version: setup.version.clone(),
+            os: setup.os.clone(),
+            boot: saved.boot.clone(),
+            uptime_ms: now.boot_ms,
+            plan: setup.plan.iter().take(COMPONENTS_MAX).cloned().collect(),
+            manifest: seen.manifest.clone(),
+            refusal: refusal(setup, saved, seen, now).map(|refusal| bounded(&refusal)),
+            epoch: saved.epoch,
+            phase: saved.gang.name().into(),
+            start: starts.then(start),
+            ranks: seen.ranks.iter().take(RANKS_MAX).enumerate().map(rank).collect(),
+            is_alone: saved.mode.is_alone(),
+            proof,
+            is_draining: is_draining(saved, seen),
+            is_held: saved.operator.hold.is_some(),
+            reboot: reboot::told(saved),
+            would_veto: reboot::would_veto(setup, saved, seen, now),
+            faults: saved.faults.iter().take(FAULTS_TOLD_MAX).map(fault).collect(),
         }
     }
+}
+
+impl Ending {
+    /// The signature that tells most about the end of a rank.
+    fn of(seen: &Observation, rank: u32, process: &Process) -> Option<Self> {
+        let Process::Ended { epoch, .. } = process else { return None };
+        let source = EvidenceSource::Rank { rank, epoch: *epoch };
+        let found = seen.evidence.iter().filter(|evidence| evidence.source == source);
+        found.max_by_key(|evidence| evidence.rung).map(|evidence| Self {
+            signature: evidence.id.clone(),
+            rung: evidence.rung,
+            text: bounded(&evidence.text),
+            remedy: bounded(&evidence.remedy),
+        })
+    }
+}
+
+fn is_draining(state: &State, seen: &Observation) -> bool {
+    state.draining_since_ms.is_some() || seen.terminations > 0
+}
+
+/// Why this node's ranks of the pair can't be started now. `None` if they can, if they run, or if
+/// this node serves the fallback and could hand back.
+pub(super) fn refusal(
+    setup: &Setup,
+    state: &State,
+    seen: &Observation,
+    now: Moment,
+) -> Option<String> {
+    if is_draining(state, seen) {
+        return Some("it is drained, ends or reboots".into());
+    }
+    if state.mode.is_alone() {
+        // What the fallback holds is free once it is unloaded, so memory is not judged.
+        return check_parity(setup, seen, now)
+            .or_else(|| Some(admission::check_host(setup, state, seen, now).err()?.text));
+    }
+    match &state.gang {
+        gang::Phase::Starting { .. } | gang::Phase::Serving => return None,
+        gang::Phase::Held { reason, .. } => return Some(format!("its ranks are held: {reason}")),
+        gang::Phase::Stopping { .. } => return Some("its ranks still unload".into()),
+        gang::Phase::Idle | gang::Phase::Backoff { .. } | gang::Phase::Drained => {}
+    }
+    if seen.ranks.iter().any(|rank| rank.process.is_running()) {
+        return Some("ranks of an earlier epoch still run".into());
+    }
+    check_parity(setup, seen, now)
+        .or_else(|| Some(admission::check(setup, state, seen, now).err()?.text))
+}
+
+/// Why what this node runs is not what all that are heard run.
+fn check_parity(setup: &Setup, seen: &Observation, now: Moment) -> Option<String> {
+    if seen.manifest.is_none() {
+        return Some("it has not read its model's files yet".into());
+    }
+    seen.peers.iter().find_map(|peer| {
+        let report = peer.fresh(setup, now)?;
+        let differences = parity::differences(setup, seen, peer, report);
+        let text = || format!("it differs from {}: {}", peer.node, differences.join("; "));
+        (!differences.is_empty()).then(text)
+    })
 }

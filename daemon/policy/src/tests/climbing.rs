@@ -108,7 +108,7 @@ fn a_reboot_drains_first_is_saved_and_counted_and_ends_with_the_boot() {
     assert_eq!(done(&three), [Reboot { attempt: 1 }], "harder, because it did not happen");
 
     let back = two.state.resumed("next boot");
-    assert_eq!((back.reboot.name(), back.gang.name()), ("steady", "idle"));
+    assert_eq!((back.reboot.name(), back.gang.name()), ("verifying", "idle"));
     let resting = Moment { boot_ms: 1_000, wall_ms: 0 };
     let left = reboot::status(&setup(), &back, &gone(), resting).budget_left;
     assert_eq!(left, setup().reboot.per_day_max - 1);

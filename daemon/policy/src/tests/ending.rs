@@ -13,16 +13,16 @@ fn the_gateway_is_kept_up_on_its_own() {
     let gone = |how| Process::Ended { epoch: 0, how };
     let crash = || gone(Ended::Signal(6));
     let rows: Vec<(Gateway, Process, bool, &str, Vec<Action>)> = vec![
-        (Gateway::Down, Process::Never, false, "up", vec![StartGateway]),
+        (Gateway::Down, Process::Never, false, "up", vec![SERVE]),
         (Gateway::Down, runs(), false, "stopping", vec![StopGateway]),
-        (up(), Process::Never, false, "up", vec![StartGateway]),
+        (up(), Process::Never, false, "up", vec![SERVE]),
         (up(), runs(), false, "up", vec![]),
         (up(), crash(), false, "backoff", vec![]),
         (up(), gone(Ended::Code(exit::OK)), false, "backoff", vec![]),
         (up(), gone(Ended::NotStarted("no file".into())), false, "backoff", vec![]),
         (up(), gone(Ended::Code(exit::MODEL)), false, "held", vec![]),
         (soon(), crash(), false, "backoff", vec![]),
-        (due(), crash(), false, "up", vec![StartGateway]),
+        (due(), crash(), false, "up", vec![SERVE]),
         (asked(), runs(), false, "stopping", vec![StopGateway]),
         (overdue(), runs(), false, "stopping", vec![KillGateway]),
         (asked(), gone(Ended::Unseen), false, "down", vec![]),
@@ -41,7 +41,7 @@ fn the_gateway_is_kept_up_on_its_own() {
         seen.terminations = draining.into();
         let decision = decide(&setup(), &state, &seen, at(NOW));
         assert_eq!(decision.state.gateway.name(), phase, "{described}");
-        let of_gateway = |a: &Action| matches!(a, StartGateway | StopGateway | KillGateway);
+        let of_gateway = |a: &Action| matches!(a, StartGateway { .. } | StopGateway | KillGateway);
         let actions: Vec<_> = decision.actions.into_iter().filter(of_gateway).collect();
         assert_eq!(actions, expected, "{described}");
     }
@@ -56,7 +56,7 @@ fn no_gateway_starts_on_half_a_model() {
     let waits = decide(&setup(), &down, &seen, at(NOW));
     assert_eq!((waits.state.gateway.name(), done(&waits)), ("down", vec![]));
     seen.artifacts = Artifacts::Complete { weights_bytes: 1 };
-    assert!(done(&decide(&setup(), &down, &seen, at(NOW))).contains(&StartGateway));
+    assert!(done(&decide(&setup(), &down, &seen, at(NOW))).contains(&SERVE));
 }
 
 #[test]

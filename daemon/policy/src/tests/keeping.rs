@@ -31,7 +31,10 @@ fn what_died_while_no_supervisor_looked_is_started_again() {
     assert!(all.state.crashed_in_boot, "nobody knows how they ended");
     let idle = decide(&setup(), &all.state, &seen([never(), never()]), at(NOW)).state;
     let next = decide(&setup(), &idle, &seen([never(), never()]), at(NOW));
-    assert_eq!(done(&next), [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512 }]);
+    assert_eq!(
+        done(&next),
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+    );
 }
 
 #[test]
@@ -56,7 +59,10 @@ fn a_new_plan_restarts_what_it_is_for_and_counts_as_no_failure() {
     assert_eq!(done(&one), unload_both());
     let two = decide(&changed, &one.state, &seen([lost(0), lost(0)]), at(NOW + 1)).state;
     let three = decide(&changed, &two, &seen([lost(0), lost(0)]), at(NOW + 2));
-    assert_eq!(done(&three), [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512 }]);
+    assert_eq!(
+        done(&three),
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+    );
     assert_eq!((three.state.restarts_ms.len(), three.state.gang_failures), (0, 0));
 
     let mut changed = setup();
@@ -80,7 +86,7 @@ fn a_gateway_that_does_not_answer_is_replaced() {
     seen.gateway.process = Process::Ended { epoch: 0, how: Ended::Signal(9) };
     let down = decide(&setup(), &deaf.state, &seen, at(NOW + limit_ms + 5_001)).state;
     let up = decide(&setup(), &down, &seen, at(NOW + limit_ms + 5_002));
-    assert_eq!(done(&up), [StartGateway]);
+    assert_eq!(done(&up), [SERVE]);
 }
 
 #[test]
@@ -105,7 +111,7 @@ fn a_drain_stops_all_until_it_is_resumed() {
     }
     seen.orders = vec![Order { number: 2, what: OrderKind::Resume }];
     let four = decide(&setup(), &three.state, &seen, at(NOW + 4));
-    let starts = [StartGateway, StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512 }];
+    let starts = [SERVE, StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }];
     assert_eq!(done(&four), starts);
 }
 
@@ -129,7 +135,10 @@ fn a_hold_leaves_what_runs_alone_until_it_is_over() {
     }
     let four =
         decide(&setup(), &three.state, &seen, Moment { boot_ms: much_later, wall_ms: 10_000 });
-    assert_eq!(done(&four), [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512 }]);
+    assert_eq!(
+        done(&four),
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+    );
     assert_eq!(four.status.operator_hold_until_ms, None);
 }
 
@@ -141,7 +150,10 @@ fn a_release_tries_again_what_was_given_up_and_no_order_counts_twice() {
     let mut seen = seen([lost(80), lost(82)]);
     seen.orders = orders(&[OrderKind::Release]);
     let one = decide(&setup(), &given_up, &seen, at(NOW));
-    assert_eq!(done(&one), [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512 }]);
+    assert_eq!(
+        done(&one),
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+    );
     assert_eq!((one.state.starts_in_boot, one.state.restarts_ms.len()), (1, 0));
     let again = State { gang: held(), ..one.state };
     let two = decide(&setup(), &again, &seen, at(NOW + 1));
@@ -154,7 +166,10 @@ fn a_start_that_an_earlier_supervisor_only_decided_uses_up_its_number() {
     let one = decide(&setup(), &resumed, &seen([never(), never()]), at(NOW));
     assert_eq!((one.state.gang.name(), done(&one)), ("idle", vec![]), "it may have run, and ended");
     let two = decide(&setup(), &one.state, &seen([never(), never()]), at(NOW));
-    assert_eq!(done(&two), [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512 }]);
+    assert_eq!(
+        done(&two),
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+    );
 }
 
 #[test]

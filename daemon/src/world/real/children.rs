@@ -1,9 +1,12 @@
 //! Starting, following, adopting and ending the children.
 
-use std::{io, io::Write, process::Stdio};
+use std::{
+    io::{self, Write},
+    process::{Command, Stdio},
+};
 
 use nix::sys::signal::Signal;
-use tandem_policy::{Ended, Process};
+use tandem_policy::{Ended, Process, gateway::Mode};
 use tracing::{info, warn};
 
 use super::RealWorld;
@@ -12,7 +15,7 @@ use crate::{
     world::{
         child::{Child, Shared, Who},
         evidence,
-        launch::new_session,
+        launch::{Served, new_session},
         link,
         logs::{self, Output},
         stale,
@@ -27,8 +30,8 @@ impl RealWorld {
     pub(super) fn find_running(&self) {
         let ranks = (0..RANKS_MAX).map(Who::Rank);
         for who in ranks.chain([Who::Gateway]) {
-            let found = stale::find(&self.launcher.run_dir, &self.launcher.config_path, who);
-            let Some(stale::Stale { pid, epoch }) = found else {
+            let found = stale::find(&self.launcher.run_dir, who);
+            let Some(stale::Stale { pid, epoch, served }) = found else {
                 continue;
             };
             info!("{who} (process {pid}, epoch {epoch}) of an earlier supervisor runs");
@@ -46,14 +49,16 @@ impl RealWorld {
             let outputs: Vec<Output> =
                 self.outputs(who, epoch).into_iter().map(Output::at_end).collect();
             tokio::spawn(watch_adopted(self.shared.clone(), who, pid, outputs.clone()));
-            self.attend(who, pid, &outputs);
+            self.attend(who, pid, served, &outputs);
         }
     }
 
     /// Connects to a child and follows its output.
-    fn attend(&self, who: Who, pid: u32, outputs: &[Output]) {
+    fn attend(&self, who: Who, pid: u32, served: Served, outputs: &[Output]) {
         if let Who::Rank(rank) = who {
-            tokio::spawn(link::keep(self.shared.clone(), rank, pid, self.socket(rank)));
+            let number = served.rank(rank);
+            let socket = self.config.rank_socket(number);
+            tokio::spawn(link::keep(self.shared.clone(), rank, number, pid, socket));
         }
         for output in outputs {
             tokio::spawn(output.clone().follow(self.shared.clone(), who, pid));
@@ -80,38 +85,61 @@ impl RealWorld {
         outputs
     }
 
-    pub(super) fn start_gang(&self, epoch: u64, prefill_step_tokens: u32) {
-        info!(epoch, ranks = self.config.rank.len(), prefill_step_tokens, "starting the ranks");
-        let mut config = Config::clone(&self.config);
+    pub(super) fn start_gang(&mut self, epoch: u64, prefill_step_tokens: u32, alone: bool) {
+        let mut config = if alone { self.config.alone() } else { Config::clone(&self.config) };
         config.engine.prefill_step_tokens = prefill_step_tokens;
+        let served = if alone { Served::Alone } else { Served::Together };
+        let session = match &mut self.neighbours {
+            Some(neighbours) if !alone => neighbours.session(epoch),
+            _ => new_session(epoch),
+        };
+        // Asked for again while nothing is seen of it, so what was not heard yet is waited for.
+        let session = match session {
+            Ok(session) => session,
+            Err(error) => return warn!(epoch, "the ranks are not started yet: {error}"),
+        };
+        info!(epoch, ranks = config.own_ranks().len(), prefill_step_tokens, "starting the ranks");
         let line = self
             .launcher
-            .write_config(&config)
-            .and_then(|()| self.launcher.write_hosts(&self.config))
+            .write_config(&config, served)
+            .and_then(|()| self.launcher.write_hosts(&config))
             .and_then(|()| {
-                let mut line = serde_json::to_vec(&new_session(epoch)?)?;
+                let mut line = serde_json::to_vec(&session)?;
                 line.push(b'\n');
                 Ok(line)
             });
         self.shared.facts().canary = None;
-        for rank in self.config.own_ranks() {
+        let own = self.config.own_ranks();
+        for rank in own.into_iter().take(if alone { 1 } else { usize::MAX }) {
             // Nobody listens on it any more; the new rank may be another user than the old one was,
             // who could not remove it.
-            let _ = std::fs::remove_file(self.socket(rank));
+            let _ = std::fs::remove_file(self.config.rank_socket(served.rank(rank)));
+            let who = Who::Rank(rank);
             match &line {
-                Ok(line) => self.start(Who::Rank(rank), epoch, line),
-                Err(error) => self.not_started(Who::Rank(rank), epoch, error),
+                Ok(line) => {
+                    let command = self.launcher.rank(&config, rank, served);
+                    self.start(who, epoch, served, command, line);
+                }
+                Err(error) => self.not_started(who, epoch, error),
             }
         }
     }
 
-    pub(super) fn start_gateway(&self) {
+    pub(super) fn start_gateway(&self, mode: Mode) {
         self.gateway_listen.send_replace(self.config.gateway.listen);
-        self.start(Who::Gateway, 0, &[]);
+        let (config, served) = match mode {
+            Mode::Alone => (self.config.alone(), Served::Alone),
+            Mode::Serve | Mode::Proxy => (Config::clone(&self.config), Served::Together),
+        };
+        if let Err(error) = self.launcher.write_config(&config, served) {
+            return self.not_started(Who::Gateway, 0, &error);
+        }
+        let command = self.launcher.gateway(&config, mode);
+        self.start(Who::Gateway, 0, served, command, &[]);
     }
 
-    fn start(&self, who: Who, epoch: u64, input: &[u8]) {
-        match self.spawn(who, epoch, input) {
+    fn start(&self, who: Who, epoch: u64, served: Served, command: Command, input: &[u8]) {
+        match self.spawn(who, epoch, served, command, input) {
             Ok(pid) => info!("started {who} (process {pid})"),
             Err(error) => self.not_started(who, epoch, &error),
         }
@@ -127,9 +155,15 @@ impl RealWorld {
         });
     }
 
-    fn spawn(&self, who: Who, epoch: u64, input: &[u8]) -> io::Result<u32> {
+    fn spawn(
+        &self,
+        who: Who,
+        epoch: u64,
+        served: Served,
+        mut command: Command,
+        input: &[u8],
+    ) -> io::Result<u32> {
         let run_dir = &self.launcher.run_dir;
-        let mut command = self.launcher.command(&self.config, who);
         let (stdout, stderr) = logs::create(&logs::output_path(run_dir, who))?;
         command.stdout(stdout).stderr(stderr);
         if who == Who::Gateway {
@@ -152,7 +186,7 @@ impl RealWorld {
             }
         });
         let outputs = self.outputs(who, epoch);
-        self.attend(who, pid, &outputs);
+        self.attend(who, pid, served, &outputs);
         let (shared, catalogue) = (self.shared.clone(), self.catalogue.clone());
         // One thread a child, which sleeps until it ends: the wait can't be missed or reordered.
         std::thread::spawn(move || {
@@ -176,6 +210,12 @@ impl RealWorld {
         if let Some(child) = self.shared.facts().child(who) {
             act(child);
         }
+    }
+
+    /// The child of a rank's number: the fallback's one rank has the place of this node's first.
+    pub(super) fn place(&self, rank: u32) -> Who {
+        let own = self.config.own_ranks();
+        Who::Rank(if own.contains(&rank) { rank } else { own.first().copied().unwrap_or(rank) })
     }
 
     pub(super) fn kill(&self, who: Who) {

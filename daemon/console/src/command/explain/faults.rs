@@ -25,7 +25,7 @@ const fn row(
     Told { name, meaning, action, remedy }
 }
 
-const TABLE: [Told; 16] = [
+const TABLE: [Told; 17] = [
     row(
         "broken",
         "An invariant of the host does not hold and could not be mended.",
@@ -103,6 +103,12 @@ const TABLE: [Told; 16] = [
         "A reboot is needed, and the budget, a hold or the host's settings do not allow it.",
         "None until an operator acts.",
         "Reboot when it suits: sudo shutdown -r now. tandem status says why it was refused.",
+    ),
+    row(
+        "reboot_failed",
+        "A reboot was asked for and did not happen, or serving did not come back after it.",
+        "None by itself; another reboot for the same cause is refused.",
+        "See tandem events of all nodes. It is over once tokens come, or by tandem release.",
     ),
     row(
         "held",

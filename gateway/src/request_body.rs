@@ -10,34 +10,34 @@ use axum::{
 
 use http_body_util::BodyExt;
 
-use crate::{app::App, error::ApiError, request::Fields};
+use crate::{Settings, app::App, error::ApiError, request::Fields};
 
 /// Most bytes read of a body only to throw them away: some seconds of a fast network.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
 
 /// The fields of the request, and that its `model` is the served one.
-pub(super) async fn fields(app: &App, request: Request) -> Result<Fields, ApiError> {
+pub(crate) async fn fields(app: &App, request: Request) -> Result<Fields, ApiError> {
     // Also keeps web pages out: a browser asks first before it sends JSON to another site, and
     // gets no leave here.
     if !is_json(request.headers()) {
-        discard_unread(app, request).await;
+        discard_unread(app.settings.read_timeout(), request).await;
         return Err(ApiError::http(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_content_type",
             "Send the request with 'Content-Type: application/json'.",
         ));
     }
-    let fields = Fields::parse(&read(app, request.into_body()).await?)?;
+    let fields = Fields::parse(&read(&app.settings, request.into_body()).await?)?;
     match fields.string("model")? {
-        Some(name) => app.check_model(name)?,
+        Some(name) => drop(app.served_name(name)?),
         None => return Err(ApiError::field("model", "is required")),
     }
     Ok(fields)
 }
 
-async fn read(app: &App, mut body: Body) -> Result<Vec<u8>, ApiError> {
-    let max_bytes = app.settings.max_body_bytes as usize;
-    let limit = Duration::from_millis(app.settings.read_timeout_ms);
+/// All of a body.
+pub(crate) async fn read(settings: &Settings, mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let max_bytes = settings.max_body_bytes as usize;
     let all = async {
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -58,7 +58,7 @@ async fn read(app: &App, mut body: Body) -> Result<Vec<u8>, ApiError> {
         }
         Ok(bytes)
     };
-    tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
+    tokio::time::timeout(settings.read_timeout(), all).await.unwrap_or_else(|_| {
         Err(ApiError::http(
             StatusCode::REQUEST_TIMEOUT,
             "body_timeout",
@@ -80,8 +80,7 @@ async fn discard(body: &mut Body) {
 }
 
 /// As [`discard`], for a request that is refused before its body matters.
-pub(super) async fn discard_unread(app: &App, request: Request) {
-    let limit = Duration::from_millis(app.settings.read_timeout_ms);
+pub(crate) async fn discard_unread(limit: Duration, request: Request) {
     let mut body = request.into_body();
     let _ = tokio::time::timeout(limit, discard(&mut body)).await;
 }

@@ -1,0 +1,95 @@
+//! What is remembered of the other nodes from one turn to the next: what a report alone does not
+//! tell. All of it may be forgotten.
+
+use std::collections::BTreeMap;
+
+use super::{NodeReport, PeerSeen};
+use crate::{Moment, Observation, Setup, State, fault::Kind};
+
+/// Most boots of a node that are remembered as over: a report that was on its way for longer than
+/// so many boots does not exist.
+const OLD_BOOTS_MAX: usize = 4;
+
+/// What is remembered of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Whether its newest report counts.
+    pub is_heard: bool,
+    /// Since when it has been heard, or not, since boot.
+    pub since_ms: u64,
+    /// When it will count as lost if nothing more comes, since boot; `None` once it does.
+    pub silent_at_ms: Option<u64>,
+    /// Whether it has ever been heard by this supervisor.
+    pub was_heard: bool,
+    /// The boot it was last heard in.
+    pub boot: String,
+    /// Boots that are over; at most [`OLD_BOOTS_MAX`].
+    pub old_boots: Vec<String>,
+    /// Its ways by address, and whether they are up.
+    pub paths: BTreeMap<String, bool>,
+    /// The last epoch in which a rank of it was seen running, and the boot of it.
+    pub joined: Option<(u64, String)>,
+    /// The epoch in which tokens last came through its gateway, and when, since this node's boot.
+    pub proof: Option<(u64, u64)>,
+}
+
+/// What is remembered of all, by name.
+pub type Watch = BTreeMap<String, Known>;
+
+/// One turn.
+pub(crate) fn step(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) {
+    let is_peer = |name: &str| setup.nodes.iter().any(|place| place.name == name);
+    let epoch = state.epoch;
+    let watch = &mut state.scratch.peers;
+    watch.retain(|name, _| is_peer(name));
+    for peer in seen.peers.iter().filter(|peer| is_peer(&peer.node)) {
+        let known = watch
+            .entry(peer.node.clone())
+            .or_insert_with(|| Known { since_ms: now.boot_ms, ..Known::default() });
+        known.look(setup, peer, epoch, now);
+    }
+}
+
+impl Known {
+    fn look(&mut self, setup: &Setup, peer: &PeerSeen, epoch: u64, now: Moment) {
+        self.paths = peer.paths.iter().map(|path| (path.address.clone(), path.is_up)).collect();
+        let fresh = peer.fresh(setup, now);
+        if fresh.is_some() != self.is_heard {
+            self.is_heard = fresh.is_some();
+            self.since_ms = now.boot_ms;
+        }
+        let limit_ms = setup.pair.silence_timeout_ms.saturating_add(1);
+        let at_ms = peer.report.as_ref().map_or(now.boot_ms, |(_, at_ms)| *at_ms);
+        self.silent_at_ms = self.is_heard.then(|| at_ms.saturating_add(limit_ms));
+        let Some(report) = fresh else { return };
+        self.was_heard = true;
+        if self.boot != report.boot && !self.old_boots.contains(&report.boot) {
+            let over = std::mem::replace(&mut self.boot, report.boot.clone());
+            if !over.is_empty() {
+                self.old_boots.push(over);
+            }
+            let surplus = self.old_boots.len().saturating_sub(OLD_BOOTS_MAX);
+            self.old_boots.drain(..surplus);
+        }
+        if report.ranks.iter().any(|r| r.process.is_running() && r.process.epoch() == Some(epoch)) {
+            self.joined = Some((epoch, report.boot.clone()));
+        }
+        self.see_proof(report, at_ms);
+    }
+
+    /// A proof that is not told any more is not taken back by that, since a supervisor that starts
+    /// again forgets it: it gets old like any other. Requests that fail take it back.
+    fn see_proof(&mut self, report: &NodeReport, at_ms: u64) {
+        let fails = |kind: &Kind| matches!(kind, Kind::Canary | Kind::Garbage);
+        if report.faults.iter().any(|fault| fails(&fault.kind)) {
+            self.proof = None;
+        } else if let Some((epoch, age_ms)) = report.proof {
+            self.proof = Some((epoch, at_ms.saturating_sub(age_ms)));
+        }
+    }
+
+    /// Whether a report is of a boot that is over: it was long on its way.
+    pub(crate) fn is_over(&self, report: &NodeReport) -> bool {
+        self.old_boots.contains(&report.boot)
+    }
+}

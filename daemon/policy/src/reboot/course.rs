@@ -1,0 +1,349 @@
+//! How a reboot goes on: the transitions, all in one place.
+
+use super::{
+    ATTEMPTS_MAX, HISTORY_MAX, Intent, Outcome, Past, Phase, RETRY_MS, Stage,
+    heard::{self, Part},
+    limits::{self, Asked},
+    propose,
+};
+use crate::{Moment, Observation, Setup, State, canary};
+
+/// Longest time until all others have answered a proposal, in milliseconds. A report comes twice a
+/// second; this also covers a supervisor that is just started again.
+const AGREE_MS: u64 = 10_000;
+
+/// What a node may need longer to be ready than the proposer, in milliseconds: it hears of it later.
+const READY_MARGIN_MS: u64 = 10_000;
+
+/// Longest time until all others have heard of a commit, in milliseconds. What does not arrive is
+/// made up for by the changed boot.
+const COMMIT_MS: u64 = 5_000;
+
+/// Reports of a participant after its commit and before it goes, so that one is heard.
+const COMMIT_REPORTS: u64 = 2;
+
+/// Pause after a proposal that another node refused, in milliseconds: whoever asks again at once
+/// finds the same.
+const REFUSED_MS: u64 = 600_000;
+
+/// Most transitions in one turn: ready, committed and rebooting.
+const STEPS_MAX: usize = 3;
+
+/// All that a transition looks at.
+struct Look<'a> {
+    setup: &'a Setup,
+    seen: &'a Observation,
+    now: Moment,
+}
+
+/// One turn.
+pub(super) fn step(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) {
+    let look = Look { setup, seen, now };
+    for _ in 0..STEPS_MAX {
+        let next = look.next(state);
+        if next == state.reboot {
+            break;
+        }
+        // What runs is looked at anew once it is known that it is to be stopped.
+        let is_last = matches!(next, Phase::Steady | Phase::Draining { .. });
+        state.reboot = next;
+        if is_last {
+            break;
+        }
+    }
+}
+
+impl Look<'_> {
+    fn next(&self, state: &mut State) -> Phase {
+        match state.reboot.clone() {
+            Phase::Steady => self.begin(state),
+            // First of all: its proposer may count on this node's promise.
+            Phase::Ready { intent, .. } if self.must_go(state, &intent) => {
+                self.commit(state, intent)
+            }
+            Phase::Draining { intent, .. } | Phase::Ready { intent, .. }
+                if self.is_outdone(state, &intent) =>
+            {
+                let why = "another node's proposal counts";
+                self.close(state, &intent, Outcome::Withdrawn, why);
+                self.begin_others(state).unwrap_or(Phase::Steady)
+            }
+            Phase::Draining { intent, is_agreed, deadline_ms } => {
+                self.drain(state, intent, is_agreed, deadline_ms)
+            }
+            Phase::Ready { intent, since_ms } => self.wait(state, intent, since_ms),
+            Phase::Committed { intent, since_ms } if self.is_known(&intent, since_ms) => {
+                Phase::Rebooting { intent, since_ms: self.now.boot_ms }
+            }
+            Phase::Rebooting { intent, since_ms }
+                if self.since_ms(since_ms) >= RETRY_MS * u64::from(ATTEMPTS_MAX) =>
+            {
+                state.latch.kinds.insert(intent.cause.kind.clone());
+                self.fail(state, &intent, "the system was asked to reboot and did not")
+            }
+            Phase::Verifying { intent } => self.verify(state, intent),
+            phase @ (Phase::Committed { .. } | Phase::Rebooting { .. }) => phase,
+        }
+    }
+
+    const fn since_ms(&self, at_ms: u64) -> u64 {
+        self.now.boot_ms.saturating_sub(at_ms)
+    }
+
+    /// Longest time that gateway and ranks get to end.
+    const fn patience_ms(&self) -> u64 {
+        let supervise = &self.setup.supervise;
+        supervise.drain_timeout_ms.saturating_add(supervise.unload_timeout_ms)
+    }
+
+    fn others(&self, intent: &Intent) -> Vec<(String, Part)> {
+        let part = |other: (&str, &str)| {
+            (other.0.to_owned(), heard::part(self.setup, self.seen, self.now, intent, other))
+        };
+        intent.others(self.setup).map(part).collect()
+    }
+
+    /// Whether all others are at least there.
+    fn have_reached(&self, intent: &Intent, stage: Stage) -> bool {
+        self.others(intent).into_iter().all(|(_, part)| part.has_reached(stage))
+    }
+
+    /// Others' proposals first: of two, one is enough.
+    fn begin(&self, state: &mut State) -> Phase {
+        if let Some(phase) = self.begin_others(state) {
+            return phase;
+        }
+        let Some(intent) = propose::propose(self.setup, state, self.seen, self.now) else {
+            return Phase::Steady;
+        };
+        state.reboot_memory.began_wall_ms = self.now.wall_ms;
+        let is_agreed = intent.boots.len() < 2;
+        let patience_ms = if is_agreed { self.patience_ms() } else { AGREE_MS };
+        let deadline_ms = self.now.boot_ms.saturating_add(patience_ms);
+        Phase::Draining { intent, is_agreed, deadline_ms }
+    }
+
+    fn begin_others(&self, state: &mut State) -> Option<Phase> {
+        let Self { setup, seen, now } = *self;
+        let intent = heard::proposal(setup, state, seen, now)?;
+        if limits::veto(setup, state, seen, now, Asked::of(intent)).is_some() {
+            return None;
+        }
+        state.reboot_memory.began_wall_ms = now.wall_ms;
+        let deadline_ms = now.boot_ms.saturating_add(self.patience_ms());
+        Some(Phase::Draining { intent: intent.clone(), is_agreed: true, deadline_ms })
+    }
+
+    /// Whether a proposal of a node before this intent's is there.
+    fn is_outdone(&self, state: &State, intent: &Intent) -> bool {
+        let place = |intent: &Intent| heard::place(self.setup, &intent.proposer);
+        heard::proposal(self.setup, state, self.seen, self.now)
+            .is_some_and(|other| place(other) < place(intent))
+    }
+
+    /// Why it goes no further, before there is no way back.
+    fn obstacle(
+        &self,
+        state: &State,
+        intent: &Intent,
+        is_ready: bool,
+    ) -> Option<(Outcome, String)> {
+        if let Some(refusal) = limits::stopped_by_a_person(state, self.seen) {
+            return Some((Outcome::Withdrawn, refusal.text));
+        }
+        if intent.is_own(self.setup) {
+            if !propose::is_wanted(state, intent) {
+                return Some((Outcome::Withdrawn, "it is not wanted any more".into()));
+            }
+            return self.others(intent).into_iter().find_map(|(node, part)| match part {
+                Part::Refuses(kind) => {
+                    Some((Outcome::Vetoed, format!("node {node} refused: {}", kind.text())))
+                }
+                _ => None,
+            });
+        }
+        let proposer = &intent.proposer;
+        match heard::proposer(self.setup, state, self.seen, self.now, intent) {
+            Part::Out => Some((Outcome::Withdrawn, format!("node {proposer} withdrew it"))),
+            Part::Back if !is_ready => Some((
+                Outcome::Withdrawn,
+                format!("node {proposer} went before this node was ready"),
+            )),
+            _ => None,
+        }
+    }
+
+    fn drain(&self, state: &mut State, intent: Intent, is_agreed: bool, deadline_ms: u64) -> Phase {
+        if let Some((outcome, why)) = self.obstacle(state, &intent, false) {
+            return self.close(state, &intent, outcome, &why);
+        }
+        let is_late = self.now.boot_ms >= deadline_ms;
+        if !is_agreed {
+            if self.have_reached(&intent, Stage::Draining) {
+                let deadline_ms = self.now.boot_ms.saturating_add(self.patience_ms());
+                return Phase::Draining { intent, is_agreed: true, deadline_ms };
+            } else if is_late {
+                return self.give_up(state, &intent, Stage::Draining, "did not answer");
+            }
+            return Phase::Draining { intent, is_agreed, deadline_ms };
+        }
+        let any_running = self.seen.gateway.process.is_running()
+            || self.seen.ranks.iter().any(|rank| rank.process.is_running());
+        if any_running && !is_late {
+            return Phase::Draining { intent, is_agreed, deadline_ms };
+        }
+        let Self { setup, seen, now } = *self;
+        if let Some(refusal) = limits::refuse(setup, state, seen, now, Asked::of(&intent)) {
+            return self.close(state, &intent, Outcome::Withdrawn, &refusal.text);
+        }
+        // Who is ready waits for the proposer's word, so it must be there to give it.
+        let is_silent = !intent.is_own(setup)
+            && heard::proposer(setup, state, seen, now, &intent) == Part::Silent;
+        match (is_silent, is_late) {
+            (false, _) => Phase::Ready { intent, since_ms: now.boot_ms },
+            (true, false) => Phase::Draining { intent, is_agreed, deadline_ms },
+            (true, true) => self.abandon(state, &intent),
+        }
+    }
+
+    fn wait(&self, state: &mut State, intent: Intent, since_ms: u64) -> Phase {
+        let Self { setup, seen, now } = *self;
+        let is_own = intent.is_own(setup);
+        let waited_ms = self.since_ms(since_ms);
+        if let Some((outcome, why)) = self.obstacle(state, &intent, true) {
+            return self.close(state, &intent, outcome, &why);
+        }
+        if is_own && self.have_reached(&intent, Stage::Ready) {
+            return match limits::refuse(setup, state, seen, now, Asked::of(&intent)) {
+                Some(refusal) => self.close(state, &intent, Outcome::Withdrawn, &refusal.text),
+                None => self.commit(state, intent),
+            };
+        }
+        let limit_ms = if is_own {
+            self.patience_ms().saturating_add(READY_MARGIN_MS)
+        } else {
+            setup.reboot.return_timeout_ms
+        };
+        match (waited_ms >= limit_ms, is_own) {
+            (false, _) => Phase::Ready { intent, since_ms },
+            (true, true) => self.give_up(state, &intent, Stage::Ready, "did not get ready"),
+            (true, false) => self.abandon(state, &intent),
+        }
+    }
+
+    /// Whether the proposer of another's intent has committed, and no person stops this node: it says
+    /// so, or another that it told does, or the boot that it was to end did. It may have rebooted for
+    /// another reason; then this one goes too, since nobody can tell.
+    fn must_go(&self, state: &State, intent: &Intent) -> bool {
+        if intent.is_own(self.setup) || limits::stopped_by_a_person(state, self.seen).is_some() {
+            return false;
+        }
+        let proposer = heard::proposer(self.setup, state, self.seen, self.now, intent);
+        let is_past = |part| matches!(part, Part::At(Stage::Committed | Stage::Rebooting));
+        proposer == Part::Back
+            || is_past(proposer)
+            || self.others(intent).into_iter().any(|(_, part)| is_past(part))
+    }
+
+    fn commit(&self, state: &mut State, intent: Intent) -> Phase {
+        let now = self.now;
+        // What people order is no automatic reboot.
+        if !intent.is_ordered {
+            state.reboots.push(Past {
+                wall_ms: now.wall_ms,
+                running_ms: state.running.now_ms(now),
+                boot: state.boot.clone(),
+                kind: intent.cause.kind.clone(),
+            });
+            let surplus = state.reboots.len().saturating_sub(HISTORY_MAX);
+            state.reboots.drain(..surplus);
+        }
+        state.running.this_boot_ms = now.boot_ms;
+        state.reboot_memory.order = None;
+        Phase::Committed { intent, since_ms: now.boot_ms }
+    }
+
+    /// Whether the others know that there is no way back, or had the time to.
+    fn is_known(&self, intent: &Intent, since_ms: u64) -> bool {
+        let waited_ms = self.since_ms(since_ms);
+        if intent.is_own(self.setup) {
+            waited_ms >= COMMIT_MS || self.have_reached(intent, Stage::Committed)
+        } else {
+            let reports_ms = self.setup.pair.report_ms.saturating_mul(COMMIT_REPORTS);
+            waited_ms >= reports_ms.min(COMMIT_MS)
+        }
+    }
+
+    fn verify(&self, state: &mut State, intent: Intent) -> Phase {
+        let is_over =
+            |(_, part): (String, Part)| matches!(part, Part::Back | Part::Out | Part::Refuses(_));
+        if canary::is_proven(self.setup, state, self.now)
+            && self.others(&intent).into_iter().all(is_over)
+        {
+            return self.close(state, &intent, Outcome::Proven, "");
+        }
+        if let Some(cause) = propose::faults(state).into_iter().next() {
+            let why = format!("another is needed: {}", cause.evidence);
+            return self.fail(state, &intent, &why);
+        }
+        if state.reboot_memory.order.is_some() {
+            return self.close(state, &intent, Outcome::Withdrawn, "another was ordered");
+        }
+        if let Some(phase) = self.begin_others(state) {
+            self.close(state, &intent, Outcome::Withdrawn, "another node needs another");
+            return phase;
+        }
+        if self.now.boot_ms < self.setup.reboot.return_timeout_ms {
+            return Phase::Verifying { intent };
+        }
+        let is_ours = |past: &Past| intent.boots.values().any(|boot| *boot == past.boot);
+        // It can't be proven under the hands of an operator.
+        if limits::stopped_by_a_person(state, self.seen).is_none()
+            && state.reboots.last().is_some_and(is_ours)
+        {
+            state.latch.kinds.insert(intent.cause.kind.clone());
+        }
+        self.fail(state, &intent, "no tokens came again within reboot.return_timeout_ms")
+    }
+
+    /// Ends it before it could harm anyone. Who refused once is not asked again soon.
+    fn close(&self, state: &mut State, intent: &Intent, outcome: Outcome, why: &str) -> Phase {
+        let memory = &mut state.reboot_memory;
+        memory.close(intent, outcome, why, self.now);
+        if outcome == Outcome::Vetoed {
+            match memory.order.as_mut().filter(|_| intent.is_ordered) {
+                Some(order) => order.vetoed = Some(why.to_owned()),
+                None => memory.not_before_ms = self.now.boot_ms.saturating_add(REFUSED_MS),
+            }
+        }
+        Phase::Steady
+    }
+
+    /// The proposer has waited long enough. A node that fell silent is no refusal: once it was silent
+    /// for long it is left behind.
+    fn give_up(&self, state: &mut State, intent: &Intent, stage: Stage, what: &str) -> Phase {
+        let laggards = self.others(intent).into_iter().filter(|(_, part)| !part.has_reached(stage));
+        let (silent, slow): (Vec<_>, Vec<_>) =
+            laggards.partition(|(_, part)| *part == Part::Silent);
+        match (slow.first(), silent.first()) {
+            (Some((node, _)), _) => {
+                self.close(state, intent, Outcome::Vetoed, &format!("node {node} {what}"))
+            }
+            (None, silent) => {
+                let node = silent.map_or("", |(node, _)| node.as_str());
+                self.close(state, intent, Outcome::Withdrawn, &format!("node {node} fell silent"))
+            }
+        }
+    }
+
+    fn abandon(&self, state: &mut State, intent: &Intent) -> Phase {
+        let why = format!("node {} was not heard again", intent.proposer);
+        state.reboot_memory.trouble = Some(format!("{}: {why}", intent.cause.kind));
+        self.close(state, intent, Outcome::Abandoned, &why)
+    }
+
+    fn fail(&self, state: &mut State, intent: &Intent, why: &str) -> Phase {
+        state.reboot_memory.trouble = Some(format!("{}: {why}", intent.cause.kind));
+        self.close(state, intent, Outcome::Failed, why)
+    }
+}

@@ -1,0 +1,170 @@
+//! What the other nodes say of a reboot, and since when they say nothing.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Intent, Phase, Stage, Told, VetoKind,
+    limits::{self, Asked},
+};
+use crate::{Moment, Observation, Setup, State, pair::NODES_MAX, pair::NodeReport};
+
+/// What a crash may forget: it is heard again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ears {
+    /// Since when each other node that is not heard has been silent, since boot.
+    silent_since_ms: BTreeMap<String, u64>,
+    /// How long its proposer was up when it last told of the present intent, and that intent's id.
+    told: Option<(String, u64)>,
+}
+
+/// Another node's part in an intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It is not heard.
+    Silent,
+    /// The boot that was to end did.
+    Back,
+    /// It takes no part, or no longer.
+    Out,
+    /// It refuses.
+    Refuses(VetoKind),
+    /// It takes part, so far.
+    At(Stage),
+}
+
+impl Part {
+    /// Whether it is at least there.
+    pub(super) fn has_reached(self, stage: Stage) -> bool {
+        match self {
+            Self::Back => true,
+            Self::At(reached) => reached >= stage,
+            Self::Silent | Self::Out | Self::Refuses(_) => false,
+        }
+    }
+}
+
+/// Another node's part in an intent that is to end this boot of it.
+pub(super) fn part(
+    setup: &Setup,
+    seen: &Observation,
+    now: Moment,
+    intent: &Intent,
+    (node, boot): (&str, &str),
+) -> Part {
+    let Some(report) = fresh(setup, seen, now, node) else { return Part::Silent };
+    if report.boot != boot {
+        return Part::Back;
+    }
+    match report.reboot.as_ref().filter(|told| told.intent.id == intent.id) {
+        None => Part::Out,
+        Some(Told { veto: Some(kind), .. }) => Part::Refuses(*kind),
+        Some(told) => Part::At(told.stage),
+    }
+}
+
+/// The proposer's part, in another node's intent. A report older than one that told of the intent
+/// does not take it back: reports on two paths can pass each other.
+pub(super) fn proposer(
+    setup: &Setup,
+    state: &State,
+    seen: &Observation,
+    now: Moment,
+    intent: &Intent,
+) -> Part {
+    let node = intent.proposer.as_str();
+    let boot = intent.boots.get(node).map_or("", String::as_str);
+    match part(setup, seen, now, intent, (node, boot)) {
+        Part::Out | Part::Refuses(_) => {
+            let uptime_ms = fresh(setup, seen, now, node).map_or(0, |report| report.uptime_ms);
+            let told = state.scratch.reboot.told.as_ref().filter(|(id, _)| *id == intent.id);
+            let is_old = told.is_some_and(|(_, told_ms)| uptime_ms < *told_ms);
+            if is_old { Part::Silent } else { Part::Out }
+        }
+        part => part,
+    }
+}
+
+fn fresh<'a>(
+    setup: &Setup,
+    seen: &'a Observation,
+    now: Moment,
+    node: &str,
+) -> Option<&'a NodeReport> {
+    seen.peer(node).and_then(|peer| peer.fresh(setup, now))
+}
+
+/// The other nodes of the config, and what they say.
+pub(super) fn nodes<'a>(
+    setup: &'a Setup,
+    seen: &'a Observation,
+    now: Moment,
+) -> impl Iterator<Item = (&'a str, Option<&'a NodeReport>)> {
+    let others = setup.nodes.iter().map(|node| node.name.as_str()).filter(|n| *n != setup.node);
+    others.map(move |node| (node, fresh(setup, seen, now, node)))
+}
+
+/// One turn: notes who is silent, and what was told last.
+pub(super) fn listen(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) {
+    let ears = &mut state.scratch.reboot;
+    for (node, report) in nodes(setup, seen, now) {
+        match report {
+            Some(_) => drop(ears.silent_since_ms.remove(node)),
+            None => {
+                ears.silent_since_ms.entry(node.to_owned()).or_insert(now.boot_ms);
+            }
+        }
+    }
+    let Some(intent) = state.reboot.intent() else { return ears.told = None };
+    let told = fresh(setup, seen, now, &intent.proposer)
+        .filter(|report| report.reboot.as_ref().is_some_and(|told| told.intent.id == intent.id));
+    if let Some(report) = told {
+        let last_ms = ears.told.take().filter(|(id, _)| *id == intent.id).map_or(0, |(_, ms)| ms);
+        ears.told = Some((intent.id.clone(), report.uptime_ms.max(last_ms)));
+    }
+}
+
+/// Since when a node has not been heard, in milliseconds.
+pub(super) fn silent_ms(state: &State, node: &str, now: Moment) -> u64 {
+    let since_ms = state.scratch.reboot.silent_since_ms.get(node).copied();
+    now.boot_ms.saturating_sub(since_ms.unwrap_or(now.boot_ms))
+}
+
+/// A node's place among those that propose at the same time; the first one's counts.
+pub(super) fn place(setup: &Setup, node: &str) -> usize {
+    setup.nodes.iter().position(|place| place.name == node).unwrap_or(usize::MAX)
+}
+
+/// The proposal of another node that counts: it asks for this boot of this node, comes from the boot
+/// that it says, and is not over.
+pub(super) fn proposal<'a>(
+    setup: &Setup,
+    state: &State,
+    seen: &'a Observation,
+    now: Moment,
+) -> Option<&'a Intent> {
+    let is_meant = |intent: &Intent| {
+        intent.boots.len() <= NODES_MAX
+            && intent.boots.get(&setup.node) == Some(&state.boot)
+            && !state.reboot_memory.is_closed(&intent.id)
+    };
+    let reports = setup.nodes.iter().filter(|node| node.name != setup.node);
+    reports.into_iter().find_map(|node| {
+        let report = fresh(setup, seen, now, &node.name)?;
+        let told = report.reboot.as_ref()?;
+        let intent = &told.intent;
+        let is_open = told.veto.is_none() && told.stage <= Stage::Ready;
+        let is_its_own = intent.proposer == node.name
+            && intent.boots.get(&intent.proposer) == Some(&report.boot);
+        (is_open && is_its_own && is_meant(intent)).then_some(intent)
+    })
+}
+
+/// What this node refuses to take part in now.
+pub(super) fn veto(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Option<Told> {
+    if !matches!(state.reboot, Phase::Steady | Phase::Verifying { .. }) {
+        return None;
+    }
+    let intent = proposal(setup, state, seen, now)?;
+    let kind = limits::veto(setup, state, seen, now, Asked::of(intent))?;
+    Some(Told { intent: intent.clone(), stage: Stage::Draining, veto: Some(kind) })
+}

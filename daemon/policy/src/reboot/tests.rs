@@ -1,0 +1,436 @@
+//! Stories of reboots of several nodes.
+
+mod chance;
+mod rig;
+
+use rig::{Mishap, Rig};
+
+use super::{Phase, Stage, VetoKind};
+use crate::{OrderKind, State};
+
+/// Longer than any wait of a node for another.
+const LONG_MS: u64 = 3_600_000;
+
+const ALL: [&str; 6] = ["draining", "ready", "committed", "rebooting", "verifying", "steady"];
+
+/// Every intent was obeyed at most once by each node, and no boot was ended twice.
+fn nobody_obeyed_twice(rig: &Rig) {
+    for node in &rig.nodes {
+        let boots: std::collections::BTreeSet<_> = node.obeyed.iter().map(|(_, b)| b).collect();
+        assert_eq!(node.told_ids().len(), node.obeyed.len(), "{}: {:?}", node.name, node.obeyed);
+        assert_eq!(boots.len(), node.obeyed.len(), "{}: {:?}", node.name, node.obeyed);
+    }
+}
+
+fn order_all() -> OrderKind {
+    OrderKind::Reboot { all: true, reason: "update".into() }
+}
+
+#[test]
+fn all_go_together_once_and_are_proven() {
+    for count in [1, 2, 3, 4] {
+        let mut rig = Rig::of(count);
+        rig.fault(count - 1, "leak");
+        assert!(rig.run_until(60_000, |rig| rig.nodes.iter().all(|node| !node.is_up())), "{count}");
+        assert!(rig.run_until(LONG_MS, Rig::all_steady));
+        assert_eq!(rig.boots(), vec![2; count]);
+        let id = rig.nodes[0].obeyed[0].0.clone();
+        for (index, node) in rig.nodes.iter().enumerate() {
+            assert_eq!(node.obeyed.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&id]);
+            assert_eq!(rig.outcomes(index), ["proven"], "{count}");
+            assert_eq!(node.saved.reboots.len(), 1, "it counts for each");
+            assert_eq!(node.saved.reboots[0].kind, "leak");
+        }
+        if count > 1 {
+            assert_eq!(rig.nodes[0].course[1..], ALL, "every step is saved");
+        }
+        rig.run(LONG_MS);
+        assert_eq!(rig.boots(), vec![2; count], "and never again");
+    }
+}
+
+#[test]
+fn nothing_stops_before_all_agree_and_a_refusal_is_not_asked_again_soon() {
+    let mut rig = Rig::of(2);
+    rig.run(1_000);
+    // It is latched only here, so nobody can know before asking.
+    rig.nodes[1].state.latch.kinds = ["leak".to_owned()].into();
+    rig.fault(0, "leak");
+    assert!(rig.run_until(5_000, |rig| rig.outcomes(0) == ["vetoed"]));
+    assert!(rig.nodes.iter().all(|node| node.state.draining_since_ms.is_none()));
+    let told = super::told(&rig.nodes[1].saved).map(|told| told.veto);
+    assert_eq!(told, Some(Some(VetoKind::Latched)));
+    rig.run(60_000);
+    assert_eq!(rig.nodes[0].course, ["steady", "draining", "steady"]);
+    let (cause, why) = refused(&rig, 0).unwrap();
+    assert!(
+        cause == "leak" && why.contains("node b refused") && why.contains("same cause"),
+        "{why}"
+    );
+    rig.run(700_000);
+    assert_eq!(rig.nodes[0].course.len(), 5, "later it is asked once more");
+    assert_eq!(rig.boots(), [1, 1]);
+}
+
+fn refused(rig: &Rig, node: usize) -> Option<(String, String)> {
+    let (setup, state) = (&rig.nodes[node].setup, &rig.nodes[node].state);
+    let (cause, why) = super::refused(setup, state, &rig.observe(node), rig.now(node))?;
+    Some((cause.kind, why))
+}
+
+#[test]
+fn what_would_be_refused_is_not_proposed_and_says_why() {
+    type Change = fn(&mut Rig);
+    let rows: [(&str, Change); 6] = [
+        ("holds or drained", |rig| rig.hold(1, true)),
+        ("holds or drained", |rig| rig.nodes[1].state.operator.drained = true),
+        ("might not come back", |rig| rig.nodes[1].is_attended = true),
+        ("can't save", |rig| rig.nodes[1].cannot_save = true),
+        ("is ending", |rig| rig.nodes[1].terminations = 1),
+        ("does not allow", |rig| rig.nodes[1].setup.reboot.automatic = false),
+    ];
+    for (why, change) in rows {
+        let mut rig = Rig::of(2);
+        change(&mut rig);
+        rig.run(2_000);
+        rig.fault(0, "leak");
+        rig.run(LONG_MS / 4);
+        assert_eq!(rig.boots(), [1, 1], "{why}");
+        assert_eq!(rig.nodes[0].course, ["steady"], "{why}");
+        let text = refused(&rig, 0).unwrap().1;
+        assert!(text.contains("node b") && text.contains(why), "{why}: {text}");
+    }
+}
+
+#[test]
+fn a_power_cut_of_any_node_in_any_phase_leaves_no_node_behind() {
+    for count in [2, 3] {
+        for victim in 0..count {
+            for proposer in [0, count - 1] {
+                for phase in &ALL[..5] {
+                    for mishap in [Mishap::CutBefore, Mishap::CutAfter] {
+                        let row = format!("{mishap:?} of {victim} {phase}, {proposer} of {count}");
+                        a_power_cut_leaves_no_node_behind(
+                            count,
+                            victim,
+                            proposer,
+                            (mishap, phase),
+                            &row,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn a_power_cut_leaves_no_node_behind(
+    count: usize,
+    victim: usize,
+    proposer: usize,
+    mishap: (Mishap, &'static str),
+    row: &str,
+) {
+    let mut rig = Rig::of(count);
+    rig.nodes[victim].mishap = Some(mishap);
+    rig.outpace(victim);
+    rig.fault(proposer, "leak");
+    rig.run(60_000);
+    assert!(rig.run_until(LONG_MS, Rig::all_steady), "{row}: {:?}", rig.phases());
+    rig.run(10_000);
+    assert!(rig.all_steady() && rig.nodes[victim].mishap.is_none(), "{row}");
+    nobody_obeyed_twice(&rig);
+    if rig.nodes.iter().any(|node| !node.obeyed.is_empty()) {
+        let boots = rig.boots();
+        assert!(boots.iter().all(|boots| *boots > 1), "{row}: half a reboot, {boots:?}");
+    }
+    for node in &rig.nodes {
+        assert!(node.boots <= 3, "{row}: {} boots", node.boots);
+        assert!(node.saved.latch.kinds.is_empty(), "{row}");
+    }
+}
+
+#[test]
+fn a_crash_of_a_supervisor_changes_nothing() {
+    for victim in 0..2 {
+        for phase in &ALL[..5] {
+            let mut rig = Rig::of(2);
+            rig.nodes[victim].mishap = Some((Mishap::Crash, phase));
+            rig.outpace(victim);
+            rig.fault(0, "leak");
+            rig.run(LONG_MS);
+            assert!(rig.nodes[victim].mishap.is_none(), "{phase} was met");
+            assert_eq!((rig.boots(), rig.phases()), (vec![2, 2], vec!["steady"; 2]), "{phase}");
+            nobody_obeyed_twice(&rig);
+        }
+    }
+}
+
+#[test]
+fn of_proposals_at_the_same_time_the_first_nodes_counts() {
+    for count in [2, 3, 4] {
+        let mut rig = Rig::of(count);
+        (0..count).for_each(|node| rig.fault(node, "leak"));
+        assert!(rig.run_until(LONG_MS, |rig| rig.boots() == vec![2; count]));
+        assert!(rig.run_until(LONG_MS, Rig::all_steady));
+        for node in &rig.nodes {
+            assert!(
+                node.obeyed.len() == 1 && node.obeyed[0].0.starts_with("a/"),
+                "{:?}",
+                node.obeyed
+            );
+        }
+        let mut last = rig.outcomes(count - 1);
+        assert_eq!(last.pop(), Some("proven"));
+        assert!(last.iter().all(|outcome| *outcome == "withdrawn"), "{last:?}");
+    }
+}
+
+#[test]
+fn a_hold_before_the_commit_stops_all_and_one_after_it_only_that_node() {
+    for (held, phase) in [(0, "draining"), (0, "ready"), (1, "draining"), (1, "ready")] {
+        let mut rig = Rig::of(2);
+        // The other is slow, so that both phases last.
+        rig.hang(if phase == "ready" { 1 - held } else { held });
+        rig.fault(0, "leak");
+        assert!(rig.run_until(30_000, |rig| rig.nodes[held].saved.reboot.name() == phase));
+        rig.run(3_000);
+        rig.hold(held, true);
+        rig.run(LONG_MS);
+        assert_eq!((rig.boots(), rig.phases()), (vec![1, 1], vec!["steady"; 2]), "{held} {phase}");
+        assert!(
+            rig.nodes.iter().all(|node| node.state.draining_since_ms.is_none()),
+            "serving again"
+        );
+        rig.hold(held, false);
+        rig.run(LONG_MS);
+        assert_eq!(rig.boots(), [2, 2], "{held} {phase}: once released it is done");
+    }
+    let mut rig = Rig::of(2);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(30_000, |rig| rig.nodes[1].saved.reboot.name() == "committed"));
+    rig.hold(1, true);
+    rig.run(LONG_MS);
+    assert_eq!(rig.boots(), [2, 1], "the other has gone; this one does nothing by itself");
+    assert!(rig.nodes[1].obeyed.is_empty());
+}
+
+#[test]
+fn a_silent_node_is_left_behind_after_a_time_of_grace_and_only_for_a_fault() {
+    let mut rig = Rig::of(2);
+    rig.set_isolated(1, true);
+    rig.run(5_000);
+    rig.fault(0, "leak");
+    let grace_ms = rig.nodes[0].setup.reboot.alone_after_ms;
+    rig.run(grace_ms - 10_000);
+    assert_eq!(rig.nodes[0].course, ["steady"], "not before");
+    assert!(refused(&rig, 0).unwrap().1.contains("node b has been silent"));
+    rig.run(LONG_MS);
+    assert_eq!(rig.boots(), [2, 1]);
+    let ordered = |all| {
+        let mut rig = Rig::of(2);
+        rig.set_isolated(1, true);
+        rig.run(LONG_MS);
+        rig.order(0, OrderKind::Reboot { all, reason: "update".into() });
+        rig.run(60_000);
+        rig
+    };
+    let rig = ordered(true);
+    assert_eq!(rig.boots(), [1, 1], "an order for all is not one for some");
+    assert!(refused(&rig, 0).unwrap().1.contains("node b is not heard"));
+    assert_eq!(ordered(false).boots(), [2, 1]);
+}
+
+#[test]
+fn a_node_that_falls_silent_is_left_behind_and_goes_when_it_hears_of_the_reboot() {
+    let mut rig = Rig::of(3);
+    rig.hang(0);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(30_000, |rig| rig.phases() == ["draining", "ready", "ready"]));
+    rig.set_isolated(2, true);
+    assert!(rig.run_until(LONG_MS, |rig| rig.boots() == [2, 2, 1]), "two go without the third");
+    rig.run(60_000);
+    assert_eq!(rig.phases()[2], "ready", "it keeps its promise");
+    rig.set_isolated(2, false);
+    rig.run(LONG_MS);
+    assert_eq!((rig.boots(), rig.phases()), (vec![2, 2, 2], vec!["steady"; 3]));
+    nobody_obeyed_twice(&rig);
+}
+
+#[test]
+fn a_promise_is_kept_when_the_commit_is_lost() {
+    let mut rig = Rig::of(2);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(30_000, |rig| rig.nodes[1].saved.reboot.name() == "ready"));
+    rig.set_link(0, 1, false);
+    assert!(rig.run_until(30_000, |rig| rig.boots() == [2, 1]), "it does not wait for ever");
+    assert_eq!(rig.phases(), ["verifying", "ready"]);
+    rig.set_link(0, 1, true);
+    rig.run(LONG_MS);
+    assert_eq!((rig.boots(), rig.phases()), (vec![2, 2], vec!["steady"; 2]));
+    assert_eq!([rig.outcomes(0), rig.outcomes(1)], [["proven"], ["proven"]]);
+}
+
+#[test]
+fn another_participants_commit_is_as_good_as_the_proposers() {
+    let mut rig = Rig::of(3);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(30_000, |rig| rig.nodes[2].saved.reboot.name() == "ready"));
+    rig.set_link(0, 2, false);
+    assert!(rig.run_until(30_000, |rig| rig.nodes[2].saved.reboot.name() == "committed"));
+    assert_eq!(rig.boots(), [1, 1, 1], "before anyone is back");
+}
+
+#[test]
+fn a_promise_ends_with_its_withdrawal_or_when_the_proposer_is_gone_for_good() {
+    let mut rig = Rig::of(2);
+    rig.hang(0);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(30_000, |rig| rig.nodes[1].saved.reboot.name() == "ready"));
+    rig.nodes[0].fault = None;
+    rig.run(2_000);
+    assert_eq!((rig.phases(), rig.boots()), (vec!["steady"; 2], vec![1, 1]));
+    assert_eq!([rig.outcomes(0), rig.outcomes(1)], [["withdrawn"], ["withdrawn"]]);
+
+    let mut rig = Rig::of(2);
+    rig.hang(0);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(30_000, |rig| rig.nodes[1].saved.reboot.name() == "ready"));
+    rig.set_isolated(0, true);
+    let patience_ms = rig.nodes[1].setup.reboot.return_timeout_ms;
+    rig.run(patience_ms - 10_000);
+    assert_eq!(rig.phases()[1], "ready");
+    rig.nodes[1].fault = None;
+    rig.run(20_000);
+    assert_eq!((rig.phases()[1], rig.boots()[1]), ("steady", 1));
+    assert_eq!(rig.outcomes(1), ["abandoned"]);
+    assert!(rig.nodes[1].saved.reboot_memory.trouble.is_some(), "and a person is told");
+}
+
+#[test]
+fn reports_that_are_old_or_late_do_nothing() {
+    let mut rig = Rig::of(2);
+    let before = rig.report(0);
+    rig.hang(0);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(30_000, |rig| rig.nodes[1].saved.reboot.name() == "ready"));
+    let proposal = rig.report(0);
+    assert_eq!(proposal.reboot.as_ref().map(|told| told.stage), Some(Stage::Draining));
+    // It passed a newer one on another path: no withdrawal.
+    rig.set_link(0, 1, false);
+    rig.deliver(1, before.clone());
+    rig.run(500);
+    assert_eq!(rig.phases()[1], "ready");
+    // Withdrawn, and then told again by an old report: over is over.
+    rig.set_link(0, 1, true);
+    rig.nodes[0].fault = None;
+    rig.run(2_000);
+    assert_eq!(rig.phases(), ["steady"; 2]);
+    rig.set_link(0, 1, false);
+    rig.deliver(1, proposal.clone());
+    rig.run(500);
+    assert_eq!((rig.phases()[1], super::told(&rig.nodes[1].saved)), ("steady", None));
+    // In another boot of either it means nothing, even to a node that forgot it.
+    rig.cut_power(1);
+    rig.run(60_000);
+    rig.nodes[1].state.reboot_memory.closed.clear();
+    rig.deliver(1, proposal);
+    rig.run(500);
+    assert_eq!((rig.phases()[1], rig.boots()[1]), ("steady", 2));
+}
+
+#[test]
+fn a_node_that_lost_its_memory_neither_goes_again_nor_keeps_others_waiting() {
+    for loser in 0..2 {
+        for phase in ALL {
+            let mut rig = Rig::of(2);
+            rig.outpace(loser);
+            rig.fault(0, "leak");
+            let is_there = |rig: &Rig| rig.nodes[loser].saved.reboot.name() == phase;
+            assert!(rig.run_until(LONG_MS, |rig| is_there(rig) && rig.nodes[loser].is_up()));
+            let node = &mut rig.nodes[loser];
+            let boot = node.state.boot.clone();
+            let now = crate::Moment { boot_ms: 10_000_000, wall_ms: 0 };
+            node.state = State::after_loss(&boot, now);
+            node.saved = node.state.clone();
+            rig.run(2 * LONG_MS);
+            let row = format!("{loser} in {phase}");
+            assert_eq!(rig.phases(), ["steady"; 2], "{row}");
+            assert!(rig.boots().iter().all(|boots| *boots <= 2), "{row}: {:?}", rig.boots());
+            nobody_obeyed_twice(&rig);
+        }
+    }
+}
+
+#[test]
+fn an_order_needs_no_budget_and_is_never_silently_dropped() {
+    let mut rig = Rig::of(2);
+    rig.nodes[1].setup.reboot.per_day_max = 0;
+    rig.nodes[0].setup.reboot.automatic = false;
+    rig.order(0, order_all());
+    rig.run(LONG_MS);
+    assert_eq!((rig.boots(), rig.phases()), (vec![2, 2], vec!["steady"; 2]));
+    assert!(rig.nodes.iter().all(|node| node.saved.reboots.is_empty()), "no budget is spent");
+    // Right after the last one, too.
+    rig.order(1, order_all());
+    rig.run(LONG_MS);
+    assert_eq!(rig.boots(), [3, 3]);
+
+    rig.hold(1, true);
+    rig.run(1_000);
+    rig.order(0, order_all());
+    rig.run(60_000);
+    let (kind, why) = refused(&rig, 0).unwrap();
+    assert!(kind == "ordered" && why.contains("node b would refuse"), "{why}");
+    rig.run(LONG_MS);
+    assert_eq!(refused(&rig, 0), None, "and nobody is surprised by it later");
+    rig.hold(1, false);
+    rig.run(LONG_MS);
+    assert_eq!(rig.boots(), [3, 3]);
+
+    rig.hold(0, true);
+    rig.order(0, order_all());
+    rig.run(2_000);
+    assert!(refused(&rig, 0).unwrap().1.contains("tandem release"));
+    rig.order(0, OrderKind::Release);
+    rig.run(LONG_MS);
+    assert_eq!(rig.boots(), [3, 3], "a release takes it back");
+}
+
+#[test]
+fn an_order_that_another_refuses_is_shown_and_not_repeated() {
+    let mut rig = Rig::of(2);
+    // Nobody can know this before asking: an order overrules a config, but not a platform.
+    rig.nodes[1].setup.can_reboot = false;
+    rig.order(0, order_all());
+    rig.run(60_000);
+    assert_eq!(rig.nodes[0].course, ["steady", "draining", "steady"]);
+    assert!(refused(&rig, 0).unwrap().1.contains("node b refused"));
+    assert!(rig.nodes.iter().all(|node| node.state.draining_since_ms.is_none()));
+}
+
+#[test]
+fn a_reboot_that_does_not_happen_on_one_node_ends_on_all() {
+    let mut rig = Rig::of(2);
+    rig.nodes[1].is_stuck = true;
+    rig.fault(0, "leak");
+    rig.run(LONG_MS);
+    assert_eq!((rig.boots(), rig.phases()), (vec![2, 1], vec!["steady"; 2]));
+    assert_eq!([rig.outcomes(0), rig.outcomes(1)], [["proven"], ["failed"]]);
+    assert!(rig.nodes[1].saved.latch.kinds.contains("leak"));
+}
+
+#[test]
+fn what_is_not_proven_in_time_is_told_and_its_cause_is_not_tried_again() {
+    let mut rig = Rig::of(2);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(60_000, |rig| rig.boots() == [2, 2]));
+    rig.set_isolated(1, true);
+    let patience_ms = rig.nodes[0].setup.reboot.return_timeout_ms;
+    rig.run(patience_ms - 30_000);
+    assert_eq!(rig.phases(), ["verifying"; 2]);
+    rig.run(40_000);
+    assert_eq!([rig.outcomes(0), rig.outcomes(1)], [["failed"], ["failed"]]);
+    assert!(rig.nodes[0].saved.latch.kinds.contains("leak"));
+    assert!(matches!(rig.nodes[0].state.reboot, Phase::Steady));
+}

@@ -1,0 +1,167 @@
+//! The other nodes: what this one tells them, what it hears, and the two secrets that cross: the key
+//! of an epoch and the key of the gateway of the node with rank 0.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
+
+use anyhow::Context;
+use nix::unistd::{User, fchown};
+use tandem_peer::{
+    identity::Identity,
+    link::{Link, LinkSetup, Manifest, PeerPlace, Secrets},
+};
+use tandem_policy::pair::{NodeReport, PeerSeen};
+use tandem_wire::Session;
+use tracing::warn;
+
+use super::{child::Shared, launch::new_session, run_dir::create_anew};
+use crate::config::Config;
+
+/// Folder of keys and pins in `node.state_dir`.
+pub const PEER_FOLDER: &str = "peer";
+
+/// The nodes that share this one's ranks.
+pub(super) struct Neighbours {
+    link: Link,
+    /// Whether rank 0 runs here, so that this node makes the keys.
+    leads: bool,
+    leader: String,
+    /// Of the last epoch that was begun here.
+    session: Option<Session>,
+    gateway_key: String,
+    upstream: Upstream,
+}
+
+/// What a proxying gateway is told.
+struct Upstream {
+    path: PathBuf,
+    /// Where the gateway of the node with rank 0 listens for other nodes' gateways.
+    address: SocketAddr,
+    user: Option<User>,
+    /// The key that was last written.
+    written: Option<String>,
+}
+
+impl Neighbours {
+    /// Begins to hear and to be heard; `None` if the config names no other machine. To be called
+    /// within a tokio runtime.
+    pub(super) async fn start(
+        config: &Config,
+        shared: &Shared,
+        user: Option<&User>,
+        gateway_key: &str,
+    ) -> anyhow::Result<Option<Self>> {
+        if config.peer.is_empty() {
+            return Ok(None);
+        }
+        let folder = config.node.state_dir.join(PEER_FOLDER);
+        let identity = Identity::load_or_make(&folder, &config.node.name)
+            .with_context(|| format!("can't use the key in {}", folder.display()))?;
+        let place = |peer: &crate::config::Peer| PeerPlace {
+            name: peer.name.clone(),
+            addresses: peer.addresses.clone(),
+        };
+        let setup = LinkSetup {
+            node: config.node.name.clone(),
+            listen: config.pair.listen,
+            peers: config.peer.iter().map(place).collect(),
+            report_ms: config.pair.report_ms,
+            silence_timeout_ms: config.pair.silence_timeout_ms,
+        };
+        let wake = shared.clone();
+        let clock = || tandem_host::now().boot_ms;
+        let link =
+            Link::start(setup, identity, &folder, clock, move || wake.change(|_| {})).await?;
+        let policy = config.policy_setup();
+        Ok(Some(Self {
+            link,
+            leads: policy.leads(),
+            leader: policy.leader().to_owned(),
+            session: None,
+            gateway_key: gateway_key.to_owned(),
+            upstream: Upstream {
+                path: config.upstream_file(),
+                address: config.peer_listen().context("there is no rank 0")?,
+                user: user.cloned(),
+                written: None,
+            },
+        }))
+    }
+
+    /// What is seen of the others.
+    pub(super) fn seen(&self) -> Vec<PeerSeen> {
+        self.link.seen()
+    }
+
+    /// Tells the others the files of the model, for when theirs differ.
+    pub(super) fn set_manifest(&self, manifest: Manifest) {
+        self.link.set_manifest(manifest);
+    }
+
+    /// Tells the others this node's account, and what only the node with rank 0 knows.
+    pub(super) fn tell(&mut self, report: &NodeReport) {
+        let secrets = if self.leads {
+            let epoch = report.start.as_ref().map(|start| start.epoch);
+            let is_of_epoch = |session: &&Session| Some(session.epoch) == epoch;
+            Secrets {
+                session: self.session.as_ref().filter(is_of_epoch).cloned(),
+                gateway_key: Some(self.gateway_key.clone()),
+            }
+        } else {
+            Secrets::default()
+        };
+        self.link.tell(report.clone(), secrets);
+        self.learn_upstream();
+    }
+
+    /// The session of an epoch: made on the node with rank 0, heard on the others.
+    pub(super) fn session(&mut self, epoch: u64) -> io::Result<Session> {
+        if let Some(session) = self.session.as_ref().filter(|session| session.epoch == epoch) {
+            return Ok(session.clone());
+        }
+        let session = if self.leads {
+            new_session(epoch)?
+        } else {
+            let heard = self.link.secrets(&self.leader).and_then(|secrets| secrets.session);
+            heard.filter(|session| session.epoch == epoch).ok_or_else(|| {
+                io::Error::other(format!("{} has not told the key of epoch {epoch}", self.leader))
+            })?
+        };
+        self.session = Some(session.clone());
+        Ok(session)
+    }
+
+    /// Tells a proxying gateway where to go, whenever that changes.
+    fn learn_upstream(&mut self) {
+        if self.leads {
+            return;
+        }
+        let key = self.link.secrets(&self.leader).and_then(|secrets| secrets.gateway_key);
+        let Some(key) = key.filter(|key| self.upstream.written.as_ref() != Some(key)) else {
+            return;
+        };
+        match self.upstream.write(&key) {
+            Ok(()) => self.upstream.written = Some(key),
+            Err(error) => warn!("the gateway can't be told where rank 0 is: {error}"),
+        }
+    }
+}
+
+impl Upstream {
+    fn write(&self, key: &str) -> io::Result<()> {
+        let text = serde_json::json!({ "address": self.address, "key": key }).to_string();
+        // Written beside and renamed: the gateway never reads half a file.
+        let fresh = self.path.with_extension("new");
+        let mut file = create_anew(&fresh)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        if let Some(user) = &self.user {
+            fchown(&file, Some(user.uid), Some(user.gid))?;
+        }
+        file.write_all(text.as_bytes())?;
+        std::fs::rename(&fresh, &self.path)
+    }
+}
