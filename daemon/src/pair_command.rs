@@ -77,6 +77,9 @@ pub(crate) enum Command {
         config: ConfigPath,
     },
     /// Show this machine's fingerprint, whom it trusts, and the ways to them
+    ///
+    /// The ways are as the running supervisor sees them; without one they are unknown. Exit codes:
+    /// 0 shown, 64 bad config, 77 the key or the pins can't be read, or the wrong user.
     Status {
         #[command(flatten)]
         config: ConfigPath,
