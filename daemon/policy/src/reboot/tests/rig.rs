@@ -7,7 +7,7 @@ use crate::{
     RankSeen, Reading, Setup, State, canary, gang,
     invariant::{Found, Invariant, Sighting},
     operator,
-    pair::{NodePlace, NodeReport, PeerSeen},
+    pair::{self, NodePlace, NodeReport, PeerSeen},
     reboot::{self, Cause, Phase},
 };
 
@@ -296,6 +296,7 @@ impl Rig {
         node.see_gang(serves, now);
         let mut actions = Vec::new();
         operator::step(&mut node.state, &seen, now);
+        pair::watch::step(&node.setup, &mut node.state, &seen, now);
         reboot::step(&node.setup, &mut node.state, &seen, now, &mut actions);
         let phase = node.state.reboot.name();
         let mishap = node.mishap.take_if(|(_, at)| *at == phase).map(|(mishap, _)| mishap);
