@@ -87,6 +87,8 @@ pub enum StopCause {
     Drain,
     /// The node with rank 0 ended the epoch, or began another.
     Leader,
+    /// They only noticed that a rank of another node was gone, whose node knows why.
+    Lost,
     /// Another node asked to end it, in order: it is drained, ends or reboots.
     Peer {
         /// Which.
@@ -105,6 +107,7 @@ impl StopCause {
             Self::Plan => "the config has another plan for them".into(),
             Self::Drain => "all is to be stopped".into(),
             Self::Leader => "the node with rank 0 ended the epoch".into(),
+            Self::Lost => "a rank of another node is gone".into(),
             Self::Peer { node } => format!("{node} is drained, ends or reboots"),
             Self::Return => "the other nodes are back".into(),
         }
@@ -235,7 +238,7 @@ fn next(
             stopping(cause)
         }
         (Phase::Starting { .. } | Phase::Serving, Look::Broken | Look::Gone) => {
-            stopping(failed(Kind::Engine, failure::root_cause(setup, seen, state.epoch).text))
+            stopping(failure::broken(setup, seen, state.epoch))
         }
         (Phase::Starting { .. } | Phase::Serving, Look::Stale) => stopping(StopCause::Stale),
         // Not started yet, because the state could not be saved: only while it still is admitted.

@@ -2,7 +2,7 @@
 
 use tandem_wire::exit;
 
-use super::{Phase, StopCause};
+use super::{Phase, StopCause, failed};
 use crate::{
     Ended, Evidence, EvidenceSource, Failure, Moment, Observation, Process, Rung, Setup, State,
     backoff_ms, fault::Kind, pair::Ending, reboot, retune,
@@ -14,19 +14,13 @@ pub(super) struct Root {
     pub(super) text: String,
     /// Whether another epoch could go better.
     pub(super) is_retryable: bool,
-    /// Whether this is only what follows from the end of another rank.
-    pub(super) is_consequence: bool,
+    /// Whether it is what another node's rank did, and not what followed from another's end.
+    is_theirs: bool,
 }
 
 /// Why an epoch broke. The ranks that only noticed that another was gone come last: they are
 /// consequences.
 pub(super) fn root_cause(setup: &Setup, seen: &Observation, epoch: u64) -> Root {
-    let order = |how: &Ended| match how {
-        how if !how.is_retryable() => 0,
-        Ended::Code(exit::PEER_LOST | exit::PEER_SILENT) => 2,
-        Ended::Code(exit::OK) => 3,
-        _ => 1,
-    };
     let own =
         ended(seen, epoch).map(|(index, how)| (order(how), setup.rank_number(index), "", how));
     let theirs =
@@ -34,16 +28,33 @@ pub(super) fn root_cause(setup: &Setup, seen: &Observation, epoch: u64) -> Root 
     match own.chain(theirs).min_by_key(|(order, rank, ..)| (*order, *rank)) {
         Some((order, rank, node, how)) => {
             let place = if node.is_empty() { String::new() } else { format!(" on {node}") };
-            Root {
-                text: format!("rank {rank}{place}: {how}"),
-                is_retryable: how.is_retryable(),
-                is_consequence: order >= 2,
-            }
+            let text = format!("rank {rank}{place}: {how}");
+            let is_theirs = !node.is_empty() && order < 2;
+            Root { text, is_retryable: how.is_retryable(), is_theirs }
         }
-        None => {
-            Root { text: "a rank is missing".into(), is_retryable: true, is_consequence: false }
-        }
+        None => Root { text: "a rank is missing".into(), is_retryable: true, is_theirs: false },
     }
+}
+
+/// How near an end is to the cause: 0 and 1 may be it, 2 and 3 only follow from another's.
+fn order(how: &Ended) -> u8 {
+    match how {
+        how if !how.is_retryable() => 0,
+        Ended::Code(exit::PEER_LOST | exit::PEER_SILENT) => 2,
+        Ended::Code(exit::OK) => 3,
+        _ => 1,
+    }
+}
+
+/// Why an epoch ends of which ranks of this node are not there any more. Where another node leads and
+/// they only noticed that another rank was gone, nothing has failed here.
+pub(super) fn broken(setup: &Setup, seen: &Observation, epoch: u64) -> StopCause {
+    let follows = !setup.is_alone() && !setup.leads();
+    let has_noticed = ended(seen, epoch).any(|(_, how)| order(how) == 2);
+    if follows && has_noticed && ended(seen, epoch).all(|(_, how)| order(how) >= 2) {
+        return StopCause::Lost;
+    }
+    failed(Kind::Engine, root_cause(setup, seen, epoch).text)
 }
 
 /// Whether a rank of this epoch ended otherwise than in order: what it had wired may be stranded.
@@ -129,12 +140,15 @@ pub(super) fn stopped(
         StopCause::Failed { kind, text } => match kind {
             // Ranks that ended after the first may know better why: one of them may be the culprit.
             kind if !retryable => (kind, root.text),
+            // So may another node, whose word comes after its own ranks' end was seen here.
+            Kind::Engine if root.is_theirs => (kind, root.text),
             kind => (kind, text),
         },
         StopCause::Stale
         | StopCause::Drain
         | StopCause::Plan
         | StopCause::Leader
+        | StopCause::Lost
         | StopCause::Return
         | StopCause::Peer { .. } => return Phase::Idle,
     };
@@ -158,9 +172,7 @@ pub(super) fn stopped(
     };
     if !setup.is_alone() && !setup.leads() {
         // What to do about it is the leader's to say, by its own budget; this node only tells it.
-        if !root.is_consequence {
-            state.last_failure = Some(failure);
-        }
+        state.last_failure = Some(failure);
         return Phase::Idle;
     }
     state.last_failure = Some(failure.clone());

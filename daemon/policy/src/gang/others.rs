@@ -109,10 +109,15 @@ fn lost(
 ) -> Option<StopCause> {
     let node = &place.name;
     let fails = |text: String| Some(failed(Kind::Engine, format!("{node}: {text}")));
-    if report.is_some_and(|report| report.is_draining) && state.draining_since_ms.is_none() {
-        return Some(StopCause::Peer { node: node.clone() });
-    }
     let known = state.scratch.peers.get(node);
+    if report.is_some_and(|report| report.is_draining) && state.draining_since_ms.is_none() {
+        let since_ms = known.and_then(|known| known.draining_since_ms).unwrap_or(now.boot_ms);
+        // Its ranks wait for all of the time; the others may need half of it to unload.
+        let patience_ms = setup.supervise.drain_timeout_ms / 2;
+        let is_over = now.boot_ms.saturating_sub(since_ms) >= patience_ms;
+        let ends = is_over || !has_requests(state, seen);
+        return ends.then(|| StopCause::Peer { node: node.clone() });
+    }
     let joined = known.and_then(|known| known.joined.as_ref());
     let joined = joined.filter(|(epoch, _)| *epoch == state.epoch);
     let is_overdue = state.scratch.join_due_ms.is_some_and(|due_ms| now.boot_ms >= due_ms);
@@ -141,6 +146,12 @@ fn lost(
         }
         _ => None,
     }
+}
+
+/// Whether rank 0 says that requests run.
+fn has_requests(state: &State, seen: &Observation) -> bool {
+    let vitals = seen.ranks.first().and_then(|rank| rank.vitals.as_ref());
+    vitals.is_some_and(|vitals| vitals.epoch == state.epoch && vitals.active > 0)
 }
 
 /// Sets when the others must have begun: from when this node's first rank listens.

@@ -29,6 +29,8 @@ pub struct Known {
     pub paths: BTreeMap<String, bool>,
     /// The last epoch in which a rank of it was seen running, and the boot of it.
     pub joined: Option<(u64, String)>,
+    /// Since when it drains, since this node's boot.
+    pub draining_since_ms: Option<u64>,
     /// The epoch in which tokens last came through its gateway, and when, since this node's boot.
     pub proof: Option<(u64, u64)>,
 }
@@ -74,6 +76,8 @@ impl Known {
         if report.ranks.iter().any(|r| r.process.is_running() && r.process.epoch() == Some(epoch)) {
             self.joined = Some((epoch, report.boot.clone()));
         }
+        let since_ms = self.draining_since_ms.unwrap_or(now.boot_ms);
+        self.draining_since_ms = report.is_draining.then_some(since_ms);
         self.see_proof(report, at_ms);
     }
 

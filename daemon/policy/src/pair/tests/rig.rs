@@ -9,6 +9,7 @@ use crate::{
     GatewaySeen, Memory, Moment, Observation, Order, OrderKind, Process, RankSeen, Reading, Setup,
     State, Status, What, decide,
     gang::Phase,
+    gates::{Gate, GateName},
     gateway,
     invariant::{Invariant, Sighting, Unknown},
     pair::{Component, NodePlace, NodeReport, PathSeen, PeerSeen},
@@ -45,6 +46,10 @@ pub(super) struct Node {
     /// Whether actions are done; a supervisor whose actions are lost still tells.
     pub(super) acts: bool,
     pub(super) is_canary_lost: bool,
+    /// Whether it takes no turn and tells the same again and again.
+    pub(super) is_stuck: bool,
+    /// Where the others' files differ from its own.
+    pub(super) differences: Vec<String>,
     pub(super) started: Vec<(u64, u32, bool)>,
     pub(super) status: Option<Status>,
     pub(super) events: Vec<Event>,
@@ -58,6 +63,8 @@ pub(super) struct Rig {
     pub(super) is_cut: bool,
     /// The second way of every node, of which the first is always as `is_cut`.
     pub(super) is_second_way_down: bool,
+    /// Requests that run.
+    pub(super) active: u32,
 }
 
 fn name(index: usize) -> String {
@@ -73,7 +80,7 @@ impl Rig {
         };
         let places: Vec<NodePlace> = (0..count).map(place).collect();
         let nodes = (0..count).map(|index| Node::new(index, &places)).collect();
-        Self { nodes, now_ms: 1_000_000, is_cut: false, is_second_way_down: false }
+        Self { nodes, now_ms: 1_000_000, is_cut: false, is_second_way_down: false, active: 0 }
     }
 
     /// The same with a fallback on every node.
@@ -122,7 +129,7 @@ impl Rig {
             let (is_cut, is_second_way_down) = (self.is_cut, self.is_second_way_down);
             let names: Vec<String> = self.nodes.iter().map(|n| n.setup.node.clone()).collect();
             let node = &mut self.nodes[index];
-            if node.has_power && node.is_supervised {
+            if node.has_power && node.is_supervised && !node.is_stuck {
                 let seen = node.observe(&names, serving, (is_cut, is_second_way_down), self.now_ms);
                 node.turn(&seen, serving, self.now_ms);
             }
@@ -166,7 +173,7 @@ impl Rig {
                 Some(_) => rank.phase = Some(RankPhase::Ready),
             }
             let number = node.setup.own_ranks[0];
-            rank.vitals = rank.phase.map(|phase| vitals(epoch, number, phase));
+            rank.vitals = rank.phase.map(|phase| vitals(epoch, number, phase, self.active));
         }
     }
 
@@ -252,7 +259,7 @@ fn never() -> RankSeen {
     RankSeen { process: Process::Never, phase: None, vitals: None }
 }
 
-fn vitals(epoch: u64, rank: u32, phase: RankPhase) -> Vitals {
+fn vitals(epoch: u64, rank: u32, phase: RankPhase, active: u32) -> Vitals {
     let row = |bytes, median_ns| TransportRow { bytes, rounds: 9, median_ns, best_ns: median_ns };
     let rows = vec![row(4_096, 25_000), row(64 << 20, 8_500_000)];
     Vitals {
@@ -261,7 +268,7 @@ fn vitals(epoch: u64, rank: u32, phase: RankPhase) -> Vitals {
         phase,
         steps: 0,
         last_step_age_ms: None,
-        active: 0,
+        active,
         queued: 0,
         tokens: 0,
         bytes_read: 0,
@@ -309,6 +316,8 @@ impl Node {
             is_supervised: true,
             acts: true,
             is_canary_lost: false,
+            is_stuck: false,
+            differences: Vec::new(),
             started: Vec::new(),
             status: None,
             events: Vec::new(),
@@ -331,6 +340,11 @@ impl Node {
 
     pub(super) fn is_proven(&self) -> bool {
         self.status.as_ref().is_some_and(|status| status.proven)
+    }
+
+    /// Whether it is proven to serve a model of this name.
+    pub(super) fn serves(&self, model: &str) -> bool {
+        self.status.as_ref().is_some_and(|status| status.proven && status.model == model)
     }
 
     pub(super) fn status(&self) -> &Status {
@@ -369,7 +383,7 @@ impl Node {
                     path("192.168.0.1:52390", !is_cut && !is_second_down),
                 ],
                 report: self.heard.get(name).cloned().filter(|_| self.is_paired),
-                differences: Vec::new(),
+                differences: self.differences.clone(),
             })
             .collect()
     }
@@ -485,6 +499,10 @@ impl Node {
             Action::Mend(_) => {}
             other => panic!("{}: {other:?}", self.setup.node),
         }
+    }
+
+    pub(super) fn gate(&self, name: GateName) -> &Gate {
+        self.status().gates.iter().find(|gate| gate.gate == name).unwrap()
     }
 
     pub(super) fn is_held(&self) -> bool {

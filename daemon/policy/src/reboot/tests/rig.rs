@@ -7,7 +7,7 @@ use crate::{
     RankSeen, Reading, Setup, State, What, canary, event, gang,
     invariant::{Found, Invariant, Sighting},
     operator,
-    pair::{NodePlace, NodeReport, PeerSeen},
+    pair::{self, NodePlace, NodeReport, PeerSeen},
     reboot::{self, Cause, Phase},
 };
 
@@ -300,6 +300,7 @@ impl Rig {
         let mut actions = Vec::new();
         let before = node.state.clone();
         operator::step(&mut node.state, &seen, now);
+        pair::watch::step(&node.setup, &mut node.state, &seen, now);
         reboot::step(&node.setup, &mut node.state, &seen, now, &mut actions);
         let phase = node.state.reboot.name();
         let mishap = node.mishap.take_if(|(_, at)| *at == phase).map(|(mishap, _)| mishap);
