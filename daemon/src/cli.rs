@@ -66,6 +66,20 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         mode: role::gateway::Mode,
     },
+    /// Read the model's files and note what is in them (started by the supervisor)
+    ///
+    /// Exit codes: 0 done, 65 no model can be in that folder, 71 it can't be read or the note can't
+    /// be written, 75 something changes the files or another process reads them.
+    Manifest {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Folder of the model; without it that of the config
+        #[arg(long, value_name = "DIR")]
+        model: Option<PathBuf>,
+        /// The note, which also keeps files that did not change from being read again
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Run one share of the model (started by the supervisor)
     ///
     /// The supervisor writes the session of the epoch to its standard input.
@@ -123,6 +137,9 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::Rank { config, rank } => {
             with_config(&config.config, |config| role::rank::run(config, rank))
         }
+        Command::Manifest { config, model, out } => with_config(&config.config, |config| {
+            role::manifest::run(model.as_deref().unwrap_or(&config.model.path), &out)
+        }),
         Command::Console(command) => console::run(&command),
         Command::Pair(command) => pair_command::run(command),
         Command::Model(ModelCommand::Import { file, name, models }) => {

@@ -344,6 +344,11 @@ impl Config {
         }
     }
 
+    /// Folder of this machine's key and of the keys that it trusts.
+    pub fn peer_folder(&self) -> PathBuf {
+        self.node.state_dir.join("peer")
+    }
+
     /// Unix socket of a rank.
     pub fn rank_socket(&self, rank: u32) -> PathBuf {
         self.node.run_dir.join(format!("rank-{rank}.sock"))

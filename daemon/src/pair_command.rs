@@ -28,9 +28,6 @@ use crate::{
     log,
 };
 
-/// Folder of key and pins, in `node.state_dir`.
-const FOLDER: &str = "peer";
-
 /// The port can't be had, the other can't be reached, or nobody came (`EX_UNAVAILABLE`).
 const UNAVAILABLE: i32 = 69;
 
@@ -80,6 +77,9 @@ pub(crate) enum Command {
         config: ConfigPath,
     },
     /// Show this machine's fingerprint, whom it trusts, and the ways to them
+    ///
+    /// The ways are as the running supervisor sees them; without one they are unknown. Exit codes:
+    /// 0 shown, 64 bad config, 77 the key or the pins can't be read, or the wrong user.
     Status {
         #[command(flatten)]
         config: ConfigPath,
@@ -138,7 +138,7 @@ struct Here {
 
 impl Here {
     fn folder(&self) -> PathBuf {
-        self.config.node.state_dir.join(FOLDER)
+        self.config.peer_folder()
     }
 
     /// Does something as this node; or says why it can't be done here, and returns the exit code.

@@ -1,4 +1,5 @@
 //! The processes that the supervisor starts.
 
 pub mod gateway;
+pub mod manifest;
 pub mod rank;

@@ -11,6 +11,7 @@ mod host;
 mod launch;
 mod link;
 mod logs;
+pub mod manifest;
 mod neighbours;
 mod real;
 mod reboot;

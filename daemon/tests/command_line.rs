@@ -158,6 +158,7 @@ fn every_command_has_help() {
         &["completions"],
         &["man"],
         &["gateway"],
+        &["manifest"],
         &["rank"],
     ] {
         let help = tandem(&[command, &["--help"]].concat());

@@ -1,9 +1,11 @@
 """One emulated machine: QEMU in software emulation, its power, its cables, and ways in for a test
 that the product knows nothing of."""
 
+import ctypes
 import http.client
 import json
 import pathlib
+import signal
 import socket
 import subprocess
 import time
@@ -25,6 +27,9 @@ SHELL, STATUS, API = 7000, 7001, 7002
 # booted is never answered, so the next one must not be kept waiting.
 POLL_S = 2
 
+# From linux/prctl.h.
+PR_SET_PDEATHSIG = 1
+
 # Two cables to the other guest, as eth0 and eth1: the fast link and the LAN.
 CABLES = ("link", "lan")
 
@@ -45,14 +50,16 @@ SECTIONS = {
 }
 
 
-def config(node="a", ranks_on=(("a", "127.0.0.1"), ("a", "127.0.0.1")), more=None):
-    """The TOML of one node. ranks_on: node and address of every rank. more: keys by section."""
+def config(node, ranks_on, more=None, peers=()):
+    """The TOML of one node. ranks_on: node and address of every rank. more: keys by section.
+    peers: name and addresses of the other nodes."""
     sections = {name: dict(keys) for name, keys in SECTIONS.items()}
     sections["node"]["name"] = node
     for name, keys in (more or {}).items():
         sections[name] = sections.get(name, {}) | keys
     tables = [(f"[{name}]", keys) for name, keys in sections.items()]
     tables += [("[[rank]]", {"node": name, "address": at}) for name, at in ranks_on]
+    tables += [("[[peer]]", {"name": name, "addresses": list(at)}) for name, at in peers]
     lines = []
     for head, keys in tables:
         lines += [head, *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
@@ -68,6 +75,7 @@ class Guest:
         self.folder, self.initramfs = pathlib.Path(folder), initramfs
         self.folder.mkdir(exist_ok=True)
         self.console = self.folder / f"{node}.console"
+        self.said_by_qemu = self.folder / f"{node}.qemu"
         self.disk = image.disk(self.folder / f"{node}.img", files)
         self.ports = dict(zip((SHELL, STATUS, API), ranks.free_ports(3), strict=True))
         self.process = None
@@ -81,14 +89,16 @@ class Guest:
     def command(self):
         kernel, _ = image.kernel()
         told = {"node": self.node} | {cable: self.address(cable) for cable in CABLES}
-        append = ["console=ttyS0", "quiet", "panic=-1", "mitigations=off"]
+        # On a busy host the kernel would find its emulated timer too slow to be one, and give up.
+        append = ["console=ttyS0", "quiet", "panic=-1", "mitigations=off", "no_timer_check"]
         append += [f"tandem.{name}={value}" for name, value in told.items()]
         forward = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}"
                           for there, here in self.ports.items())
         command = [
             "qemu-system-x86_64", "-accel", f"tcg,tb-size={TRANSLATED_MIB}", "-cpu", "max",
-            "-smp", "1", "-m", f"{MEMORY_MIB}M", "-nodefaults", "-no-user-config", "-display", "none",
-            "-kernel", kernel, "-initrd", self.initramfs, "-append", " ".join(append),
+            "-smp", "1", "-m", f"{MEMORY_MIB}M", "-nodefaults", "-no-user-config",
+            "-display", "none", "-kernel", kernel, "-initrd", self.initramfs,
+            "-append", " ".join(append),
             "-chardev", f"file,id=console,path={self.console},append=on",
             "-serial", "chardev:console",
             "-qmp", f"unix:{self.folder}/{self.node}.qmp,server=on,wait=off",
@@ -111,23 +121,19 @@ class Guest:
         return ["-device", f"virtio-net-pci,netdev={network},mac={mac},addr=0x{slot},romfile="]
 
     def power_on(self):
-        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with open(self.said_by_qemu, "ab") as said:
+            self.process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                preexec_fn=end_with_parent)
 
     def cut_power(self):
         """What was not on its disk is gone."""
-        self.process.kill()
-        self.process.wait(30)
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(30)
 
     def is_on(self):
         return self.process is not None and self.process.poll() is None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.is_on():
-            self.cut_power()
 
     def monitor(self, command, **arguments):
         """Asks QEMU itself (its QMP protocol)."""
@@ -152,6 +158,10 @@ class Guest:
         self.monitor("set_link", name=cable, up=True)
 
     # Ways in.
+
+    def said(self):
+        """Everything on its console, of all boots."""
+        return self.console.read_text(errors="replace") if self.console.exists() else ""
 
     def shell(self, script, seconds=30):
         """Runs a script in the guest; what it printed. It must succeed."""
@@ -218,7 +228,7 @@ class Guest:
     def wait_until_serving(self, seconds=120):
         self.wait_for(self.is_serving, "serving", seconds)
 
-    def wait_for(self, condition, what, seconds):
+    def wait_for(self, condition, what, seconds, pause_s=0.25):
         """Polls until the condition holds; what it gave then."""
         deadline = time.monotonic() + seconds
         while True:
@@ -230,13 +240,18 @@ class Guest:
                 pass
             assert time.monotonic() < deadline, (
                 f"{self.node} was not {what} in {seconds} s:\n{self.tail()}")
-            time.sleep(0.25)
+            time.sleep(pause_s)
 
     def tail(self, lines=40):
-        text = self.console.read_text(errors="replace") if self.console.exists() else ""
+        text = self.said()
         if self.process and not self.is_on():
-            text += self.process.stderr.read().decode(errors="replace")
+            text += self.said_by_qemu.read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+
+def end_with_parent():
+    """In a new process, before it becomes QEMU: however the tests end, no guest outlives them."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def address(cable, number):

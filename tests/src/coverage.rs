@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::trouble::Trouble;
+use crate::{
+    run,
+    trouble::{Kind, PairTrouble, Trouble},
+};
 
 /// What one life met.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +17,11 @@ impl Met {
         if !self.0.contains(what) {
             self.0.insert(what.to_owned());
         }
+    }
+
+    /// And what another met.
+    pub fn add(&mut self, other: &Self) {
+        self.0.extend(other.0.iter().cloned());
     }
 
     /// Whether it was met.
@@ -73,6 +81,37 @@ const MUST_MEET: &[&str] = &[
     "fault ledger",
 ];
 
+/// The same in lives of several nodes.
+const MUST_MEET_IN_PAIR: &[&str] = &[
+    "2 nodes",
+    "3 nodes",
+    "4 nodes",
+    "status healthy",
+    "ranks adopted",
+    "memory stranded",
+    "rebooted automatically",
+    "held",
+    "released from held",
+    "healed without help",
+    "order reboot",
+    "reboot Draining",
+    "reboot Ready",
+    "reboot Committed",
+    "reboot Rebooting",
+    "reboot Verifying",
+    "reboot of all",
+    "reboot alone",
+    "reboot ordered",
+    "followed a proposer that was already gone",
+    "veto Held",
+    "veto NotAllowed",
+    "veto Budget",
+    "veto Latched",
+    "veto Attended",
+    "veto Ledger",
+    "veto Ending",
+];
+
 impl Coverage {
     /// One more life.
     pub fn add(&mut self, met: &Met) {
@@ -90,11 +129,20 @@ impl Coverage {
         }
     }
 
-    /// What at least 2,000 lives should have met and did not.
-    pub fn missing(&self) -> Vec<String> {
-        let troubles = Trouble::ALL.iter().map(|t| format!("trouble {}", t.name()));
-        let others = MUST_MEET.iter().map(|what| (*what).to_owned());
-        troubles.chain(others).filter(|what| !self.counts.contains_key(what)).collect()
+    /// What many lives of this kind should have met and did not.
+    pub fn missing(&self, kind: run::Kind) -> Vec<String> {
+        let name = |name: &str| format!("trouble {name}");
+        let mut wanted: Vec<String> = match kind {
+            run::Kind::Alone => Trouble::ALL.iter().map(|t| name(t.name())).collect(),
+            run::Kind::Pair => PairTrouble::ALL.iter().map(|t| name(t.name())).collect(),
+        };
+        let others = match kind {
+            run::Kind::Alone => MUST_MEET,
+            run::Kind::Pair => MUST_MEET_IN_PAIR,
+        };
+        wanted.extend(others.iter().map(|what| (*what).to_owned()));
+        wanted.retain(|what| !self.counts.contains_key(what));
+        wanted
     }
 }
 

@@ -10,6 +10,7 @@ mod dice;
 pub mod life;
 pub mod node;
 mod oracle;
+pub mod pair;
 pub mod promises;
 pub mod record;
 pub mod run;

@@ -27,7 +27,7 @@ pub struct Outcome {
 /// A life that is being lived.
 pub(crate) struct Life {
     pub(crate) node: Node,
-    turns: Option<Turns>,
+    pub(crate) turns: Option<Turns>,
     pub(crate) status: Option<Status>,
 }
 
@@ -59,9 +59,19 @@ impl Life {
     /// One turn, if a supervisor runs; returns whether it ended by itself.
     pub(crate) fn turn(&mut self) -> bool {
         self.node.pass();
+        self.wake();
+        self.take()
+    }
+
+    /// A supervisor starts if none runs, and it is time for it.
+    pub(crate) fn wake(&mut self) {
         if !self.node.is_supervised() {
             self.turns = self.node.next_supervisor();
         }
+    }
+
+    /// A turn of the supervisor that runs; returns whether it ended by itself.
+    pub(crate) fn take(&mut self) -> bool {
         let Some(turns) = &mut self.turns else { return false };
         let setup = std::rc::Rc::clone(&self.node.setup);
         let before = self.node.record.saves;
@@ -95,7 +105,7 @@ impl Life {
     }
 
     /// Why it holds for an operator, or wants a reboot that it may not do; in its own words.
-    fn held_reason(&self) -> Option<String> {
+    pub(crate) fn held_reason(&self) -> Option<String> {
         let status = self.status.as_ref()?;
         status.held.clone().or_else(|| {
             let refused = |fault: &&tandem_policy::Fault| fault.kind.name() == "reboot_refused";
@@ -186,7 +196,7 @@ impl Life {
         Err(format!("it did not end when asked: {}", self.describe()))
     }
 
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let Some(status) = &self.status else { return "it never took a turn".into() };
         let faults: Vec<_> = status.faults.iter().map(|f| f.evidence.as_str()).collect();
         format!(
@@ -197,6 +207,6 @@ impl Life {
 }
 
 /// A reason says what a person can do.
-fn names_an_action(reason: &str) -> bool {
+pub(crate) fn names_an_action(reason: &str) -> bool {
     ["tandem release", "tandem resume", "shutdown -r"].iter().any(|what| reason.contains(what))
 }

@@ -20,24 +20,34 @@ use tandem_policy::{
 use crate::{
     coverage::Met,
     dice::Dice,
+    pair::{self, around::Around},
     promises,
     record::Record,
     setups,
-    trouble::{Trouble, Troubles},
+    trouble::{Kind, Trouble, Troubles},
 };
 
 /// Size of the weights, over all ranks of this machine.
 pub const WEIGHTS_BYTES: u64 = 120 << 30;
 
+/// Size of the fallback's weights.
+pub const FALLBACK_BYTES: u64 = 20 << 30;
+
 /// When life begins, since 1970.
 const WALL_START_MS: u64 = 1_780_000_000_000;
+
+/// Longest sleep of one node of several.
+const SLEEP_MS_MAX: u64 = 120_000;
+
+/// Longest that one turn counts for a state that lasts: while it sleeps nobody can act.
+const TURN_MS_MAX: u64 = 4_000;
 
 /// A machine.
 pub struct Node {
     /// The settings in force.
     pub setup: Rc<Setup>,
     pub(crate) dice: Dice,
-    pub(crate) troubles: Troubles,
+    pub(crate) troubles: Troubles<Trouble>,
     /// Whether troubles strike.
     pub faulty: bool,
     /// True time, in milliseconds since this life began.
@@ -62,6 +72,8 @@ pub struct Node {
     /// The first promise that was broken.
     pub broken: Option<String>,
     pub(crate) next_pid: u32,
+    /// What is around it, if it is one of several.
+    pub(crate) around: Option<Around>,
 }
 
 /// The disk, as the supervisor's memory uses it.
@@ -79,11 +91,18 @@ impl Node {
     /// The machine of a seed.
     pub fn new(seed: u64, tells: bool) -> Self {
         let mut dice = Dice::new(seed);
-        let setup = Rc::new(setups::roll(&mut dice));
-        let troubles = Troubles::roll(&mut dice);
+        let setup = setups::roll(&mut dice);
+        Self::of(setup, dice, None, tells)
+    }
+
+    /// A machine with these settings, alone or one of several.
+    pub(crate) fn of(setup: Setup, mut dice: Dice, around: Option<Around>, tells: bool) -> Self {
+        let setup = Rc::new(setup);
+        // All nodes of a life together are to have as much trouble as one alone.
+        let troubles = Troubles::roll(&mut dice, setup.nodes.len() as u64);
         let host = host::Host::roll(&mut dice, &setup);
         let memory = memory::MemoryTruth::roll(&mut dice);
-        let ranks = (0..setup.ranks).map(|_| ranks::Rank::none()).collect();
+        let ranks = setup.own_ranks.iter().map(|_| ranks::Rank::none()).collect();
         let mut node = Self {
             setup,
             dice,
@@ -105,6 +124,7 @@ impl Node {
             log: tells.then(Vec::new),
             broken: None,
             next_pid: 100,
+            around,
         };
         if tells {
             let on = |t: &&Trouble| node.troubles.every(**t) > 0;
@@ -164,6 +184,11 @@ impl Node {
         };
         if self.strikes(Trouble::Sleep) {
             let ms = self.dice.pick(&[20_000, 120_000, 900_000, 7_200_000, 90_000_000]);
+            // The others go on meanwhile: no longer than all of them can be simulated.
+            let ms = if self.around.is_some() { ms.min(SLEEP_MS_MAX) } else { ms };
+            if let Some(around) = &mut self.around {
+                around.slept = Some((self.t, self.t + ms));
+            }
             self.t += ms;
             self.tell(|_| format!("slept for {ms} ms"));
         }
@@ -189,6 +214,16 @@ impl Node {
         }
     }
 
+    /// Nothing can be saved for a while.
+    pub(crate) fn fill_disk(&mut self) {
+        self.disk.full_until = self.t + self.dice.between(500, 60_000);
+    }
+
+    /// Whether nothing can be saved now.
+    pub(crate) const fn is_disk_full(&self) -> bool {
+        self.t < self.disk.full_until
+    }
+
     /// All lasting troubles end: disk, files, host, memory, clock; what a mend can do is left.
     pub fn heal(&mut self) {
         self.faulty = false;
@@ -204,6 +239,7 @@ impl Node {
     /// Whether what runs is what the config asks for.
     pub fn serves_the_plan(&self) -> bool {
         self.gateway.plan == self.setup.gateway_plan
+            && self.gateway.mode != tandem_policy::gateway::Mode::Alone
             && self.ranks.iter().all(|rank| rank.plan == self.setup.rank_plan)
     }
 
@@ -224,7 +260,10 @@ impl Node {
         if burnt {
             excuses.push("the starts of the fabric are spent");
         }
-        let leaks = self.memory.stranded_bytes > 0;
+        // A leak of one is mended by all, so each can be in its way.
+        let others = self.around.as_ref().map(|around| around.others.as_slice());
+        let leaks = self.memory.stranded_bytes > 0
+            || others.unwrap_or_default().iter().any(|other| other.leaks);
         if !(leaks || is_spent || burnt) {
             return excuses;
         }
@@ -293,6 +332,26 @@ impl Node {
         });
     }
 
+    /// Where a rank of this number is among this node's own.
+    pub(crate) fn index_of(&self, rank: u32) -> Option<usize> {
+        // The fallback's rank is number 0 of a gang of one, in the place of this node's first.
+        let own = self.setup.own_ranks.iter().position(|own| *own == rank);
+        own.or((rank == 0).then_some(0))
+    }
+
+    fn manifest(&self) -> Option<String> {
+        let around = self.around.as_ref()?;
+        matches!(self.artifacts(), Artifacts::Complete { .. }).then(|| around.manifest.clone())
+    }
+
+    fn fallback_artifacts(&self) -> Artifacts {
+        if self.setup.fallback.is_none() || self.t < self.machine.files_known_at {
+            Artifacts::Unread
+        } else {
+            Artifacts::Complete { weights_bytes: FALLBACK_BYTES }
+        }
+    }
+
     fn artifacts(&self) -> Artifacts {
         if self.t < self.disk.missing_until {
             Artifacts::Incomplete("model-2.safetensors is missing".into())
@@ -318,9 +377,9 @@ impl World for Node {
             invariants: self.host_seen(),
             memory: self.memory_seen(),
             artifacts: self.artifacts(),
-            fallback_artifacts: Artifacts::Unread,
-            manifest: None,
-            peers: Vec::new(),
+            fallback_artifacts: self.fallback_artifacts(),
+            manifest: self.manifest(),
+            peers: self.around.as_ref().map(|around| around.peers.clone()).unwrap_or_default(),
             evidence: self.desk.evidence.clone(),
             canary: self.canary.seen(moment),
             orders: self.orders_seen(),
@@ -334,12 +393,26 @@ impl World for Node {
             },
         };
         self.record.shown(&self.setup, &seen, moment);
+        let is_possible = pair::promises::is_pair_possible(self, &seen, moment);
+        if self.around.is_some() && is_possible {
+            let since_ms = moment.boot_ms - self.record.pair_possible_ms;
+            self.record.pair_possible_ms = moment.boot_ms;
+            // What keeps the pair may be this node itself.
+            if pair::promises::could_start_fallback(self, &seen, moment) {
+                self.record.pair_possible_for_ms += since_ms.min(TURN_MS_MAX);
+            } else {
+                self.record.pair_possible_for_ms = 0;
+            }
+        } else {
+            self.record.pair_possible_for_ms = 0;
+        }
         self.shown = Some((seen.clone(), moment));
         seen
     }
 
     fn save(&mut self, state: &State, events: &[Event]) -> Result<(), SaveError> {
         let died_before = self.supervisor_dies();
+        self.note_decided(state);
         if died_before || self.t < self.disk.full_until {
             self.disk.last_failed |= !died_before;
             self.tell(|_| "save failed".into());
@@ -358,11 +431,19 @@ impl World for Node {
         }
         self.record.saved(events);
         self.disk.saved = Some(state.clone());
+        self.note_saved(state);
         self.supervisor_dies();
         Ok(())
     }
 
-    fn tell(&mut self, _report: &tandem_policy::pair::NodeReport) {}
+    fn tell(&mut self, report: &tandem_policy::pair::NodeReport) {
+        if self.supervisor_dies() {
+            return;
+        }
+        if let Some(around) = &mut self.around {
+            around.told = Some(report.clone());
+        }
+    }
 
     fn perform(&mut self, action: &Action) {
         if self.supervisor_dies() || self.machine.is_off() {
@@ -379,12 +460,19 @@ impl World for Node {
         }
         match action {
             Action::Mend(repair) => self.mend(repair),
-            Action::StartGang { epoch, prefill_step_tokens, .. } => {
-                self.start_gang(*epoch, *prefill_step_tokens);
+            Action::StartGang { epoch, alone: true, .. } => self.start_fallback(*epoch),
+            Action::StartGang { epoch, .. } => self.start_gang(*epoch),
+            Action::UnloadRank { rank } => {
+                if let Some(index) = self.index_of(*rank) {
+                    self.ask_to_unload(index);
+                }
             }
-            Action::UnloadRank { rank } => self.ask_to_unload(*rank as usize),
-            Action::KillRank { rank } => self.kill_rank(*rank as usize),
-            Action::StartGateway { .. } => self.start_gateway(),
+            Action::KillRank { rank } => {
+                if let Some(index) = self.index_of(*rank) {
+                    self.kill_rank(index);
+                }
+            }
+            Action::StartGateway { mode } => self.start_gateway(*mode),
             Action::StopGateway => self.ask_gateway_to_end(),
             Action::KillGateway => self.kill_gateway(),
             Action::Canary { epoch, number } => self.begin_canary(*epoch, *number),
@@ -397,6 +485,7 @@ impl World for Node {
 const fn action_name(action: &Action) -> &'static str {
     match action {
         Action::Mend(_) => "action mend",
+        Action::StartGang { alone: true, .. } => "action start_fallback",
         Action::StartGang { .. } => "action start_gang",
         Action::UnloadRank { .. } => "action unload_rank",
         Action::KillRank { .. } => "action kill_rank",

@@ -82,6 +82,8 @@ pub(crate) fn refuses_start(
     let Artifacts::Complete { weights_bytes } = seen.artifacts else {
         return Some("the model's files are not complete".into());
     };
+    // What this node's ranks hold of them.
+    let weights_bytes = weights_bytes / 1_000 * u64::from(setup.share_permille);
     let Some(memory) = &seen.memory else {
         return Some("memory is not known".into());
     };
@@ -100,6 +102,13 @@ pub(crate) fn refuses_start(
         return Some(format!("{} MiB of wired memory have no owner", unexplained >> 20));
     }
     None
+}
+
+/// The config and the sight of a node that serves the fallback: one rank, no fabric, other files.
+pub(crate) fn of_fallback(setup: &Setup, seen: &Observation) -> (Setup, Observation) {
+    let setup = Setup { share_permille: 1_000, uses_fabric: false, ..setup.clone() };
+    let seen = Observation { artifacts: seen.fallback_artifacts.clone(), ..seen.clone() };
+    (setup, seen)
 }
 
 /// Least unexplained wired memory that counts.

@@ -6,7 +6,7 @@ use tandem_policy::{
     leak, reboot,
 };
 
-use crate::{node::Node, node::host::invariant_of, oracle};
+use crate::{node::Node, node::host::invariant_of, oracle, pair::promises as pair};
 
 type Outcome = Result<(), String>;
 
@@ -20,9 +20,11 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
     let Some((_, now)) = node.shown.as_ref() else { return };
     let now = *now;
     let outcome = match action {
-        Action::StartGang { epoch, .. } => start(node, *epoch, now),
+        Action::StartGang { epoch, alone, .. } => start(node, *epoch, *alone, now),
         Action::UnloadRank { rank } => {
-            node.record.note_unload(*rank, node.t, now.boot_ms);
+            if let Some(index) = node.index_of(*rank) {
+                node.record.note_unload(index, node.t, now.boot_ms);
+            }
             Ok(())
         }
         Action::KillRank { rank } => a_kill_is_the_last_rung(node, *rank),
@@ -40,13 +42,17 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
     node.check(outcome);
 }
 
-fn start(node: &Node, epoch: u64, now: Moment) -> Outcome {
+fn start(node: &Node, epoch: u64, alone: bool, now: Moment) -> Outcome {
     one_epoch_at_most(node)?;
     epochs_grow(node, epoch)?;
     a_start_is_saved_first(node, epoch)?;
-    a_start_is_admitted(node, now)?;
+    a_start_is_admitted(node, alone, now)?;
     a_start_is_allowed(node)?;
-    the_fabric_budget_is_kept(node)
+    if alone {
+        return pair::a_fallback_is_needed(node);
+    }
+    the_fabric_budget_is_kept(node)?;
+    pair::start(node, epoch, now)
 }
 
 /// Never two epochs alive: ranks start only when none runs.
@@ -78,7 +84,7 @@ fn a_start_is_saved_first(node: &Node, epoch: u64) -> Outcome {
             saved.gang.name()
         ));
     }
-    if saved.starts_in_boot == 0 || saved.boot != format!("boot-{}", node.machine.boots) {
+    if saved.starts_in_boot == 0 || saved.boot != node.boot_id() {
         return broken("a start was not counted in this boot before it was done");
     }
     Ok(())
@@ -86,7 +92,7 @@ fn a_start_is_saved_first(node: &Node, epoch: u64) -> Outcome {
 
 /// No start onto a host that is not right or into memory that is not there, nor against an
 /// operator's order; unknown is not right.
-fn a_start_is_admitted(node: &Node, now: Moment) -> Outcome {
+fn a_start_is_admitted(node: &Node, alone: bool, now: Moment) -> Outcome {
     let Some((seen, _)) = &node.shown else { return Ok(()) };
     if node.record.intent.hold.is_some() {
         return broken("ranks were started under an operator's hold");
@@ -97,7 +103,13 @@ fn a_start_is_admitted(node: &Node, now: Moment) -> Outcome {
     if seen.terminations > 0 {
         return broken("ranks were started after SIGTERM");
     }
-    match oracle::refuses_start(node, &node.setup, seen, now) {
+    let refused = if alone {
+        let (setup, seen) = oracle::of_fallback(&node.setup, seen);
+        oracle::refuses_start(node, &setup, &seen, now)
+    } else {
+        oracle::refuses_start(node, &node.setup, seen, now)
+    };
+    match refused {
         Some(why) => broken(format!("ranks were started though {why}")),
         None => Ok(()),
     }
@@ -107,7 +119,8 @@ fn a_start_is_admitted(node: &Node, now: Moment) -> Outcome {
 /// to try again, a new supervisor, an order, a plan, a reboot that was called off.
 fn a_start_is_allowed(node: &Node) -> Outcome {
     let record = &node.record;
-    if record.starts >= record.allowed_starts {
+    // Of several nodes a start may be the leader's decision.
+    if node.around.is_none() && record.starts >= record.allowed_starts {
         return broken(format!("start {} had no reason", record.starts + 1));
     }
     let supervise = &node.setup.supervise;
@@ -126,7 +139,8 @@ fn a_start_is_allowed(node: &Node) -> Outcome {
 /// Each start of the fabric burns driver resources: so many a boot and no more.
 fn the_fabric_budget_is_kept(node: &Node) -> Outcome {
     let most = node.setup.supervise.fabric_starts_max;
-    if node.setup.uses_fabric && node.record.starts_in_boot >= most {
+    let starts = node.record.starts_in_boot - node.record.fallback_starts_in_boot;
+    if node.setup.uses_fabric && starts >= most {
         return broken(format!("more than {most} starts of the fabric in one boot"));
     }
     Ok(())
@@ -135,13 +149,10 @@ fn the_fabric_budget_is_kept(node: &Node) -> Outcome {
 /// A rank is killed only if it was asked to unload, has had its time, and the leak that this may be
 /// is on disk.
 fn a_kill_is_the_last_rung(node: &mut Node, rank: u32) -> Outcome {
-    let Some(Process::Running { pid, .. }) =
-        node.ranks.get(rank as usize).map(|rank| rank.process.clone())
-    else {
-        return Ok(());
-    };
+    let Some(index) = node.index_of(rank) else { return Ok(()) };
+    let Process::Running { pid, .. } = node.ranks[index].process else { return Ok(()) };
     let limit_ms = node.setup.supervise.unload_timeout_ms;
-    match node.record.unloads.get_mut(&rank) {
+    match node.record.unloads.get_mut(&index) {
         None => return broken(format!("rank {rank} was killed and never asked to unload")),
         Some(asked) if node.t - asked.at < limit_ms => {
             return broken(format!("rank {rank} was killed {} ms after asking", node.t - asked.at));
@@ -161,6 +172,9 @@ fn a_kill_is_the_last_rung(node: &mut Node, rank: u32) -> Outcome {
 
 /// Reboots: the first time that one is asked for it must be allowed by all of its limits.
 fn reboot(node: &mut Node, now: Moment) -> Outcome {
+    if node.around.is_some() {
+        return reboot_of_several(node, now);
+    }
     let Some(reboot::Phase::Rebooting { intent: reboot::Intent { cause, .. }, since_ms }) =
         node.disk.saved.as_ref().map(|state| state.reboot.clone())
     else {
@@ -178,10 +192,34 @@ fn reboot(node: &mut Node, now: Moment) -> Outcome {
     a_reboot_that_did_not_help_is_not_repeated(node, &cause.kind)
 }
 
+/// The same for one of several nodes, which acts on an intent.
+fn reboot_of_several(node: &mut Node, now: Moment) -> Outcome {
+    let Some(intent) = pair::reboot(node)? else { return Ok(()) };
+    node.record.is_reboot_ordered = intent.is_ordered;
+    node.met.mark(match (intent.is_ordered, intent.boots.len()) {
+        (true, _) => "reboot ordered",
+        (false, 1) => "reboot alone",
+        (false, _) => "reboot of all",
+    });
+    if pair::is_following(node, &intent) {
+        node.met.mark("followed a proposer that was already gone");
+    }
+    node.record.reboot_asked = Some((node.machine.boots, now.boot_ms, intent.cause.kind.clone()));
+    node.record.excuse("a reboot that was asked for and did not come");
+    a_reboot_is_wanted_by_nobody_else(node, now)?;
+    if intent.is_ordered {
+        return Ok(());
+    }
+    node.record.reboots_asked.push(node.t);
+    the_reboot_budget_is_kept(node, now)?;
+    a_reboot_that_did_not_help_is_not_repeated(node, &intent.cause.kind)
+}
+
 /// Only where it is configured, possible, safe to come back from, and no person is at it.
 fn a_reboot_is_wanted_by_nobody_else(node: &Node, now: Moment) -> Outcome {
     let Some((seen, _)) = &node.shown else { return Ok(()) };
-    if !node.setup.reboot.automatic || !node.setup.can_reboot {
+    let is_allowed = node.setup.reboot.automatic || node.record.is_reboot_ordered;
+    if !is_allowed || !node.setup.can_reboot {
         return broken("a reboot that the config forbids");
     }
     if node.record.intent.hold.is_some() {
@@ -214,7 +252,7 @@ fn the_reboot_budget_is_kept(node: &Node, now: Moment) -> Outcome {
         return broken(format!("a reboot {} ms after a boot", now.boot_ms));
     }
     let saved = node.disk.saved.as_ref();
-    let boot = format!("boot-{}", node.machine.boots);
+    let boot = node.boot_id();
     if !saved.is_some_and(|state| state.reboots.iter().any(|past| past.boot == boot)) {
         return broken("a reboot that was not counted before it was asked for");
     }
@@ -310,6 +348,7 @@ pub fn of_turn(node: &mut Node, turn: &Turn, state: &State) {
     let Some((_, now)) = node.shown.as_ref() else { return };
     let now = *now;
     let outcome = proof_is_true(node, turn, now)
+        .and_then(|()| pair::proof_is_of_all(node, turn))
         .and_then(|()| healthy_is_true(node, turn))
         .and_then(|()| strangers_are_not_adopted(node, turn))
         .and_then(|()| events_are_bounded(turn))
@@ -343,7 +382,7 @@ fn proof_is_true(node: &Node, turn: &Turn, now: Moment) -> Outcome {
     match node.record.proof {
         Some((epoch, at)) if epoch == turn.status.epoch => {
             let age_ms = now.boot_ms.saturating_sub(at);
-            if age_ms > limit_ms {
+            if age_ms > limit_ms && !pair::is_busy(node) {
                 return broken(format!("proven, by tokens that came {age_ms} ms ago"));
             }
             Ok(())
@@ -368,7 +407,8 @@ fn healthy_is_true(node: &Node, turn: &Turn) -> Outcome {
     let epoch = turn.status.epoch;
     let is_of_epoch =
         |process: &Process| matches!(process, Process::Running { epoch: e, .. } if *e == epoch);
-    if !seen.ranks.iter().all(|rank| is_of_epoch(&rank.process)) {
+    let needed = if node.serves_alone() { 1 } else { seen.ranks.len() };
+    if !seen.ranks.iter().take(needed).all(|rank| is_of_epoch(&rank.process)) {
         return broken(format!("healthy, and not all ranks are of epoch {epoch}"));
     }
     if !seen.gateway.process.is_running() {

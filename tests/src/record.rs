@@ -44,6 +44,8 @@ pub struct Record {
     pub(crate) foreign_epoch: u64,
     /// Starts of the ranks in this boot, since the budget last began anew.
     pub(crate) starts_in_boot: u32,
+    /// How many of them were of the fallback, which has no fabric.
+    pub(crate) fallback_starts_in_boot: u32,
     /// Supervisors of this boot: each may have died between counting a start and doing it.
     pub(crate) takeovers_in_boot: u32,
     /// Starts of the ranks, and what allows one: a decision to try again after a failure, a new
@@ -69,6 +71,8 @@ pub struct Record {
     pub(crate) reboots_decided: usize,
     /// When each was first asked for, in true time: these count, whatever came of them.
     pub(crate) reboots_asked: Vec<u64>,
+    /// Whether the reboot that was last asked for was ordered by an operator: no budget counts it.
+    pub(crate) is_reboot_ordered: bool,
     /// Causes that came back right after a reboot for them.
     pub(crate) latched: BTreeSet<String>,
     /// The cause of a reboot for which the last turn held the ranks.
@@ -78,7 +82,7 @@ pub struct Record {
     pub(crate) orders_told: u64,
     pub(crate) intent: Intent,
     /// How each rank's process was asked to unload.
-    pub(crate) unloads: BTreeMap<u32, Unload>,
+    pub(crate) unloads: BTreeMap<usize, Unload>,
     /// Drifts as they were shown, since boot, and until when the invariant is to be left alone.
     drifts_ms: BTreeMap<Invariant, Vec<u64>>,
     held_before: BTreeMap<Invariant, bool>,
@@ -93,6 +97,14 @@ pub struct Record {
     /// Whether ranks or gateway were held at the end of the last turn.
     is_gateway_held: bool,
     are_ranks_held: bool,
+    /// When the pair was last shown to be possible, since boot, and since when a supervisor looks.
+    pub(crate) pair_possible_ms: u64,
+    /// For how long it has been shown so, turn after turn.
+    pub(crate) pair_possible_for_ms: u64,
+    /// Whether the supervisor serves alone, as it last decided.
+    pub(crate) mode: Option<tandem_policy::pair::Mode>,
+    /// The intent that the supervisor last decided to go for.
+    pub(crate) left_for: Option<String>,
     /// Whether the last turn's verdict was one of leaked memory.
     pub(crate) had_leak: bool,
 }
@@ -110,6 +122,7 @@ impl Record {
 
     pub(crate) fn booted(&mut self) {
         self.starts_in_boot = 0;
+        self.fallback_starts_in_boot = 0;
         self.takeovers_in_boot = 0;
         self.restarts_ms.clear();
         self.latched.clear();
@@ -130,6 +143,7 @@ impl Record {
         self.memory_was_lost = true;
         // One is taken as done: an engine may have run.
         self.starts_in_boot = 1;
+        self.fallback_starts_in_boot = 0;
         self.restarts_ms.clear();
         self.latched.clear();
     }
@@ -168,7 +182,7 @@ impl Record {
     }
 
     /// A rank is asked to unload.
-    pub(crate) fn note_unload(&mut self, rank: u32, at: u64, boot_ms: u64) {
+    pub(crate) fn note_unload(&mut self, rank: usize, at: u64, boot_ms: u64) {
         let asked = Unload { at, boot_ms, count: 0, turns: 1, is_killed: false };
         self.unloads.entry(rank).or_insert(asked).count += 1;
     }
@@ -270,6 +284,7 @@ impl Record {
         if self.are_ranks_held {
             self.excuses.retain(|why| is_of_gateway(why));
             self.starts_in_boot = 0;
+            self.fallback_starts_in_boot = 0;
             self.restarts_ms.clear();
         }
     }

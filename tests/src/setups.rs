@@ -3,6 +3,7 @@
 use tandem_policy::{
     Setup,
     invariant::{Invariant, Mode},
+    pair::NodePlace,
     settings::{Canary, Host, Leak, Reboot, Supervise},
 };
 
@@ -45,6 +46,8 @@ pub(crate) fn roll(dice: &mut Dice) -> Setup {
         },
         ..Setup::default()
     };
+    setup.own_ranks = (0..setup.ranks).collect();
+    setup.nodes = vec![NodePlace { name: setup.node.clone(), ranks: setup.own_ranks.clone() }];
     for invariant in Invariant::ALL {
         if dice.once_in(8) {
             let mode = if dice.once_in(2) { Mode::Observe } else { Mode::Enforce };

@@ -6,22 +6,34 @@ use tandem_wire::exit;
 use crate::{
     coverage::Coverage,
     life::{self, Life},
-    run::{Seeds, live_all},
+    run::{Kind, Seed, Seeds, live_all},
 };
 
 /// Lives that every test run goes through.
 const SEEDS: u64 = 2_000;
 
-#[test]
-fn every_promise_is_kept_in_many_lives() {
+/// The same for lives of several nodes, each of which takes as long as several.
+const PAIR_SEEDS: u64 = 1_000;
+
+fn live_many(kind: Kind, count: u64) {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let sum = live_all(Seeds { from: 0, count: SEEDS }, threads, |_| {});
+    let sum = live_all(Seeds { kind, from: 0, count }, threads, |_| {});
     if let Some((seed, why)) = sum.first_broken {
-        let log = life::live(seed, true).log;
+        let log = seed.live(true).log;
         let tail = log.len().saturating_sub(60);
         panic!("seed {seed}: {why}\n{}", log[tail..].join("\n"));
     }
-    assert_eq!(sum.coverage.missing(), Vec::<String>::new(), "no life met these");
+    assert_eq!(sum.coverage.missing(kind), Vec::<String>::new(), "no life met these");
+}
+
+#[test]
+fn every_promise_is_kept_in_many_lives() {
+    live_many(Kind::Alone, SEEDS);
+}
+
+#[test]
+fn every_promise_is_kept_in_many_lives_of_several_nodes() {
+    live_many(Kind::Pair, PAIR_SEEDS);
 }
 
 #[test]
@@ -31,8 +43,8 @@ fn every_seed_that_ever_failed_is_kept() {
         else {
             continue;
         };
-        let seed: u64 = word.parse().unwrap();
-        let outcome = life::live(seed, false);
+        let seed: Seed = word.parse().unwrap();
+        let outcome = seed.live(false);
         assert_eq!(outcome.broken, None, "seed {seed} ({line})");
     }
 }

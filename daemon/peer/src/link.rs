@@ -34,7 +34,8 @@ use tokio::task::JoinSet;
 use crate::identity::Identity;
 use board::{Board, Parts};
 use listen::Listening;
-pub use manifest::{DIFFERENCES_MAX, MANIFEST_FILES_MAX, Manifest, ManifestEntry};
+pub use manifest::DIFFERENCES_MAX;
+
 pub use message::Secrets;
 use telling::Telling;
 use trust::Trust;
@@ -148,7 +149,7 @@ impl Link {
 
     /// Sets the model's files here, which the other nodes may ask for where the digests in the
     /// reports differ.
-    pub fn set_manifest(&self, manifest: Manifest) {
+    pub fn set_manifest(&self, manifest: crate::manifest::Manifest) {
         self.board.telling.set_manifest(manifest);
     }
 

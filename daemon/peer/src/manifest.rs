@@ -80,12 +80,24 @@ pub struct ManifestEntry {
 }
 
 /// All files of a model and what is in them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Manifest {
     entries: Vec<ManifestEntry>,
+    digest: String,
 }
 
 impl Manifest {
+    /// Of these files, in any order.
+    pub fn of(mut entries: Vec<ManifestEntry>) -> Self {
+        entries.sort();
+        let mut hasher = blake3::Hasher::new();
+        for ManifestEntry { path, size_bytes, blake3 } in &entries {
+            hasher.update(format!("{path}\0{size_bytes}\0{blake3}\n").as_bytes());
+        }
+        let digest = hasher.finalize().to_hex().to_string();
+        Self { entries, digest }
+    }
+
     /// The files, sorted by path.
     pub fn entries(&self) -> &[ManifestEntry] {
         &self.entries
@@ -94,12 +106,8 @@ impl Manifest {
     /// BLAKE3, in hex, over a line `path NUL size NUL blake3 LF` for each file in order of paths
     /// (as bytes), sizes in decimal. A path holds neither NUL nor LF, so no two lists have the same
     /// lines.
-    pub fn digest(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for ManifestEntry { path, size_bytes, blake3 } in &self.entries {
-            hasher.update(format!("{path}\0{size_bytes}\0{blake3}\n").as_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 }
 

@@ -137,6 +137,8 @@ pub(super) fn look(here: &Here) -> anyhow::Result<i32> {
     for found in others {
         println!("\n{}", found.node);
         for host in found.hosts {
+            // Brackets are a pattern to a shell.
+            let host = if host.starts_with('[') { format!("'{host}'") } else { host };
             println!("    sudo tandem pair join {host}{}", here.config_option());
         }
     }

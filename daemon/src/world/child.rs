@@ -10,7 +10,7 @@ use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
-use tandem_peer::link::Manifest;
+use tandem_peer::manifest::Manifest;
 use tandem_policy::{
     Artifacts, CanarySeen, Ended, Evidence, Memory, Process, What,
     invariant::{Invariant, Sighting},

@@ -12,7 +12,8 @@ use anyhow::Context;
 use nix::unistd::{User, fchown};
 use tandem_peer::{
     identity::Identity,
-    link::{Link, LinkSetup, Manifest, PeerPlace, Secrets},
+    link::{Link, LinkSetup, PeerPlace, Secrets},
+    manifest::Manifest,
 };
 use tandem_policy::pair::{NodeReport, PeerSeen};
 use tandem_wire::Session;
@@ -20,9 +21,6 @@ use tracing::warn;
 
 use super::{child::Shared, launch::new_session, run_dir::create_anew};
 use crate::config::Config;
-
-/// Folder of keys and pins in `node.state_dir`.
-pub const PEER_FOLDER: &str = "peer";
 
 /// The nodes that share this one's ranks.
 pub(super) struct Neighbours {
@@ -33,6 +31,8 @@ pub(super) struct Neighbours {
     /// Of the last epoch that was begun here.
     session: Option<Session>,
     gateway_key: String,
+    /// What the link was told last.
+    manifest: Option<Manifest>,
     upstream: Upstream,
 }
 
@@ -58,7 +58,7 @@ impl Neighbours {
         if config.peer.is_empty() {
             return Ok(None);
         }
-        let folder = config.node.state_dir.join(PEER_FOLDER);
+        let folder = config.peer_folder();
         let identity = Identity::load_or_make(&folder, &config.node.name)
             .with_context(|| format!("can't use the key in {}", folder.display()))?;
         let place = |peer: &crate::config::Peer| PeerPlace {
@@ -83,6 +83,7 @@ impl Neighbours {
             leader: policy.leader().to_owned(),
             session: None,
             gateway_key: gateway_key.to_owned(),
+            manifest: None,
             upstream: Upstream {
                 path: config.upstream_file(),
                 address: config.peer_listen().context("there is no rank 0")?,
@@ -98,8 +99,11 @@ impl Neighbours {
     }
 
     /// Tells the others the files of the model, for when theirs differ.
-    pub(super) fn set_manifest(&self, manifest: Manifest) {
-        self.link.set_manifest(manifest);
+    pub(super) fn set_manifest(&mut self, manifest: Option<Manifest>) {
+        if let Some(manifest) = manifest.filter(|known| self.manifest.as_ref() != Some(known)) {
+            self.link.set_manifest(manifest.clone());
+            self.manifest = Some(manifest);
+        }
     }
 
     /// Tells the others this node's account, and what only the node with rank 0 knows.

@@ -11,6 +11,7 @@ use tandem_policy::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
 };
 use tracing::warn;
 
@@ -20,6 +21,7 @@ use super::{
     config_file, evidence, health,
     host::{HostThread, Watched},
     launch::{Launcher, Served},
+    manifest,
     neighbours::Neighbours,
     reboot::Reboots,
     requests::Requests,
@@ -35,6 +37,7 @@ pub struct RealWorld {
     launcher: Launcher,
     canary_key: String,
     neighbours: Option<Neighbours>,
+    manifest_watch: Option<JoinHandle<()>>,
     catalogue: evidence::Signatures,
     host: HostThread,
     reboots: Reboots,
@@ -87,13 +90,14 @@ impl RealWorld {
         launcher.write_config(&config, Served::Together)?;
         let neighbours =
             Neighbours::start(&config, &shared, run_dir.user.as_ref(), &peer_key).await?;
-        let world = Self {
+        let mut world = Self {
             host: HostThread::start(shared.clone(), watched(&config)),
             ledger_path: config.node.state_dir.clone(),
             shared,
             launcher,
             canary_key,
             neighbours,
+            manifest_watch: None,
             catalogue,
             reboots: Reboots::default(),
             gateway_listen: watch::Sender::new(config.gateway.listen),
@@ -105,6 +109,7 @@ impl RealWorld {
             config,
             _run_dir: run_dir,
         };
+        world.watch_manifest();
         world.find_running();
         world.watch(config_path)?;
         Ok(world)
@@ -132,6 +137,33 @@ impl RealWorld {
         Ok(())
     }
 
+    /// Keeps the manifest of the model's files, where there is another node to compare it with.
+    fn watch_manifest(&mut self) {
+        if let Some(watch) = self.manifest_watch.take() {
+            watch.abort();
+        }
+        self.shared.facts().manifest = None;
+        if self.neighbours.is_none() {
+            return;
+        }
+        let places = manifest::Places {
+            model_dir: self.config.model.path.clone(),
+            written: self.launcher.run_dir.join("manifest.json"),
+            kept: self.config.node.state_dir.join("manifest.json"),
+        };
+        let command = {
+            let executable = self.launcher.executable.clone();
+            let config_path = Served::Together.config_path(&self.launcher.run_dir);
+            let (user, places) = (self.launcher.user.clone(), places.clone());
+            let level = self.config.node.log_level;
+            move || manifest::command(&executable, &config_path, level, user.as_ref(), &places)
+        };
+        let spawn = move || tokio::process::Command::from(command()).kill_on_drop(true).spawn();
+        let shared = self.shared.clone();
+        let on_change = move |manifest| shared.change(|facts| facts.manifest = manifest);
+        self.manifest_watch = Some(tokio::spawn(manifest::watch(places, spawn, on_change)));
+    }
+
     /// Resolves when there may be something new to observe.
     pub fn changed(&self) -> impl Future<Output = ()> + use<> {
         let shared = self.shared.clone();
@@ -145,7 +177,11 @@ impl RealWorld {
         if let Err(error) = self.launcher.write_config(&config, Served::Together) {
             warn!("the children's config can't be written: {error}");
         }
+        let is_other_model = self.config.model.path != config.model.path;
         self.config = Arc::clone(&config);
+        if is_other_model {
+            self.watch_manifest();
+        }
         Some(config)
     }
 
@@ -247,6 +283,8 @@ impl World for RealWorld {
 
     fn tell(&mut self, report: &NodeReport) {
         if let Some(neighbours) = &mut self.neighbours {
+            let manifest = self.shared.facts().manifest.clone();
+            neighbours.set_manifest(manifest);
             neighbours.tell(report);
         }
     }

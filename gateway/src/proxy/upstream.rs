@@ -57,7 +57,7 @@ pub(super) struct UpstreamFile {
 
 struct Found {
     looked: Option<Instant>,
-    /// Which version of the file `upstream` is from; `None`: there is none.
+    /// Which version of the file `upstream` is from, if there is one.
     version: Option<Version>,
     /// Or why there is none.
     upstream: Result<Arc<Upstream>, String>,
@@ -65,13 +65,13 @@ struct Found {
     known: Vec<Weak<Upstream>>,
 }
 
-/// Differs after every replacement of the file.
+/// Differs after every change of the file, of its owner and mode too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     inode: u64,
     size_bytes: u64,
-    modified_s: i64,
-    modified_ns: i64,
+    changed_s: i64,
+    changed_ns: i64,
 }
 
 const UNKNOWN: &str = "the node with rank 0 is not known yet";
@@ -103,32 +103,29 @@ impl UpstreamFile {
     }
 
     async fn look(&self, found: &mut Found) {
-        let version = match tokio::fs::metadata(&self.path).await {
-            Ok(metadata) => Some(Version {
-                inode: metadata.ino(),
-                size_bytes: metadata.len(),
-                modified_s: metadata.mtime(),
-                modified_ns: metadata.mtime_nsec(),
-            }),
-            Err(_) => None,
-        };
-        if version == found.version {
-            return;
-        }
-        found.version = version;
-        found.upstream = match version {
+        let version = tokio::fs::metadata(&self.path).await.ok().map(|metadata| Version {
+            inode: metadata.ino(),
+            size_bytes: metadata.len(),
+            changed_s: metadata.ctime(),
+            changed_ns: metadata.ctime_nsec(),
+        });
+        let upstream = match version {
+            Some(_) if version == found.version => return,
             Some(_) => read(&self.path).await.map(Arc::new),
             None => Err(UNKNOWN.into()),
         };
-        match &found.upstream {
-            Ok(upstream) => {
+        match (&upstream, &found.upstream) {
+            (Ok(upstream), _) => {
                 tracing::info!(address = %upstream.address, "the node with rank 0 is known");
                 found.known.retain(|upstream| upstream.strong_count() > 0);
-                let upstream = Arc::downgrade(upstream);
-                found.known.push(upstream);
+                found.known.push(Arc::downgrade(upstream));
             }
-            Err(reason) => tracing::warn!("{reason}"),
+            (Err(reason), Err(before)) if reason == before => {}
+            (Err(reason), _) => tracing::warn!("{reason}"),
         }
+        // One that could not be read is tried again.
+        found.version = version.filter(|_| upstream.is_ok());
+        found.upstream = upstream;
     }
 }
 

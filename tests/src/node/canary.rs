@@ -54,7 +54,7 @@ impl Node {
         } else {
             Plan::Answer
         };
-        let works = self.ranks_work() && self.gateway.passes(self.t);
+        let works = self.ranks_work() && self.gateway_reaches();
         let ends_at = if self.strikes(Trouble::CanaryNever) {
             None
         } else if works {
@@ -74,17 +74,19 @@ impl Node {
         if asked.outcome.is_some() || asked.ends_at.is_none_or(|at| t < at) {
             return;
         }
-        let works = self.ranks_work() && self.gateway.passes(t);
+        let works = self.ranks_work() && self.gateway_reaches();
         let is_same = self.ranks.iter().all(|r| r.epoch() == Some(asked.epoch));
-        let garbles = self.ranks.iter().any(|r| r.garbles);
+        let garbles = self.garbles();
         let outcome = match asked.planned {
             Plan::Busy => CanaryOutcome::Busy,
             Plan::Answer if works && is_same => {
                 let text = self.dice.pick(if garbles { &GARBAGE } else { &SANE }).to_owned();
+                self.note_tokens(asked.epoch);
                 CanaryOutcome::Answered { text, tokens: 8 }
             }
             Plan::Answer | Plan::Fail => CanaryOutcome::Failed("502 from the gateway".into()),
         };
+        self.note(|node| node.is_busy = outcome == CanaryOutcome::Busy);
         self.tell(|_| format!("canary {}/{}: {outcome:?}", asked.epoch, asked.number));
         asked.at = t;
         asked.outcome = Some(outcome);

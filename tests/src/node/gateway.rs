@@ -1,6 +1,6 @@
 //! The gateway.
 
-use tandem_policy::{Ended, GatewaySeen, Process, Reading};
+use tandem_policy::{Ended, GatewaySeen, Process, Reading, gateway::Mode};
 use tandem_wire::exit;
 
 use super::Node;
@@ -10,6 +10,7 @@ use crate::trouble::Trouble;
 pub(crate) struct Gateway {
     pub(crate) process: Process,
     pub(crate) plan: String,
+    pub(crate) mode: Mode,
     is_child: bool,
     answers_at: u64,
     ends_at: Option<u64>,
@@ -22,6 +23,7 @@ impl Gateway {
         Self {
             process: Process::Never,
             plan: String::new(),
+            mode: Mode::Serve,
             is_child: true,
             answers_at: 0,
             ends_at: None,
@@ -49,11 +51,16 @@ impl Node {
         }
     }
 
-    pub(crate) fn start_gateway(&mut self) {
+    pub(crate) fn start_gateway(&mut self, mode: Mode) {
         let pid = self.pid();
+        let plan = match (&self.setup.fallback, mode) {
+            (Some(fallback), Mode::Alone) => fallback.gateway_plan.clone(),
+            _ => self.setup.gateway_plan.clone(),
+        };
         self.gateway = Gateway {
             process: Process::Running { pid, epoch: 0 },
-            plan: self.setup.gateway_plan.clone(),
+            plan,
+            mode,
             answers_at: self.t + self.dice.between(100, 2_000),
             ..Gateway::none()
         };
@@ -94,10 +101,23 @@ impl Node {
         }
     }
 
+    /// Whether a request to this gateway would reach rank 0: that of another node passes it on.
+    pub(crate) fn gateway_reaches(&self) -> bool {
+        let is_alone = self.serves_alone();
+        let leader = self.around.as_ref().and_then(|a| a.others.iter().find(|o| o.leads));
+        let is_passed_on = match (self.gateway.mode, leader) {
+            (Mode::Proxy, Some(leader)) => leader.is_reached && leader.gateway_passes,
+            (Mode::Proxy, None) => false,
+            (Mode::Serve, _) => !is_alone,
+            (Mode::Alone, _) => is_alone,
+        };
+        self.gateway.passes(self.t) && is_passed_on
+    }
+
     pub(crate) fn gateway_seen(&mut self) -> GatewaySeen {
         let t = self.t;
         let ready = if self.gateway.answers(t) {
-            let value = self.gateway.passes(t) && self.ranks_work();
+            let value = self.gateway_reaches() && self.ranks_work();
             Reading::Known { value, age_ms: self.dice.below(1_500) }
         } else {
             Reading::Unknown

@@ -299,6 +299,13 @@ impl Node {
         }
     }
 
+    /// Whether one holds, or this platform has no such thing.
+    pub(crate) fn holds_now(&self, invariant: Invariant) -> bool {
+        let t = self.t;
+        let is_read = |fact: &Fact| fact.holds && !fact.hung && t >= fact.unread_until;
+        self.host.facts.get(&invariant).is_none_or(|fact| !fact.exists || is_read(fact))
+    }
+
     /// Whether a probe hangs: then the supervisor must be started again to read it.
     pub(crate) fn a_probe_hangs(&self) -> bool {
         self.host.facts.values().any(|fact| fact.hung)

@@ -32,13 +32,17 @@ impl Machine {
     pub(crate) const fn is_off(&self) -> bool {
         self.off_until.is_some()
     }
-
-    fn boot(&self) -> String {
-        format!("boot-{}", self.boots)
-    }
 }
 
 impl Node {
+    /// The boot that the machine is in; no two nodes ever have the same.
+    pub(crate) fn boot_id(&self) -> String {
+        match &self.around {
+            Some(_) => format!("{}-boot-{}", self.setup.node, self.machine.boots),
+            None => format!("boot-{}", self.machine.boots),
+        }
+    }
+
     /// Another boot.
     pub(crate) fn boot_up(&mut self) {
         self.machine = Machine {
@@ -51,7 +55,8 @@ impl Node {
         self.boot_host();
         self.boot_memory();
         self.record.booted();
-        self.tell(|node| format!("boots: {}", node.machine.boot()));
+        self.note_boot();
+        self.tell(|node| format!("boots: {}", node.boot_id()));
     }
 
     pub(crate) fn go_down(&mut self) {
@@ -61,6 +66,7 @@ impl Node {
         self.gateway = super::gateway::Gateway::none();
         self.machine.off_until = Some(self.t + self.dice.between(2_000, 60_000));
         self.machine.is_dead = true;
+        self.note_down();
         self.tell(|_| "the machine goes down".into());
     }
 
@@ -74,7 +80,10 @@ impl Node {
         }
         if self.machine.reboots_at.is_some_and(|at| t >= at) {
             self.met.mark("rebooted automatically");
-            self.record.rebooted(t, self.machine.boots);
+            if !self.record.is_reboot_ordered {
+                self.record.rebooted(t, self.machine.boots);
+            }
+            self.note_commanded();
             return self.go_down();
         }
         if self.strikes(Trouble::WallJump) {
@@ -87,7 +96,7 @@ impl Node {
                 self.machine.is_power_cut = true;
                 self.machine.dies_in = Some(self.dice.below(8));
             } else {
-                let boot = self.machine.boot();
+                let boot = self.boot_id();
                 self.leave_panic(boot);
                 self.go_down();
             }
@@ -104,6 +113,12 @@ impl Node {
     pub fn terminate(&mut self) {
         self.machine.terminations += 1;
         self.tell(|_| "SIGTERM".into());
+    }
+
+    /// The supervisor is killed within its next calls of the world, perhaps with all the machine.
+    pub(crate) fn die_soon(&mut self) {
+        self.machine.is_power_cut = self.dice.once_in(2);
+        self.machine.dies_in = Some(self.dice.below(4));
     }
 
     /// One call of the world by the supervisor: whether it is dead, or dies now, before the call
@@ -159,6 +174,15 @@ impl Node {
         self.machine.dies_in = None;
         self.machine.terminations = 0;
         self.machine.supervisor_since = self.t;
+        if let Some(around) = &mut self.around {
+            around.instance += 1;
+            around.peers.clear();
+            around.told = None;
+            self.record.pair_possible_ms = self.t - self.machine.booted_at;
+            self.record.pair_possible_for_ms = 0;
+            self.record.mode = None;
+            self.record.left_for = None;
+        }
         self.ranks_outlive();
         self.gateway_outlives();
         self.canary_is_lost();
@@ -178,13 +202,14 @@ impl Node {
             self.other_supervisor_ran();
         }
         let running: Vec<u64> = self.ranks.iter().filter_map(super::ranks::Rank::epoch).collect();
-        let boot = self.machine.boot();
+        let boot = self.boot_id();
         let state = match self.disk.saved.clone() {
             Some(state) => state.resumed(&boot),
             None if is_first => State::new(&boot),
             None => {
                 self.disk.lost = Some("the ledger was damaged; it is set aside".into());
                 self.record.lost_memory();
+                self.note_lost_memory();
                 State::after_loss(&boot, self.moment())
             }
         };
@@ -194,6 +219,7 @@ impl Node {
             self.met.mark("ranks of another epoch cleared");
         }
         self.desk_is_cleared(state.last_order);
+        self.record.mode = Some(state.mode.clone());
         self.record.supervisor_started(&state, running.iter().copied().max().unwrap_or(0));
         self.tell(|_| format!("a supervisor starts: epoch {}, {}", state.epoch, state.gang.name()));
         Some(Turns::new(state))

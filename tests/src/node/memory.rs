@@ -75,17 +75,18 @@ impl Node {
     /// What a reader would find now.
     fn sample(&mut self) -> Memory {
         let t = self.t;
-        let share = self.share_bytes();
         let jitter = self.dice.between(0, 300) * MIB;
         let rank_owner = |rank: &super::ranks::Rank| match rank.process {
             Process::Running { pid, .. } if rank.has_loaded(t) => {
+                let share = self.share_bytes(rank);
                 let footprint_bytes = share + share / 50;
                 Some(Owner { pid, name: "tandem".into(), footprint_bytes })
             }
             _ => None,
         };
         let mut owners: Vec<Owner> = self.ranks.iter().filter_map(rank_owner).collect();
-        let by_ranks = share * owners.len() as u64;
+        let loaded = self.ranks.iter().filter(|rank| rank.has_loaded(t));
+        let by_ranks: u64 = loaded.map(|rank| self.share_bytes(rank)).sum();
         let by_ended: u64 = self.memory.releasing.iter().map(|(bytes, _)| bytes).sum();
         let mut by_others = 0;
         let mut taken = 0;

@@ -3,8 +3,8 @@
 use tandem_policy::{Ended, EvidenceSource, Process, RankSeen};
 use tandem_wire::{Phase, Vitals, exit};
 
-use super::{Node, WEIGHTS_BYTES};
-use crate::trouble::Trouble;
+use super::{FALLBACK_BYTES, Node, WEIGHTS_BYTES};
+use crate::{pair::around::OtherRank, trouble::Trouble};
 
 /// Exit codes that another start may not meet.
 const RETRYABLE: [i32; 6] =
@@ -37,6 +37,21 @@ pub(crate) struct Rank {
     active: u32,
     /// Since when one of its peers is lost or mute.
     alone_since: Option<u64>,
+    /// The ranks of other nodes that it waits for, until the group is formed.
+    forming: Option<Forming>,
+    /// Whether it serves the fallback model, without any other.
+    pub(crate) is_alone: bool,
+}
+
+/// A rank that waits for those of other nodes.
+#[derive(Clone, Copy)]
+struct Forming {
+    /// When it ends by itself; never for one that waits until it is asked.
+    gives_up_at: Option<u64>,
+    /// What it takes from then on to load, and to be ready.
+    load_ms: u64,
+    warm_ms: u64,
+    ready_ms: u64,
 }
 
 impl Rank {
@@ -60,6 +75,8 @@ impl Rank {
             stepped_at: None,
             active: 0,
             alone_since: None,
+            forming: None,
+            is_alone: false,
         }
     }
 
@@ -70,7 +87,7 @@ impl Rank {
         }
     }
 
-    const fn is_mute(&self, t: u64) -> bool {
+    pub(crate) const fn is_mute(&self, t: u64) -> bool {
         self.hangs || t < self.muted_until
     }
 
@@ -102,22 +119,40 @@ impl Rank {
     }
 }
 
+impl Rank {
+    /// As the ranks of other nodes feel it.
+    pub(crate) fn from_outside(&self, t: u64) -> OtherRank {
+        OtherRank {
+            epoch: self.epoch(),
+            is_mute: self.is_mute(t),
+            works: self.works(t),
+            is_leaving: self.asked_at.is_some(),
+            stalls: self.stalls,
+            garbles: self.garbles,
+            is_loaded: self.has_loaded(t),
+            is_alone: self.is_alone,
+        }
+    }
+}
+
 impl Node {
     /// What one rank wires.
-    pub(crate) fn share_bytes(&self) -> u64 {
-        WEIGHTS_BYTES / self.ranks.len() as u64
+    pub(crate) fn share_bytes(&self, rank: &Rank) -> u64 {
+        if rank.is_alone { FALLBACK_BYTES } else { WEIGHTS_BYTES / u64::from(self.setup.ranks) }
     }
 
     /// Whether a request would bring tokens, if the gateway passes it on.
     pub(crate) fn ranks_work(&self) -> bool {
-        self.ranks.iter().all(|rank| rank.works(self.t))
+        let t = self.t;
+        let is_needed = |rank: &&Rank| rank.is_alone || !self.serves_alone();
+        self.ranks.iter().filter(is_needed).all(|rank| rank.works(t)) && self.others_work()
     }
 
     pub(crate) fn end_rank(&mut self, index: usize, how: Ended) {
         let t = self.t;
         let Process::Running { epoch, .. } = self.ranks[index].process else { return };
         let loaded = self.ranks[index].has_loaded(t);
-        let share = self.share_bytes();
+        let share = self.share_bytes(&self.ranks[index]);
         let hard = matches!(how, Ended::Signal(_));
         if loaded {
             if hard && self.strikes(Trouble::Strand) {
@@ -141,15 +176,17 @@ impl Node {
         if is_plain || !self.ranks[rank].is_child || !self.strikes(Trouble::Signature) {
             return;
         }
-        let rank = u32::try_from(rank).unwrap_or(0);
+        let is_fallback = self.ranks[rank].is_alone;
+        let rank = if is_fallback { 0 } else { self.setup.own_ranks[rank] };
         self.leave_evidence(EvidenceSource::Rank { rank, epoch });
     }
 
     /// Starts every rank; the supervisor may be killed while it does.
-    pub(crate) fn start_gang(&mut self, epoch: u64, _prefill_step_tokens: u32) {
+    pub(crate) fn start_gang(&mut self, epoch: u64) {
         let slow = self.strikes(Trouble::SlowStart);
         let garbles = self.strikes(Trouble::Garbage);
         self.record.started(self.t, self.machine.boots, epoch);
+        self.note_start(epoch);
         for index in 0..self.ranks.len() {
             if index > 0 && self.supervisor_dies() {
                 return;
@@ -167,7 +204,31 @@ impl Node {
             let plan = self.setup.rank_plan.clone();
             let rank = Rank { process, plan, loads_at, warms_at, ready_at, ..Rank::none() };
             self.ranks[index] = Rank { garbles, ..rank };
+            self.wait_for_others(index);
         }
+    }
+
+    /// Starts the fallback's one rank in the place of this node's first.
+    pub(crate) fn start_fallback(&mut self, epoch: u64) {
+        let garbles = self.strikes(Trouble::Garbage);
+        self.record.started(self.t, self.machine.boots, epoch);
+        self.record.fallback_starts_in_boot += 1;
+        let pid = self.pid();
+        let loads_at = self.t + self.dice.between(100, 1_000);
+        let warms_at = loads_at + self.dice.between(500, 4_000);
+        let ready_at = warms_at + self.dice.between(200, 1_000);
+        let plan = self.setup.fallback.as_ref().map(|f| f.rank_plan.clone()).unwrap_or_default();
+        let process = Process::Running { pid, epoch };
+        for rank in &mut self.ranks {
+            *rank = Rank::none();
+        }
+        let rank = Rank { process, plan, loads_at, warms_at, ready_at, ..Rank::none() };
+        self.ranks[0] = Rank { garbles, is_alone: true, ..rank };
+    }
+
+    /// Whether this node serves the fallback.
+    pub(crate) fn serves_alone(&self) -> bool {
+        self.ranks.iter().any(|rank| rank.is_alone && rank.process.is_running())
     }
 
     pub(crate) fn ask_to_unload(&mut self, index: usize) {
@@ -203,7 +264,11 @@ impl Node {
                 self.pass_rank(index);
             }
         }
-        self.notice_peers();
+        if self.around.is_some() {
+            self.notice_gang();
+        } else {
+            self.notice_peers();
+        }
         self.step_ranks();
     }
 
@@ -253,35 +318,127 @@ impl Node {
         }
     }
 
+    /// A rank of several nodes loads once all of its epoch are there.
+    fn wait_for_others(&mut self, index: usize) {
+        if self.around.is_none() || self.ranks[index].is_alone {
+            return;
+        }
+        let is_patient = self.dice.once_in(2);
+        let patience_ms = self.dice.between(20_000, 40_000);
+        let t = self.t;
+        let rank = &mut self.ranks[index];
+        rank.forming = Some(Forming {
+            gives_up_at: (!is_patient).then_some(t + patience_ms),
+            load_ms: rank.loads_at.saturating_sub(t).max(100),
+            warm_ms: rank.warms_at.saturating_sub(rank.loads_at),
+            ready_ms: rank.ready_at.saturating_sub(rank.warms_at),
+        });
+        rank.loads_at = u64::MAX;
+        rank.warms_at = u64::MAX;
+        rank.ready_at = u64::MAX;
+    }
+
+    /// Whether the ranks of all other nodes could generate tokens together with this node's.
+    fn others_work(&self) -> bool {
+        let Some(around) = &self.around else { return true };
+        let is_alone = self.serves_alone();
+        let epoch = self.ranks.first().and_then(Rank::epoch);
+        let is_one = |rank: &OtherRank| rank.works && rank.epoch == epoch && !rank.is_alone;
+        is_alone || (around.is_ring_whole && around.ranks().all(is_one))
+    }
+
+    /// Whether tokens of this epoch are garbage.
+    pub(crate) fn garbles(&self) -> bool {
+        let others = self.around.as_ref().is_some_and(|a| a.ranks().any(|r| r.garbles));
+        self.ranks.iter().any(|rank| rank.garbles) || others
+    }
+
+    /// What ranks of several nodes feel of each other: they form a group once all of one epoch
+    /// run, and end within seconds of one that is lost, mute or out of reach.
+    fn notice_gang(&mut self) {
+        let t = self.t;
+        let Some(around) = &self.around else { return };
+        let own: Vec<OtherRank> = self.ranks.iter().map(|r| r.from_outside(t)).collect();
+        let all: Vec<OtherRank> = around.ranks().copied().chain(own).collect();
+        let is_whole = around.is_ring_whole;
+        for index in 0..self.ranks.len() {
+            let rank = &mut self.ranks[index];
+            let Some(epoch) = rank.epoch() else { continue };
+            if rank.is_alone {
+                continue;
+            }
+            let is_lost = all.iter().any(|other| other.epoch != Some(epoch) || other.is_alone);
+            let is_mute = !is_whole || all.iter().any(|other| other.is_mute);
+            if let Some(forming) = rank.forming {
+                let is_left = is_lost || is_mute || all.iter().any(|other| other.is_leaving);
+                if !is_left {
+                    rank.forming = None;
+                    rank.loads_at = t + forming.load_ms;
+                    rank.warms_at = rank.loads_at + forming.warm_ms;
+                    rank.ready_at = rank.warms_at + forming.ready_ms;
+                } else if forming.gives_up_at.is_some_and(|at| t >= at)
+                    && rank.asked_at.is_none()
+                    && !rank.is_mute(t)
+                {
+                    self.end_rank(index, Ended::Code(exit::GROUP));
+                }
+                continue;
+            }
+            if rank.is_mute(t) || !(is_lost || is_mute) {
+                rank.alone_since = None;
+                continue;
+            }
+            let since = *rank.alone_since.get_or_insert(t);
+            if rank.asked_at.is_none() && t - since >= 2_000 {
+                let code = if is_lost { exit::PEER_LOST } else { exit::PEER_SILENT };
+                self.end_rank(index, Ended::Code(code));
+            }
+        }
+    }
+
     /// Steps and tokens, while there are requests.
     fn step_ranks(&mut self) {
         let t = self.t;
         let work = self.ranks_work();
-        let active = if self.desk.busy && self.gateway.passes(t) { 3 } else { 0 };
+        // Of several nodes only rank 0 knows requests and counts tokens.
+        let counts = self.around.is_none()
+            || self.setup.own_ranks.contains(&0)
+            || self.serves_alone();
+        let others_stall = self.around.as_ref().is_some_and(|a| a.ranks().any(|r| r.stalls));
+        let active = if self.desk.busy && self.gateway_reaches() && counts { 3 } else { 0 };
         let grows = self.dice.between(1, 20);
+        let mut is_proven = false;
         for rank in &mut self.ranks {
             if rank.phase(t) != Phase::Ready || !rank.process.is_running() {
                 continue;
             }
-            rank.active = if rank.stalls { rank.active.max(active) } else { active };
+            rank.active = if rank.stalls || (counts && others_stall) {
+                rank.active.max(active)
+            } else {
+                active
+            };
             if work && active > 0 {
+                is_proven = true;
                 rank.steps += grows;
-                rank.tokens += grows;
+                rank.tokens += if counts { grows } else { 0 };
                 rank.stepped_at = Some(t);
             }
+        }
+        if let Some(epoch) = self.ranks.first().and_then(Rank::epoch).filter(|_| is_proven) {
+            self.note_tokens(epoch);
         }
     }
 
     pub(crate) fn ranks_seen(&mut self) -> Vec<RankSeen> {
         let t = self.t;
         let late = self.dice.once_in(12);
-        let seen = |(index, rank): (u32, &Rank)| {
+        let seen = |(index, rank): (usize, &Rank)| {
             let speaks = rank.process.is_running() && !rank.is_mute(t);
             let phase = speaks.then(|| rank.phase(t));
             let epoch = rank.epoch().unwrap_or(0);
             let vitals = phase.filter(|_| !late).map(|phase| Vitals {
                 epoch,
-                rank: index,
+                rank: if rank.is_alone { 0 } else { self.setup.own_ranks[index] },
                 phase,
                 steps: rank.steps,
                 last_step_age_ms: rank.stepped_at.map(|at| t - at),
@@ -325,6 +482,7 @@ impl Node {
                 ready_at,
                 ..Rank::none()
             };
+            self.wait_for_others(index);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     pin, select,
     sync::watch,
@@ -30,6 +31,12 @@ const IDLE_MIN: Duration = Duration::from_secs(10);
 /// Time to write an answer: two seconds longer than a frame takes at 2 Mbit/s.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Time for the other side to take why the connection ends.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Most reads of what still comes meanwhile: a few frames' worth.
+const LINGER_READS_MAX: usize = 1_000;
+
 /// Least time between two answers with an account. An honest dialler leaves five times as much.
 const ANSWER_PAUSE: Duration = Duration::from_millis(10);
 
@@ -50,15 +57,18 @@ pub(super) async fn serve(
     let config = tls::listener(&listening.identity, board.trust.clone(), shown.clone())
         .map_err(|error| WireError::Malformed(error.to_string()))?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp))
+    let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp).into_fallible())
         .await
         .map_err(|_| WireError::Timeout("TLS handshake"))?;
-    let mut stream = match (handshake, shown.get()) {
-        (Ok(stream), _) => stream,
-        (Err(_), Some(found)) if board.trust.node(found).is_none() => {
-            return Err(WireError::Stranger(found));
+    let mut stream = match handshake {
+        Ok(stream) => stream,
+        Err((error, tcp)) => {
+            let _ = timeout(LINGER, hang_up(tcp)).await;
+            return Err(match shown.get() {
+                Some(found) if board.trust.node(found).is_none() => WireError::Stranger(found),
+                _ => error.into(),
+            });
         }
-        (Err(error), _) => return Err(error.into()),
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let pin = certificate.map(|it| Fingerprint::of(it)).ok_or(WireError::Closed)?;
@@ -70,9 +80,23 @@ pub(super) async fn serve(
     if talk.is_worth_telling(&error) {
         let refusal = Message::Refused { reason: message::cut(&error.to_string()) };
         // It may be gone already.
-        let _ = timeout(Duration::from_secs(1), message::write(&mut stream, &refusal)).await;
+        let _ = timeout(LINGER, message::write(&mut stream, &refusal)).await;
+        let _ = timeout(LINGER, hang_up(stream.into_inner().0)).await;
     }
     Err(error)
+}
+
+/// Ends a connection so that what was last said arrives: where something that came is left unread,
+/// closing resets the connection, and the other side may lose why.
+async fn hang_up(mut tcp: TcpStream) -> std::io::Result<()> {
+    tcp.shutdown().await?;
+    let mut rest = [0; 1 << 10];
+    for _ in 0..LINGER_READS_MAX {
+        if tcp.read(&mut rest).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 struct Talk<'a> {

@@ -10,13 +10,14 @@ use std::{
 use tandem_policy::pair::{PathSeen, PeerSeen};
 
 use super::{
-    Manifest, PeerPlace, Secrets,
+    PeerPlace, Secrets,
     heard::{Heard, Taken},
     message::Account,
     telling::Telling,
     trust::Trust,
 };
 use crate::identity::Fingerprint;
+use crate::manifest::Manifest;
 
 /// Least time between two lines in the log about the same path: one that flaps must not fill it.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
@@ -252,7 +253,7 @@ impl Path {
         PathSeen {
             address: self.address.to_string(),
             is_up,
-            round_trip_us: self.round_trip.map(|it| u64::try_from(it.as_micros()).unwrap_or(0)),
+            round_trip_us: self.round_trip.and_then(|it| u64::try_from(it.as_micros()).ok()),
             throughput_mbps: self.throughput_mbps,
             problem,
         }

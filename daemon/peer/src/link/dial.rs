@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::{Error as TlsError, pki_types::ServerName};
+use rustls::{AlertDescription, Error as TlsError, pki_types::ServerName};
 use tokio::{
     net::{TcpSocket, TcpStream},
     sync::watch,
@@ -16,13 +16,13 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    Manifest,
     board::Board,
     message::{self, FRAME_BYTES_MAX, MANIFEST_BYTES_MAX, Message, WireError},
     throughput::{self, Schedule},
     tls::{self, Shown},
 };
 use crate::identity::{Fingerprint, Identity, Pins};
+use crate::manifest::Manifest;
 
 /// Time for a TCP connection. Shorter than the kernel's first repetition of a SYN, and a new try
 /// follows: a cable that was plugged back is found soon.
@@ -104,7 +104,13 @@ fn explain(path: &Path, pin: Fingerprint, shown: &Shown, error: &WireError) -> S
         _ => None,
     };
     match tls {
-        Some(TlsError::AlertReceived(_)) => {
+        // How the listener of this module, and any other, says so.
+        Some(TlsError::AlertReceived(
+            AlertDescription::AccessDenied
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA,
+        )) => {
             format!("{node} does not trust this node's certificate; pair again")
         }
         _ => message::cut(&error.to_string()),

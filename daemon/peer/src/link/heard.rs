@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use tandem_policy::pair::NodeReport;
 
-use super::{Manifest, Secrets, message::Account};
+use super::{Secrets, message::Account};
+use crate::manifest::Manifest;
 
 /// What is known of one node by its own accounts.
 #[derive(Default)]
@@ -142,7 +143,7 @@ mod tests {
     use tandem_policy::{Setup, pair::NodeReport};
 
     use super::*;
-    use crate::link::ManifestEntry;
+    use crate::manifest::ManifestEntry;
 
     fn report(phase: &str) -> NodeReport {
         let json = serde_json::json!({

@@ -2,68 +2,16 @@
 
 use std::{cmp::Ordering, fmt};
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
 use super::message::{self, Message};
-
-/// Most files that are told; the largest checkpoints have some hundreds.
-pub const MANIFEST_FILES_MAX: usize = 4_096;
+use crate::manifest::{FILES_MAX, Manifest};
 
 /// Most differences that are told, with one more line for the others.
 pub const DIFFERENCES_MAX: usize = 20;
 
-/// One file of the model.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ManifestEntry {
-    /// Where it is in the model's folder.
-    pub path: String,
-    /// Its size, in bytes.
-    pub size_bytes: u64,
-    /// BLAKE3 of its content, in hex.
-    pub blake3: String,
-}
-
-/// The list of the model's files.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Manifest {
-    entries: Vec<ManifestEntry>,
-    digest: String,
-}
-
 impl Manifest {
-    /// Of these files, in any order.
-    pub fn of(mut entries: Vec<ManifestEntry>) -> Self {
-        entries.sort();
-        let mut hash = Sha256::new();
-        for entry in &entries {
-            // Lengths first, so that no two lists have the same bytes.
-            for text in [&entry.path, &entry.blake3] {
-                hash.update((text.len() as u64).to_le_bytes());
-                hash.update(text);
-            }
-            hash.update(entry.size_bytes.to_le_bytes());
-        }
-        let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { entries, digest }
-    }
-
-    /// SHA-256 of the list, in hex: what [`NodeReport::manifest`] tells.
-    ///
-    /// [`NodeReport::manifest`]: tandem_policy::pair::NodeReport::manifest
-    pub fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    /// The files, in order of their paths.
-    pub fn entries(&self) -> &[ManifestEntry] {
-        &self.entries
-    }
-
     /// The list as it is told; without files where it is too long.
     pub(super) fn message(&self) -> Message {
-        let files = (self.entries.len() <= MANIFEST_FILES_MAX).then(|| self.entries.clone());
+        let files = (self.entries().len() <= FILES_MAX).then(|| self.entries().to_vec());
         let whole = Message::Manifest { files };
         match message::encode(&whole) {
             Ok(_) => whole,
@@ -81,7 +29,7 @@ impl Manifest {
                 lines.push(message::cut(&line()));
             }
         };
-        let (mut own, mut theirs) = (self.entries.iter(), other.entries.iter());
+        let (mut own, mut theirs) = (self.entries().iter(), other.entries().iter());
         let (mut here, mut there) = (own.next(), theirs.next());
         loop {
             let order = match (here, there) {
@@ -122,14 +70,15 @@ impl Manifest {
 
 impl fmt::Debug for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let files = self.entries.len();
-        f.debug_struct("Manifest").field("files", &files).field("digest", &self.digest).finish()
+        let files = self.entries().len();
+        f.debug_struct("Manifest").field("files", &files).field("digest", &self.digest()).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::ManifestEntry;
 
     fn manifest(rows: &[(&str, u64, &str)]) -> Manifest {
         let entry = |(path, size_bytes, blake3): &(&str, u64, &str)| ManifestEntry {
@@ -182,7 +131,7 @@ mod tests {
         let entry = |path: String| ManifestEntry { path, size_bytes: 1, blake3: String::new() };
         let rows = [
             ("short", (0..9).map(|n| entry(n.to_string())).collect(), true),
-            ("many", (0..=MANIFEST_FILES_MAX).map(|n| entry(n.to_string())).collect(), false),
+            ("many", (0..=FILES_MAX).map(|n| entry(n.to_string())).collect(), false),
             ("large", (0..9).map(|_| entry("x".repeat(200_000))).collect::<Vec<_>>(), false),
         ];
         for (what, entries, is_told) in rows {

@@ -8,8 +8,8 @@ use tandem_policy::pair::{COMPONENTS_MAX, FAULTS_TOLD_MAX, NodeReport, RANKS_MAX
 use tandem_wire::Session;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::manifest::ManifestEntry;
 use crate::identity::Fingerprint;
+use crate::manifest::ManifestEntry;
 
 /// Raised whenever a message changes its meaning or its fields.
 pub(super) const PROTOCOL_VERSION: u32 = 1;
@@ -17,7 +17,7 @@ pub(super) const PROTOCOL_VERSION: u32 = 1;
 /// Largest frame, in bytes. A report with all its lists full and texts cut is about 60 KB.
 pub(super) const FRAME_BYTES_MAX: usize = 256 << 10;
 
-/// Largest frame with a list of files, in bytes: [`super::MANIFEST_FILES_MAX`] rows of about 200.
+/// Largest frame with a list of files, in bytes: [`crate::manifest::FILES_MAX`] rows of about 200.
 pub(super) const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
 /// Longest reason that is given for a refusal, in characters.

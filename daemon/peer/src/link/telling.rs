@@ -9,10 +9,11 @@ use tandem_policy::pair::NodeReport;
 use tokio::sync::watch;
 
 use super::{
-    Manifest, Secrets,
+    Secrets,
     heard::says_the_same,
     message::{Account, Message},
 };
+use crate::manifest::Manifest;
 
 /// The newest account, and who waits for the next. Nothing is queued: a path that was slow tells
 /// what is newest when its turn comes.

@@ -115,7 +115,7 @@ impl Cache {
             })
         };
         let entries = listing.0.iter().map(entry).collect::<Option<Vec<_>>>()?;
-        Some(Manifest { entries })
+        Some(Manifest::of(entries))
     }
 
     /// The hash of a file, if this very file was hashed.

@@ -143,12 +143,15 @@ pub fn browse(within: Duration) -> Result<Vec<Found>, DiscoveryError> {
     Ok(found.into_values().collect())
 }
 
-/// What is worth showing of an announcement; `None` if its name could not be a node's.
+/// What is worth showing of an announcement; `None` if its name could not be a node's, or it has no
+/// address.
 fn read(service: &ResolvedService) -> Option<Found> {
     let node = service.get_property_val_str(NODE_KEY).filter(|name| is_node_name(name))?;
-    let mut addresses: Vec<_> = service.addresses.iter().collect();
+    // Its own loopback would be the reader's.
+    let mut addresses: Vec<_> =
+        service.addresses.iter().filter(|address| !address.is_loopback()).collect();
     addresses.sort_by_key(|address| (!address.is_ipv4(), address.to_string()));
-    let hosts = addresses
+    let hosts: Vec<_> = addresses
         .into_iter()
         .take(ADDRESSES_MAX)
         .map(|address| match address.is_ipv4() {
@@ -156,7 +159,7 @@ fn read(service: &ResolvedService) -> Option<Found> {
             false => format!("[{address}]:{}", service.port),
         })
         .collect();
-    Some(Found { node: node.to_owned(), hosts })
+    (!hosts.is_empty()).then(|| Found { node: node.to_owned(), hosts })
 }
 
 #[cfg(test)]
@@ -171,9 +174,10 @@ mod tests {
 
     #[test]
     fn what_is_announced_is_shown_as_join_takes_it_and_a_false_name_not_at_all() {
-        let found = announced("left", "2001:db8::1,10.0.0.2,10.0.0.1").unwrap();
+        let found = announced("left", "2001:db8::1,10.0.0.2,127.0.0.1,10.0.0.1").unwrap();
         assert_eq!(found.node, "left");
         assert_eq!(found.hosts, ["10.0.0.1:52391", "10.0.0.2:52391", "[2001:db8::1]:52391"]);
+        assert_eq!(announced("left", "127.0.0.1"), None);
         for node in ["", "\u{1b}[2J", "left right", "left;reboot", &"x".repeat(64)] {
             assert_eq!(announced(node, "10.0.0.1"), None, "{node:?}");
         }

@@ -8,7 +8,8 @@ use std::{
 use serde_json::json;
 use tandem_peer::{
     identity::Pins,
-    link::{Manifest, ManifestEntry, Secrets},
+    link::Secrets,
+    manifest::{Manifest, ManifestEntry},
 };
 use tandem_policy::pair::NodeReport;
 use tandem_wire::Session;

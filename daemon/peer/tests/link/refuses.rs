@@ -161,6 +161,52 @@ async fn another_version_is_named_on_both_sides() {
 }
 
 #[tokio::test]
+async fn a_forgotten_node_loses_the_connections_that_it_has() {
+    let (a, _) = pair();
+    let someone = Someone::new();
+    a.pin("b", someone.fingerprint());
+    let running = a.start(&[("b", &[])]).await;
+    let mut stream = someone.dial(running.port().await).await.unwrap();
+    ask(&mut stream, account("x", 1, "in")).await;
+    Pins::forget(&a.folder(), "b").unwrap();
+    running.link.repin();
+    let last = raw::read(&mut stream).await.unwrap();
+    assert!(last["body"]["refused"].is_object(), "{last}");
+    assert!(raw::read(&mut stream).await.is_err());
+    until("what it said is forgotten", || running.phase("b").is_none()).await;
+}
+
+#[tokio::test]
+async fn nonsense_for_an_answer_is_a_problem_of_that_way_only() {
+    let a = Node::new("a");
+    let (liar, honest) = (Someone::new(), Node::new("c"));
+    a.pin("b", liar.fingerprint());
+    a.pin("c", honest.identity.fingerprint());
+    honest.pin("a", a.identity.fingerprint());
+    let (listener, address) = raw::listener().await;
+    let way = Forwarder::on(loopback(1)).await;
+    let a = a.start(&[("b", &[address]), ("c", &[way.address])]).await;
+    let honest = honest.start(&[("a", &[])]).await;
+    way.lead_to(honest.port().await);
+    let rows: [(&[u8], &str); 4] = [
+        (&raw::framed(b"\xff\xfe"), "makes no sense"),
+        (&raw::framed(br#"{"v":1,"body":{"ask_manifest":{}}}"#), "can't come now"),
+        (&u32::MAX.to_le_bytes(), "over the limit"),
+        (&[9, 0], "eof"),
+    ];
+    for (bytes, problem) in rows {
+        let mut stream = liar.accept(&listener).await.unwrap();
+        raw::read(&mut stream).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        a.problem("b", 0, problem).await;
+        honest.says(problem);
+        a.hears("c", problem).await;
+    }
+    assert_eq!(a.phase("b"), None);
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken_is_tried_until_it_is_free() {
     let (mut a, b) = pair();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -65,8 +65,11 @@ impl Look<'_> {
                 if self.is_outdone(state, &intent) =>
             {
                 let why = "another node's proposal counts";
-                self.close(state, &intent, Outcome::Withdrawn, why);
-                self.begin_others(state).unwrap_or(Phase::Steady)
+                let steady = self.close(state, &intent, Outcome::Withdrawn, why);
+                match self.invitation(state) {
+                    Some(other) => self.take_over(state, other),
+                    None => steady,
+                }
             }
             Phase::Draining { intent, is_agreed, deadline_ms } => {
                 self.drain(state, intent, is_agreed, deadline_ms)
@@ -110,8 +113,8 @@ impl Look<'_> {
 
     /// Others' proposals first: of two, one is enough.
     fn begin(&self, state: &mut State) -> Phase {
-        if let Some(phase) = self.begin_others(state) {
-            return phase;
+        if let Some(intent) = self.invitation(state) {
+            return self.take_over(state, intent);
         }
         let Some(intent) = propose::propose(self.setup, state, self.seen, self.now) else {
             return Phase::Steady;
@@ -123,15 +126,18 @@ impl Look<'_> {
         Phase::Draining { intent, is_agreed, deadline_ms }
     }
 
-    fn begin_others(&self, state: &mut State) -> Option<Phase> {
+    /// Another node's proposal that this one takes part in.
+    fn invitation(&self, state: &State) -> Option<Intent> {
         let Self { setup, seen, now } = *self;
         let intent = heard::proposal(setup, state, seen, now)?;
-        if limits::veto(setup, state, seen, now, Asked::of(intent)).is_some() {
-            return None;
-        }
-        state.reboot_memory.began_wall_ms = now.wall_ms;
-        let deadline_ms = now.boot_ms.saturating_add(self.patience_ms());
-        Some(Phase::Draining { intent: intent.clone(), is_agreed: true, deadline_ms })
+        let veto = limits::veto(setup, state, seen, now, Asked::of(intent));
+        veto.is_none().then(|| intent.clone())
+    }
+
+    fn take_over(&self, state: &mut State, intent: Intent) -> Phase {
+        state.reboot_memory.began_wall_ms = self.now.wall_ms;
+        let deadline_ms = self.now.boot_ms.saturating_add(self.patience_ms());
+        Phase::Draining { intent, is_agreed: true, deadline_ms }
     }
 
     /// Whether a proposal of a node before this intent's is there.
@@ -289,9 +295,9 @@ impl Look<'_> {
         if state.reboot_memory.order.is_some() {
             return self.close(state, &intent, Outcome::Withdrawn, "another was ordered");
         }
-        if let Some(phase) = self.begin_others(state) {
+        if let Some(other) = self.invitation(state) {
             self.close(state, &intent, Outcome::Withdrawn, "another node needs another");
-            return phase;
+            return self.take_over(state, other);
         }
         if self.now.boot_ms < self.setup.reboot.return_timeout_ms {
             return Phase::Verifying { intent };
@@ -303,7 +309,11 @@ impl Look<'_> {
         {
             state.latch.kinds.insert(intent.cause.kind.clone());
         }
-        self.fail(state, &intent, "no tokens came again within reboot.return_timeout_ms")
+        let is_missing = |(node, part): (String, Part)| (part == Part::Silent).then_some(node);
+        let missing = self.others(&intent).into_iter().find_map(is_missing);
+        let what =
+            missing.map_or("no tokens came".into(), |node| format!("node {node} was not heard"));
+        self.fail(state, &intent, &format!("{what} again within reboot.return_timeout_ms"))
     }
 
     /// Ends it before it could harm anyone. Who refused once is not asked again soon.

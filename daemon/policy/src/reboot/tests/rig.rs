@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Action, Artifacts, Ended, GatewaySeen, Hold, Moment, Observation, Order, OrderKind, Process,
-    RankSeen, Reading, Setup, State, canary, gang,
+    RankSeen, Reading, Setup, State, What, canary, event, gang,
     invariant::{Found, Invariant, Sighting},
     operator,
     pair::{self, NodePlace, NodeReport, PeerSeen},
@@ -61,6 +61,8 @@ pub(super) struct Node {
     pub(super) is_stuck: bool,
     /// The intents that it rebooted for, and the boot that each ended.
     pub(super) obeyed: Vec<(String, String)>,
+    /// What the ledger was told.
+    pub(super) told: Vec<What>,
     /// Every phase that it saved, without repetitions in a row.
     pub(super) course: Vec<&'static str>,
 }
@@ -110,6 +112,7 @@ impl Rig {
                 heard: BTreeMap::new(),
                 is_stuck: false,
                 obeyed: Vec::new(),
+                told: Vec::new(),
                 course: vec!["steady"],
             }
         };
@@ -295,6 +298,7 @@ impl Rig {
         let (t, node) = (self.t, &mut self.nodes[index]);
         node.see_gang(serves, now);
         let mut actions = Vec::new();
+        let before = node.state.clone();
         operator::step(&mut node.state, &seen, now);
         pair::watch::step(&node.setup, &mut node.state, &seen, now);
         reboot::step(&node.setup, &mut node.state, &seen, now, &mut actions);
@@ -305,6 +309,8 @@ impl Rig {
         }
         if !node.cannot_save {
             node.saved = node.state.clone();
+            let events = event::between(&before, &node.state, &actions, now);
+            node.told.extend(events.into_iter().map(|event| event.what));
             if node.course.last() != Some(&phase) {
                 node.course.push(phase);
             }

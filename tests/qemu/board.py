@@ -1,0 +1,54 @@
+"""What every guest boots: one initramfs with the executable that was built, and a tiny model."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests/python"))
+
+import image  # noqa: E402
+import tiny_chat  # noqa: E402
+
+PROGRAMS = ("qemu-system-x86_64", "busybox", "mkfs.ext4", "strip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """What all guests have in common."""
+
+    initramfs: pathlib.Path
+    model: object
+    model_folder: pathlib.Path
+
+    def answer(self, text, max_tokens):
+        """What mlx-lm answers greedily with the same model, so what every guest must answer."""
+        return tiny_chat.answer(self.model, self.model_folder, text, max_tokens)
+
+
+def lacking():
+    """What this machine lacks for guests."""
+    return [program for program in PROGRAMS if not shutil.which(program)]
+
+
+def make(folder):
+    """Builds it in an empty folder."""
+    folder = pathlib.Path(folder)
+    tokenizer = os.environ.get("TANDEM_MODEL", ROOT / ".tandem/models/smollm2-135m-instruct")
+    tandem = os.environ.get("TANDEM_BIN", str(ROOT / "target/release/tandem"))
+    model = tiny_chat.make(folder / "model", tokenizer)
+    initramfs = image.initramfs(folder / "initramfs", tandem, leak_program(tandem),
+                                folder / "model")
+    return Board(initramfs, model, folder / "model")
+
+
+def leak_program(tandem):
+    """The example that locks memory and leaves it behind, of the same profile as the executable."""
+    command = ["cargo", "build", "--locked", "-p", "tandem-host", "--example", "leak"]
+    if is_release := "release" in tandem:
+        command.append("--release")
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
+    return ROOT / "target" / ("release" if is_release else "debug") / "examples/leak"

@@ -1,0 +1,76 @@
+//! What a node of several is surrounded by: the truth about the others, which its own processes
+//! feel, and what it hears of them, which its supervisor sees.
+
+use std::{cell::RefCell, rc::Rc};
+
+use tandem_policy::pair::{NodeReport, PeerSeen};
+
+use super::truth::Truth;
+use crate::trouble::{PairTrouble, Troubles};
+
+/// All that is around one node.
+pub(crate) struct Around {
+    /// Its own place in the config.
+    pub(crate) place: usize,
+    /// The others' processes as they truly are.
+    pub(crate) others: Vec<Other>,
+    /// Whether the ring of all ranks can form: path 0 is up between all nodes.
+    pub(crate) is_ring_whole: bool,
+    /// What is heard of the others, in the config's order.
+    pub(crate) peers: Vec<PeerSeen>,
+    /// Whether one of these reports is an old one that the link should have dropped.
+    pub(crate) is_stale: bool,
+    /// What was done on all nodes.
+    pub(crate) truth: Rc<RefCell<Truth>>,
+    /// What goes wrong between nodes.
+    pub(crate) troubles: Troubles<PairTrouble>,
+    /// Number of the supervisor that runs, over all boots; none hears what was sent to another.
+    pub(crate) instance: u64,
+    /// What it told in this turn, if it did.
+    pub(crate) told: Option<NodeReport>,
+    /// Whether it is to be cut off now.
+    pub(crate) is_to_be_cut: bool,
+    /// Digest of its model's files.
+    pub(crate) manifest: String,
+    /// When it slept last.
+    pub(crate) slept: Option<(u64, u64)>,
+}
+
+/// Another node's processes.
+pub(crate) struct Other {
+    pub(crate) ranks: Vec<OtherRank>,
+    /// Whether it has rank 0, which all gateways need.
+    pub(crate) leads: bool,
+    /// Whether its gateway passes requests on.
+    pub(crate) gateway_passes: bool,
+    /// Whether memory of it is stranded.
+    pub(crate) leaks: bool,
+    /// Whether any path to it is up.
+    pub(crate) is_reached: bool,
+}
+
+/// A rank of another node.
+#[derive(Clone, Copy)]
+pub(crate) struct OtherRank {
+    /// Its epoch, while it runs.
+    pub(crate) epoch: Option<u64>,
+    /// Whether it says nothing.
+    pub(crate) is_mute: bool,
+    /// Whether it could generate tokens.
+    pub(crate) works: bool,
+    /// Whether it was asked to unload.
+    pub(crate) is_leaving: bool,
+    pub(crate) stalls: bool,
+    pub(crate) garbles: bool,
+    /// Whether it has weights in memory.
+    pub(crate) is_loaded: bool,
+    /// Whether it serves the fallback, alone.
+    pub(crate) is_alone: bool,
+}
+
+impl Around {
+    /// The ranks of all other nodes.
+    pub(crate) fn ranks(&self) -> impl Iterator<Item = &OtherRank> {
+        self.others.iter().flat_map(|other| &other.ranks)
+    }
+}

@@ -1,0 +1,146 @@
+//! Once troubles stop, all nodes serve together again within a bound, or one holds for a reason that
+//! the troubles justify and says what an operator has to do; then that is done, and they serve.
+
+use tandem_policy::OrderKind;
+
+use super::Pair;
+use crate::life::names_an_action;
+
+/// Most turns of each node without troubles until all serve, or one holds: some 20 minutes.
+const HEALING_TURNS: usize = 1_500;
+
+/// Turns of each node in which a hold must stay to count: another node may still mend it.
+const SETTLED_TURNS: usize = 60;
+
+/// Most times that operators come: each node may hold for a reason of its own.
+const VISITS_MAX: usize = 4;
+
+/// Most turns of each node until an orderly end.
+const ENDING_TURNS: usize = 120;
+
+impl Pair {
+    pub(crate) fn heal(&mut self) -> Result<(), String> {
+        self.heal_ways();
+        for life in &mut self.lives {
+            life.node.heal();
+            if life.node.a_probe_hangs() && life.node.is_supervised() {
+                life.node.kill_supervisor();
+                life.turns = None;
+            }
+        }
+        self.tell("HEALING: no trouble strikes any more".into());
+        self.operators_let_go();
+        for visit in 0..=VISITS_MAX {
+            self.turns_until_settled();
+            if self.is_broken() {
+                return Ok(());
+            }
+            if self.is_healthy() {
+                let how = if visit == 0 { "healed without help" } else { "released from held" };
+                self.lives[0].node.met.mark(how);
+                return super::promises::nothing_is_owed(self);
+            }
+            self.operators_help()?;
+        }
+        Err(format!("not serving after {VISITS_MAX} releases: {}", self.describe()))
+    }
+
+    /// All serve together.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.lives.iter().all(crate::life::Life::is_healthy)
+    }
+
+    fn asks_for_operator(&self) -> bool {
+        let is_busy = |life: &crate::life::Life| {
+            life.status.as_ref().is_none_or(|status| status.reboot.phase != "steady")
+        };
+        !self.lives.iter().any(is_busy)
+            && self.lives.iter().any(|life| !life.node.excuses().is_empty())
+            && self.lives.iter().any(|life| life.held_reason().is_some())
+    }
+
+    /// Turns until all are healthy, or one holds for an operator and goes on so.
+    fn turns_until_settled(&mut self) {
+        let count = self.lives.len();
+        let mut held_for = 0;
+        for _ in 0..HEALING_TURNS * count {
+            self.step();
+            held_for = if self.asks_for_operator() { held_for + 1 } else { 0 };
+            if self.is_healthy() || held_for > SETTLED_TURNS * count || self.is_broken() {
+                return;
+            }
+        }
+    }
+
+    /// Why nodes hold is justified and told; then the operator does what they ask for.
+    fn operators_help(&mut self) -> Result<(), String> {
+        let reasons: Vec<(usize, String)> = (0..self.lives.len())
+            .filter_map(|place| self.lives[place].held_reason().map(|reason| (place, reason)))
+            .collect();
+        if reasons.is_empty() {
+            return Err(format!("not serving again: {}", self.describe()));
+        }
+        let excuses: Vec<_> = self.lives.iter().flat_map(|life| life.node.excuses()).collect();
+        for (place, reason) in &reasons {
+            if excuses.is_empty() {
+                return Err(format!("held without a justification: {reason}"));
+            }
+            if !names_an_action(reason) {
+                return Err(format!("held without a word of what to do: {reason}"));
+            }
+            self.lives[*place].node.met.mark("held");
+            self.tell(format!("HELD: {reason}; because of {excuses:?}"));
+        }
+        for (place, _) in reasons {
+            self.lives[place].node.replace_and_reboot();
+            self.lives[place].turns = None;
+        }
+        self.operators_let_go();
+        Ok(())
+    }
+
+    /// Operators end holds and drains, once a supervisor listens on each node.
+    fn operators_let_go(&mut self) {
+        for _ in 0..HEALING_TURNS * self.lives.len() {
+            if self.lives.iter().all(|life| life.turns.is_some() && life.node.is_supervised()) {
+                break;
+            }
+            self.step();
+        }
+        for life in &mut self.lives {
+            life.node.give_order(OrderKind::Resume);
+            life.node.give_order(OrderKind::Release);
+        }
+    }
+
+    /// SIGTERM ends every node, with all that it started.
+    pub(crate) fn end(&mut self) -> Result<(), String> {
+        if self.is_broken() {
+            return Ok(());
+        }
+        let mut left: Vec<usize> = (0..self.lives.len()).collect();
+        for life in &mut self.lives {
+            life.node.terminate();
+        }
+        for _ in 0..ENDING_TURNS * self.lives.len() {
+            let Some(place) = left.iter().copied().min_by_key(|p| self.lives[*p].node.t) else {
+                return Ok(());
+            };
+            if self.step_of(place) {
+                left.retain(|other| *other != place);
+            }
+            if self.is_broken() {
+                return Ok(());
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(format!("nodes {left:?} did not end when asked: {}", self.describe()))
+    }
+
+    fn describe(&self) -> String {
+        let of = |life: &crate::life::Life| format!("{}: {}", life.node.setup.node, life.describe());
+        self.lives.iter().map(of).collect::<Vec<_>>().join("; ")
+    }
+}

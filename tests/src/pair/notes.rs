@@ -1,0 +1,164 @@
+//! What a node of several writes down of itself into the truth about all.
+
+use tandem_policy::{OrderKind, State, gang, pair::NodeReport};
+
+use super::truth::{Commanded, NodeTruth, Truth};
+use crate::{
+    node::Node,
+    trouble::{Kind, PairTrouble},
+};
+
+impl Node {
+    /// Whether this trouble between nodes strikes now.
+    pub(crate) fn strikes_between(&mut self, trouble: PairTrouble) -> bool {
+        let Some(around) = &self.around else { return false };
+        let every = around.troubles.every(trouble);
+        let struck = self.faulty && self.dice.once_in(every);
+        if struck {
+            self.met.mark(&format!("trouble {}", trouble.name()));
+        }
+        struck
+    }
+
+    /// Writes into the truth about this node, if it is one of several.
+    pub(crate) fn note(&self, write: impl FnOnce(&mut NodeTruth)) {
+        if let Some(around) = &self.around
+            && let Some(node) = around.truth.borrow_mut().nodes.get_mut(around.place)
+        {
+            write(node);
+        }
+    }
+
+    /// Writes into the truth about all, if this node is one of several.
+    pub(crate) fn note_of_all(&self, write: impl FnOnce(&mut Truth, usize)) {
+        if let Some(around) = &self.around {
+            write(&mut around.truth.borrow_mut(), around.place);
+        }
+    }
+
+    /// A state was decided on, whether it can be saved or not.
+    pub(crate) fn note_decided(&mut self, state: &State) {
+        if self.around.is_none() {
+            return;
+        }
+        let left = super::promises::decided(self, state);
+        let turned = super::promises::turned_to_fallback(self, state);
+        self.record.mode = Some(state.mode.clone());
+        self.check(left.and(turned));
+    }
+
+    /// A state is on disk: what it says of epochs and of a reboot is true from now on.
+    pub(crate) fn note_saved(&mut self, state: &State) {
+        let Some((seen, now)) = self.shown.clone() else { return };
+        if self.around.is_none() {
+            return;
+        }
+        if matches!(state.gang, gang::Phase::Starting { .. } | gang::Phase::Serving) {
+            self.note(|node| {
+                node.led.insert(state.epoch, state.boot.clone());
+            });
+        }
+        if state.operator.hold.is_some() || state.operator.drained {
+            self.note_of_all(|truth, place| truth.excuse(place, "an operator held or drained it"));
+        }
+        let Some(told) = NodeReport::of(&self.setup, state, &seen, now).reboot else { return };
+        let t = self.t;
+        let mut is_news = false;
+        self.note_of_all(|truth, place| is_news = truth.saved(place, &told, t));
+        if !is_news {
+            return;
+        }
+        match told.veto {
+            Some(veto) => self.met.mark(&format!("veto {veto:?}")),
+            None => self.met.mark(&format!("reboot {:?}", told.stage)),
+        }
+        self.tell(|_| format!("    reboot {told:?}"));
+        self.meet_trouble_in_reboot();
+    }
+
+    /// What goes wrong right after it was saved how far a reboot is.
+    fn meet_trouble_in_reboot(&mut self) {
+        if self.strikes_between(PairTrouble::DiesInReboot) {
+            self.die_soon();
+        }
+        if self.strikes_between(PairTrouble::CutInReboot)
+            && let Some(around) = &mut self.around
+        {
+            around.is_to_be_cut = true;
+        }
+        if self.strikes_between(PairTrouble::HeldInReboot) {
+            let what = self.dice.once_in(2);
+            self.give_order(if what {
+                OrderKind::Hold { until_wall_ms: None }
+            } else {
+                OrderKind::Drain
+            });
+        }
+        if self.strikes_between(PairTrouble::FullInReboot) {
+            self.fill_disk();
+        }
+    }
+
+    /// It is in another boot.
+    pub(crate) fn note_boot(&self) {
+        let (boot, t) = (self.boot_id(), self.t);
+        self.note(|node| {
+            node.boot = boot;
+            node.boot_since = t;
+            node.down_at = None;
+            if let Some(commanded) = &mut node.commanded {
+                commanded.back_at.get_or_insert(t);
+            }
+        });
+    }
+
+    /// It went down, for whatever reason.
+    pub(crate) fn note_down(&self) {
+        let t = self.t;
+        self.note(|node| node.down_at = Some(t));
+    }
+
+    /// It goes down because it was told to.
+    pub(crate) fn note_commanded(&self) {
+        let (t, boot) = (self.t, self.boot_id());
+        self.note_of_all(|truth, place| {
+            let is_asked = |part: &super::truth::Part| {
+                part.asked.as_ref().is_some_and(|(_, asked)| *asked == boot)
+            };
+            let of = |deed: &super::truth::Deed| deed.parts.get(&place).is_some_and(is_asked);
+            let id = truth.deeds.iter().find(|(_, deed)| of(deed)).map(|(id, _)| id.clone());
+            if let Some(id) = id {
+                if let Some(part) =
+                    truth.deeds.get_mut(&id).and_then(|deed| deed.parts.get_mut(&place))
+                {
+                    part.down_at = Some(t);
+                }
+                if let Some(node) = truth.nodes.get_mut(place) {
+                    node.commanded = Some(Commanded { at: t, back_at: None, id });
+                }
+            }
+        });
+    }
+
+    /// Its supervisor forgot all.
+    pub(crate) fn note_lost_memory(&self) {
+        let t = self.t;
+        self.note(|node| {
+            node.epoch_floor = 0;
+            node.led.clear();
+            node.lost_memory_at = Some(t);
+        });
+        self.note_of_all(|truth, place| truth.excuse(place, "its memory was lost"));
+    }
+
+    /// Tokens came through this node's gateway.
+    pub(crate) fn note_tokens(&self, epoch: u64) {
+        let t = self.t;
+        self.note(|node| node.proof = Some((epoch, t)));
+    }
+
+    /// Ranks of this epoch were started here.
+    pub(crate) fn note_start(&self, epoch: u64) {
+        self.note(|node| node.epoch_floor = node.epoch_floor.max(epoch));
+    }
+}

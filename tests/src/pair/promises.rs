@@ -1,0 +1,506 @@
+//! What supervisors promise of several nodes together. Each is checked against what truly happened
+//! on all of them, not against what they say.
+
+use tandem_policy::{
+    Moment, Observation, State, Turn,
+    pair::{Mode, NodeReport, PeerSeen},
+    reboot::{Intent, Stage, Told},
+};
+
+use super::{Pair, truth::Truth};
+use crate::{node::Node, oracle};
+
+type Outcome = Result<(), String>;
+
+/// Longest that what a node said may be under way and then wait for a turn, beyond the silence
+/// after which it counts as lost.
+const LATE_MS: u64 = 9_000;
+
+/// Longest that all could serve before a fallback is not started any more.
+const RETURN_MS: u64 = 15_000;
+
+/// Longest until a node follows one that rebooted by their intent, while both hear each other and
+/// nothing keeps it.
+const FOLLOW_MS: u64 = 60_000;
+
+fn broken(why: impl Into<String>) -> Outcome {
+    Err(why.into())
+}
+
+/// The part in a reboot that is on a node's disk.
+pub(crate) fn on_disk(node: &Node) -> Option<Told> {
+    let (seen, now) = node.shown.as_ref()?;
+    let saved = node.disk.saved.as_ref()?;
+    NodeReport::of(&node.setup, saved, seen, *now).reboot.filter(|told| told.veto.is_none())
+}
+
+/// All that is promised of a start on one of several nodes.
+pub(crate) fn start(node: &Node, epoch: u64, now: Moment) -> Outcome {
+    let Some(around) = &node.around else { return Ok(()) };
+    let truth = around.truth.borrow();
+    if node.setup.leads() {
+        a_leader_starts_what_all_can(node, now)?;
+        a_number_is_new_to_all(&truth, epoch)
+    } else {
+        a_follower_starts_what_is_led(node, &truth, epoch, now)
+    }
+}
+
+/// Rank 0 starts only if every other node is heard, has the same plan and files, can start its ranks
+/// and runs none.
+fn a_leader_starts_what_all_can(node: &Node, now: Moment) -> Outcome {
+    let (Some(around), Some((seen, _))) = (&node.around, &node.shown) else { return Ok(()) };
+    if around.is_stale {
+        return Ok(());
+    }
+    for peer in &seen.peers {
+        let name = &peer.node;
+        let Some((report, at_ms)) = &peer.report else {
+            return broken(format!("ranks were started though {name} was not heard"));
+        };
+        let age_ms = now.boot_ms.saturating_sub(*at_ms);
+        if !peer.is_paired || age_ms > node.setup.pair.silence_timeout_ms {
+            return broken(format!("ranks were started though {name} was silent for {age_ms} ms"));
+        }
+        if report.ranks.iter().any(|rank| rank.process.is_running()) {
+            return broken(format!("ranks were started while ranks of {name} ran"));
+        }
+        if report.plan != node.setup.plan {
+            return broken(format!("ranks were started though {name} has another plan"));
+        }
+        if report.manifest.is_none() || report.manifest != seen.manifest {
+            return broken(format!("ranks were started though {name} has other files"));
+        }
+        if report.version != node.setup.version || report.os != node.setup.os {
+            return broken(format!("ranks were started though {name} has another version"));
+        }
+        if let Some(why) = &report.refusal {
+            return broken(format!("ranks were started though {name} refuses: {why}"));
+        }
+        if report.is_held || report.is_draining {
+            return broken(format!("ranks were started though {name} is held or drained"));
+        }
+    }
+    let is_loaded = |rank: &super::around::OtherRank| rank.epoch.is_some() && rank.is_loaded;
+    match around.ranks().find(|rank| is_loaded(rank)) {
+        Some(rank) => broken(format!("a start while ranks of epoch {:?} had loaded", rank.epoch)),
+        None => Ok(()),
+    }
+}
+
+/// An epoch's number is above all that any node could still know of.
+fn a_number_is_new_to_all(truth: &Truth, epoch: u64) -> Outcome {
+    match truth.nodes.iter().find(|node| node.epoch_floor >= epoch) {
+        Some(node) => {
+            broken(format!("epoch {epoch} after epoch {} of {}", node.epoch_floor, node.name))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Another node starts only what the leader had on disk as started, says so now, and said so in the
+/// boot that it is in.
+fn a_follower_starts_what_is_led(
+    node: &Node,
+    truth: &Truth,
+    epoch: u64,
+    now: Moment,
+) -> Outcome {
+    let (Some(around), Some((seen, _))) = (&node.around, &node.shown) else { return Ok(()) };
+    if around.is_stale {
+        return Ok(());
+    }
+    let leader = seen.peer(node.setup.leader());
+    let Some((report, at_ms)) = leader.and_then(|peer| peer.report.as_ref()) else {
+        return broken("a follower started ranks and never heard its leader");
+    };
+    if report.start.as_ref().map(|start| start.epoch) != Some(epoch) {
+        return broken(format!("epoch {epoch} was started; the leader said {:?}", report.start));
+    }
+    let limit_ms = node.setup.pair.silence_timeout_ms;
+    if now.boot_ms.saturating_sub(*at_ms) > limit_ms {
+        return broken("a follower obeyed a leader that was silent");
+    }
+    let Some(of) = truth.nodes.first() else { return Ok(()) };
+    let is_lost = of.lost_memory_at.is_some_and(|at| node.t - at.min(node.t) < limit_ms + LATE_MS);
+    match of.led.get(&epoch) {
+        Some(boot) if *boot != report.boot => {
+            return broken(format!("epoch {epoch} was led in {boot}, not in {}", report.boot));
+        }
+        None if !is_lost => return broken(format!("epoch {epoch} was never on its leader's disk")),
+        _ => {}
+    }
+    let gone_at = if of.boot == report.boot { of.down_at } else { Some(of.boot_since) };
+    match gone_at {
+        Some(at) if node.t.saturating_sub(at) > limit_ms + LATE_MS => {
+            broken(format!("epoch {epoch} of a boot that ended {} ms ago", node.t - at))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The fallback is started only where the config has one, and after the others could not take part
+/// for as long as it asks.
+pub(crate) fn a_fallback_is_needed(node: &Node) -> Outcome {
+    let Some(fallback) = &node.setup.fallback else {
+        return broken("a fallback was started where none is configured");
+    };
+    let lasted_ms = node.record.pair_possible_for_ms;
+    if lasted_ms > RETURN_MS {
+        return broken(format!("{} was started, and all could serve for {lasted_ms} ms", fallback.model));
+    }
+    Ok(())
+}
+
+/// A node turns to its fallback only after the others could not take part for as long as the config
+/// asks.
+pub(crate) fn turned_to_fallback(node: &Node, state: &State) -> Outcome {
+    let (Some(fallback), Some((_, now))) = (&node.setup.fallback, &node.shown) else {
+        return Ok(());
+    };
+    let is_alone = matches!(state.mode, Mode::Alone { .. });
+    let was_alone = matches!(node.record.mode, Some(Mode::Alone { .. }));
+    let lasted_ms = now.boot_ms.saturating_sub(node.record.pair_possible_ms);
+    if is_alone && !was_alone && lasted_ms < fallback.after_ms {
+        return broken(format!("turned to the fallback {lasted_ms} ms after all could serve"));
+    }
+    Ok(())
+}
+
+/// Whether nothing of this node's own keeps its fallback from starting.
+pub(crate) fn could_start_fallback(node: &Node, seen: &Observation, now: Moment) -> bool {
+    let (setup, seen) = oracle::of_fallback(&node.setup, seen);
+    node.record.intent.hold.is_none()
+        && !node.record.intent.drained
+        && oracle::refuses_start(node, &setup, &seen, now).is_none()
+}
+
+/// Whether the others look as if the pair could be served, by what is shown.
+pub(crate) fn is_pair_possible(node: &Node, seen: &Observation, now: Moment) -> bool {
+    let setup = &node.setup;
+    let could = |peer: &PeerSeen| {
+        let Some((report, at_ms)) = &peer.report else { return false };
+        let is_fresh = now.boot_ms.saturating_sub(*at_ms) <= setup.pair.silence_timeout_ms;
+        let is_equal = report.plan == setup.plan
+            && report.manifest.is_some()
+            && report.manifest == seen.manifest
+            && report.version == setup.version
+            && report.os == setup.os;
+        let is_free = !report.ranks.iter().any(|rank| rank.process.is_running());
+        peer.is_paired
+            && is_fresh
+            && is_equal
+            && !report.is_draining
+            && !report.is_held
+            && report.refusal.is_none()
+            && (report.is_alone || is_free)
+    };
+    seen.peers.iter().all(could)
+}
+
+/// All that is promised of the first time that one of several nodes asks its system to reboot;
+/// returns the intent that it acts on, or none if it acted on it before.
+pub(crate) fn reboot(node: &Node) -> Result<Option<Intent>, String> {
+    let Some(around) = &node.around else { return Ok(None) };
+    let Some(told) = on_disk(node) else {
+        return Err("a reboot was asked for with no intent on disk".into());
+    };
+    let (intent, boot) = (told.intent, node.boot_id());
+    if told.stage < Stage::Committed || told.stage == Stage::Verifying {
+        return Err(format!("a reboot was asked for in stage {:?}", told.stage));
+    }
+    let mut truth = around.truth.borrow_mut();
+    if let Some((_, asked)) =
+        truth.part(&intent.id, around.place).and_then(|part| part.asked.as_ref())
+    {
+        if *asked != boot {
+            return Err(format!("{} was obeyed in {asked} and again in {boot}", intent.id));
+        }
+        return Ok(None);
+    }
+    if intent.boots.get(&node.setup.node) != Some(&boot) {
+        return Err(format!("{} was obeyed in {boot}, which it does not name", intent.id));
+    }
+    the_commit_comes_first(node, &truth, &intent)?;
+    all_others_are_ready(node, &truth, &intent)?;
+    let deed = truth.deeds.get_mut(&intent.id);
+    if let Some(part) = deed.and_then(|deed| deed.parts.get_mut(&around.place)) {
+        part.asked = Some((node.t, boot));
+    }
+    Ok(Some(intent))
+}
+
+/// Nobody acts on an intent before its proposer has it on disk that there is no way back.
+fn the_commit_comes_first(node: &Node, truth: &Truth, intent: &Intent) -> Outcome {
+    let proposer = truth.place(&intent.proposer);
+    // A node that is ready and finds the proposer in another boot takes that for the commit.
+    let boot = proposer.and_then(|place| truth.nodes.get(place)).map(|node| &node.boot);
+    if boot != intent.boots.get(&intent.proposer) {
+        return Ok(());
+    }
+    let part = proposer.and_then(|place| truth.part(&intent.id, place));
+    match part.and_then(|part| part.reached(Stage::Committed)) {
+        Some(_) => Ok(()),
+        None => broken(format!(
+            "{} reboots before {} had {} committed",
+            node.setup.node, intent.proposer, intent.id
+        )),
+    }
+}
+
+/// Whether a node acts on an intent whose proposer is already in another boot.
+pub(crate) fn is_following(node: &Node, intent: &Intent) -> bool {
+    let Some(around) = &node.around else { return false };
+    let truth = around.truth.borrow();
+    let place = truth.place(&intent.proposer);
+    let boot = place.and_then(|place| truth.nodes.get(place)).map(|node| &node.boot);
+    boot != intent.boots.get(&intent.proposer)
+}
+
+/// What a node decides to do about a reboot, whether it can be saved or not: it leaves others
+/// behind only after a long silence.
+pub(crate) fn decided(node: &mut Node, state: &State) -> Outcome {
+    let Some((_, now)) = node.shown.as_ref() else { return Ok(()) };
+    let now = *now;
+    let (Some(intent), Some(stage)) = (state.reboot.intent(), state.reboot.stage()) else {
+        return Ok(());
+    };
+    let is_going = matches!(stage, Stage::Committed | Stage::Rebooting);
+    if !is_going || node.record.left_for.as_ref() == Some(&intent.id) {
+        return Ok(());
+    }
+    node.record.left_for = Some(intent.id.clone());
+    let known = node.disk.saved.as_ref().and_then(|saved| {
+        saved.reboot.intent().filter(|known| known.id == intent.id)?;
+        saved.reboot.stage()
+    });
+    // An earlier supervisor of this boot decided it.
+    if matches!(known, Some(Stage::Committed | Stage::Rebooting)) {
+        return Ok(());
+    }
+    if intent.is_ordered || intent.proposer != node.setup.node {
+        return Ok(());
+    }
+    let is_left = |name: &&String| !intent.boots.contains_key(*name);
+    let left: Vec<String> =
+        node.setup.nodes.iter().map(|place| &place.name).filter(is_left).cloned().collect();
+    left.iter().try_for_each(|name| the_silence_was_long(node, name, known.is_some(), now))
+}
+
+/// The proposer goes only once all that take part are ready, by their own disks, and none refused;
+/// and goes without the others only after a long silence, unless an operator ordered that.
+fn all_others_are_ready(node: &Node, truth: &Truth, intent: &Intent) -> Outcome {
+    if intent.proposer != node.setup.node {
+        return Ok(());
+    }
+    for (place, other) in truth.nodes.iter().enumerate() {
+        if other.name == node.setup.node {
+            continue;
+        }
+        if !intent.boots.contains_key(&other.name) {
+            continue;
+        }
+        let part = truth.part(&intent.id, place);
+        if part.is_some_and(|part| part.vetoed.is_some() && part.reached(Stage::Ready).is_none()) {
+            return broken(format!("{} went though {} refused", intent.id, other.name));
+        }
+        if part.and_then(|part| part.reached(Stage::Ready)).is_none() {
+            return broken(format!("{} went though {} was not ready", intent.id, other.name));
+        }
+    }
+    Ok(())
+}
+
+/// A node that is left behind was silent for as long as the config asks.
+/// A supervisor that finds the intent on disk must only have listened itself.
+fn the_silence_was_long(node: &Node, other: &str, is_known: bool, now: Moment) -> Outcome {
+    let (Some(around), Some((seen, _))) = (&node.around, &node.shown) else { return Ok(()) };
+    if around.is_stale {
+        return Ok(());
+    }
+    let heard_ms = seen.peer(other).and_then(|peer| peer.report.as_ref()).map(|(_, at)| *at);
+    let since_ms = heard_ms.unwrap_or(node.machine.supervisor_since - node.machine.booted_at);
+    let silent_ms = now.boot_ms.saturating_sub(since_ms);
+    let was_long = is_known && heard_ms.is_none();
+    let limit_ms = if was_long {
+        node.setup.pair.silence_timeout_ms
+    } else {
+        node.setup.reboot.alone_after_ms
+    };
+    if silent_ms < limit_ms {
+        return broken(format!("a reboot alone, {silent_ms} ms after {other} was heard"));
+    }
+    Ok(())
+}
+
+/// Whether a node's gateway was too busy for its last canary: then the tokens of others, which
+/// [`proof_is_of_all`] looks at, prove that it passes requests on.
+pub(crate) fn is_busy(node: &Node) -> bool {
+    let Some(around) = &node.around else { return false };
+    around.truth.borrow().nodes.get(around.place).is_some_and(|truth| truth.is_busy)
+}
+
+/// Serving is called proven only if tokens came lately through the gateway of every node.
+pub(crate) fn proof_is_of_all(node: &Node, turn: &Turn) -> Outcome {
+    let Some(around) = &node.around else { return Ok(()) };
+    if !turn.status.proven || around.is_stale || node.ranks.iter().any(|rank| rank.is_alone) {
+        return Ok(());
+    }
+    let canary = &node.setup.canary;
+    let limit_ms = 3 * canary.period_ms + canary.timeout_ms;
+    let limit_ms = limit_ms + node.setup.pair.silence_timeout_ms + LATE_MS;
+    let truth = around.truth.borrow();
+    for other in &truth.nodes {
+        let is_recent = |proof: Option<(u64, u64)>| {
+            proof.is_some_and(|(epoch, at)| {
+                epoch == turn.status.epoch && node.t.saturating_sub(at) <= limit_ms
+            })
+        };
+        // A gateway that is only too busy for a canary passes on what others' tokens prove.
+        let is_recent = is_recent(other.proof)
+            || (other.is_busy && truth.nodes.first().is_some_and(|leader| is_recent(leader.proof)));
+        if !is_recent {
+            return broken(format!(
+                "proven in epoch {}; through {} tokens came: {:?}",
+                turn.status.epoch, other.name, other.proof
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What is promised of all nodes at any time, after one of them had its turn.
+pub(super) fn of_all(pair: &mut Pair, place: usize) {
+    let outcome = one_epoch_has_loaded(pair)
+        .and_then(|()| fallback_and_pair_exclude_each_other(pair))
+        .and_then(|()| nobody_is_down_by_another_choice(pair))
+        .and_then(|()| nobody_is_left_behind(pair));
+    pair.lives[place].node.check(outcome);
+}
+
+/// Never two epochs alive: all ranks that have loaded are of one. One that waits for its peers has
+/// loaded nothing, and without those of its epoch it never will.
+fn one_epoch_has_loaded(pair: &Pair) -> Outcome {
+    let mut epochs = Vec::new();
+    for life in &pair.lives {
+        let t = life.node.t;
+        let of = |rank: &crate::node::ranks::Rank| {
+            rank.epoch().filter(|_| rank.has_loaded(t) && !rank.is_alone)
+        };
+        epochs.extend(life.node.ranks.iter().filter_map(of));
+    }
+    epochs.dedup();
+    match epochs.as_slice() {
+        [] | [_] => Ok(()),
+        several => broken(format!("epochs {several:?} were alive at once")),
+    }
+}
+
+/// A node that serves the fallback runs no rank of the pair.
+fn fallback_and_pair_exclude_each_other(pair: &Pair) -> Outcome {
+    for life in &pair.lives {
+        let runs = |is_alone: bool| {
+            let is = |rank: &&crate::node::ranks::Rank| {
+                rank.process.is_running() && rank.is_alone == is_alone
+            };
+            life.node.ranks.iter().any(|rank| is(&rank))
+        };
+        if runs(true) && runs(false) {
+            return broken(format!("{} runs fallback and pair at once", life.node.setup.node));
+        }
+    }
+    Ok(())
+}
+
+/// Nodes that are down at once because they were told to are so by one intent, or each alone after
+/// the silence of all others, or by an operator.
+fn nobody_is_down_by_another_choice(pair: &Pair) -> Outcome {
+    let truth = pair.truth.borrow();
+    let down: Vec<_> = truth
+        .nodes
+        .iter()
+        .filter_map(|node| node.commanded.as_ref().filter(|c| c.back_at.is_none()))
+        .collect();
+    for (index, one) in down.iter().enumerate() {
+        for other in down.iter().skip(index + 1) {
+            let is_free = |id: &str| {
+                truth
+                    .deeds
+                    .get(id)
+                    .is_some_and(|deed| deed.intent.is_ordered || deed.intent.boots.len() == 1)
+            };
+            if one.id != other.id && !(is_free(&one.id) && is_free(&other.id)) {
+                return broken(format!("down at once by {} and by {}", one.id, other.id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where one node rebooted by an intent, all others that it names do too, once they hear each other
+/// and nothing keeps them.
+fn nobody_is_left_behind(pair: &mut Pair) -> Outcome {
+    let truth = pair.truth.borrow();
+    let mut owed = std::mem::take(&mut pair.owed);
+    let mut late = Ok(());
+    for (id, deed) in &truth.deeds {
+        let gone = deed.parts.iter().find(|(_, part)| part.down_at.is_some());
+        let Some((leader, _)) = gone.filter(|_| deed.intent.boots.len() > 1) else { continue };
+        for (place, node) in truth.nodes.iter().enumerate() {
+            let key = (id.clone(), place);
+            let part = deed.parts.get(&place);
+            let is_owed = deed.intent.boots.get(&node.name) == Some(&node.boot)
+                && node.down_at.is_none()
+                && part.is_some_and(|part| part.asked.is_none() && part.excuse.is_none())
+                && pair.can_follow(*leader, place, id);
+            if !is_owed {
+                owed.remove(&key);
+                continue;
+            }
+            let t = pair.lives[place].node.t;
+            let since = *owed.entry(key).or_insert(t);
+            if t.saturating_sub(since) > FOLLOW_MS {
+                late = broken(format!("{} did not reboot with the others: {id}", node.name));
+            }
+        }
+    }
+    drop(truth);
+    pair.owed = owed;
+    late
+}
+
+impl Pair {
+    /// Whether a node could follow another that rebooted: both have supervisors that hear each
+    /// other, remember the intent, can save, and nobody holds it.
+    fn can_follow(&self, leader: usize, place: usize, id: &str) -> bool {
+        let (one, other) = (&self.lives[leader].node, &self.lives[place].node);
+        let t = one.t.min(other.t);
+        let hears = (0..super::PATHS).any(|path| self.network.is_clear(place, leader, path, t));
+        let remembers = |node: &Node| on_disk(node).is_some_and(|told| told.intent.id == id);
+        one.is_supervised()
+            && other.is_supervised()
+            && hears
+            && other.t >= self.unpaired_until[place]
+            && remembers(one)
+            && !other.is_disk_full()
+            && other.machine.terminations == 0
+            && self.boots_unattended(place)
+    }
+}
+
+/// Once all serve, every reboot is over.
+pub(super) fn nothing_is_owed(pair: &mut Pair) -> Outcome {
+    let most = pair.lives[0].node.setup.reboot.return_timeout_ms + 60_000;
+    let until = pair.lives.iter().map(|life| life.node.t).max().unwrap_or(0) + most;
+    loop {
+        let open = pair.lives.iter().find_map(|life| on_disk(&life.node));
+        let Some(open) = open else { return Ok(()) };
+        if pair.lives.iter().all(|life| life.node.t > until) {
+            return broken(format!("all serve, and a reboot is not over: {open:?}"));
+        }
+        pair.step();
+        if pair.is_broken() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What truly was saved, asked for and done on all nodes: what the promises between nodes are checked
+//! against.
+
+use std::collections::BTreeMap;
+
+use tandem_policy::reboot::{Intent, Stage, Told};
+
+/// The truth about all nodes.
+#[derive(Default)]
+pub(crate) struct Truth {
+    /// Every node, in the config's order.
+    pub(crate) nodes: Vec<NodeTruth>,
+    /// Every reboot that was ever on a disk, by its intent's id.
+    pub(crate) deeds: BTreeMap<String, Deed>,
+}
+
+/// The truth about one node.
+#[derive(Default)]
+pub(crate) struct NodeTruth {
+    pub(crate) name: String,
+    /// The boot it is in, or was in until it went down.
+    pub(crate) boot: String,
+    pub(crate) boot_since: u64,
+    /// When its memory was last lost.
+    pub(crate) lost_memory_at: Option<u64>,
+    /// When it went down, while it is.
+    pub(crate) down_at: Option<u64>,
+    /// When it last went down because it was told to, by which intent, and when it was back.
+    pub(crate) commanded: Option<Commanded>,
+    /// The highest epoch that was started since its memory was last lost.
+    pub(crate) epoch_floor: u64,
+    /// The epochs that were on its disk as started, and in which boot each was.
+    pub(crate) led: BTreeMap<u64, String>,
+    /// The epoch in which tokens last came through its gateway, and when.
+    pub(crate) proof: Option<(u64, u64)>,
+    /// Whether its gateway was too busy for the last canary.
+    pub(crate) is_busy: bool,
+}
+
+/// A machine that went down because it was told to.
+#[derive(Clone)]
+pub(crate) struct Commanded {
+    pub(crate) at: u64,
+    pub(crate) back_at: Option<u64>,
+    pub(crate) id: String,
+}
+
+/// One intent, and what every node did about it.
+pub(crate) struct Deed {
+    pub(crate) intent: Intent,
+    /// By the node's place in the config.
+    pub(crate) parts: BTreeMap<usize, Part>,
+}
+
+/// What one node did about an intent.
+#[derive(Clone, Default)]
+pub(crate) struct Part {
+    /// When each stage was first on its disk.
+    pub(crate) saved: BTreeMap<Stage, u64>,
+    /// When its refusal was first on its disk.
+    pub(crate) vetoed: Option<u64>,
+    /// When the machine was first asked to reboot for it, and in which boot.
+    pub(crate) asked: Option<(u64, String)>,
+    /// When the machine went down for it.
+    pub(crate) down_at: Option<u64>,
+    /// Something that excuses it from following: its memory was lost, an operator came between.
+    pub(crate) excuse: Option<&'static str>,
+}
+
+impl Part {
+    /// When it was first on disk that it had come so far, or farther.
+    pub(crate) fn reached(&self, stage: Stage) -> Option<u64> {
+        self.saved.range(stage..).map(|(_, at)| *at).min()
+    }
+}
+
+impl Truth {
+    /// A node's disk now says this about a reboot; returns whether that is news.
+    pub(crate) fn saved(&mut self, place: usize, told: &Told, t: u64) -> bool {
+        let deed = self.deeds.entry(told.intent.id.clone()).or_insert_with(|| Deed {
+            intent: told.intent.clone(),
+            parts: BTreeMap::new(),
+        });
+        let part = deed.parts.entry(place).or_default();
+        if told.veto.is_some() {
+            let is_news = part.vetoed.is_none();
+            part.vetoed.get_or_insert(t);
+            return is_news;
+        }
+        let is_news = !part.saved.contains_key(&told.stage);
+        part.saved.entry(told.stage).or_insert(t);
+        is_news
+    }
+
+    /// What a node did about an intent.
+    pub(crate) fn part(&self, id: &str, place: usize) -> Option<&Part> {
+        self.deeds.get(id).and_then(|deed| deed.parts.get(&place))
+    }
+
+    /// A node's place in the config.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name == name)
+    }
+
+    /// Something excuses a node from all that is under way.
+    pub(crate) fn excuse(&mut self, place: usize, why: &'static str) {
+        for deed in self.deeds.values_mut() {
+            if let Some(part) = deed.parts.get_mut(&place)
+                && part.asked.is_none()
+            {
+                part.excuse.get_or_insert(why);
+            }
+        }
+    }
+}
