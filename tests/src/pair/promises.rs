@@ -7,7 +7,10 @@ use tandem_policy::{
     reboot::{Intent, Stage, Told},
 };
 
-use super::{Pair, truth::Truth};
+use super::{
+    Pair,
+    truth::{NodeTruth, Truth},
+};
 use crate::{node::Node, oracle};
 
 type Outcome = Result<(), String>;
@@ -416,21 +419,18 @@ fn fallback_and_pair_exclude_each_other(pair: &Pair) -> Outcome {
 /// the silence of all others, or by an operator.
 fn nobody_is_down_by_another_choice(pair: &Pair) -> Outcome {
     let truth = pair.truth.borrow();
-    let down: Vec<_> = truth
-        .nodes
-        .iter()
-        .filter_map(|node| node.commanded.as_ref().filter(|c| c.back_at.is_none()))
-        .collect();
+    let is_down = |node: &&NodeTruth| node.commanded.as_ref().is_some_and(|c| c.back_at.is_none());
+    let down: Vec<_> = truth.nodes.iter().filter(is_down).collect();
     for (index, one) in down.iter().enumerate() {
         for other in down.iter().skip(index + 1) {
-            let is_free = |id: &str| {
-                truth
-                    .deeds
-                    .get(id)
-                    .is_some_and(|deed| deed.intent.is_ordered || deed.intent.boots.len() == 1)
+            let id = |node: &NodeTruth| node.commanded.as_ref().map(|c| c.id.clone());
+            let (Some(of_one), Some(of_other)) = (id(one), id(other)) else { continue };
+            let named = |id: &str, node: &NodeTruth| {
+                let deed = truth.deeds.get(id).filter(|deed| !deed.intent.is_ordered);
+                deed.is_some_and(|deed| deed.intent.boots.get(&node.name) == Some(&node.boot))
             };
-            if one.id != other.id && !(is_free(&one.id) && is_free(&other.id)) {
-                return broken(format!("down at once by {} and by {}", one.id, other.id));
+            if of_one != of_other && (named(&of_one, other) || named(&of_other, one)) {
+                return broken(format!("down at once by {of_one} and by {of_other}"));
             }
         }
     }
