@@ -5,6 +5,7 @@ import ctypes
 import http.client
 import json
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -160,8 +161,9 @@ class Guest:
     # Ways in.
 
     def said(self):
-        """Everything on its console, of all boots."""
-        return self.console.read_text(errors="replace") if self.console.exists() else ""
+        """Everything on its console, of all boots, without colours."""
+        text = self.console.read_text(errors="replace") if self.console.exists() else ""
+        return re.sub("\x1b\\[[0-9]*m", "", text)
 
     def shell(self, script, seconds=30):
         """Runs a script in the guest; what it printed. It must succeed."""
