@@ -140,7 +140,8 @@ impl Pair {
     }
 
     fn describe(&self) -> String {
-        let of = |life: &crate::life::Life| format!("{}: {}", life.node.setup.node, life.describe());
+        let of =
+            |life: &crate::life::Life| format!("{}: {}", life.node.setup.node, life.describe());
         self.lives.iter().map(of).collect::<Vec<_>>().join("; ")
     }
 }

@@ -103,12 +103,7 @@ fn a_number_is_new_to_all(truth: &Truth, epoch: u64) -> Outcome {
 
 /// Another node starts only what the leader had on disk as started, says so now, and said so in the
 /// boot that it is in.
-fn a_follower_starts_what_is_led(
-    node: &Node,
-    truth: &Truth,
-    epoch: u64,
-    now: Moment,
-) -> Outcome {
+fn a_follower_starts_what_is_led(node: &Node, truth: &Truth, epoch: u64, now: Moment) -> Outcome {
     let (Some(around), Some((seen, _))) = (&node.around, &node.shown) else { return Ok(()) };
     if around.is_stale {
         return Ok(());
@@ -150,7 +145,10 @@ pub(crate) fn a_fallback_is_needed(node: &Node) -> Outcome {
     };
     let lasted_ms = node.record.pair_possible_for_ms;
     if lasted_ms > RETURN_MS {
-        return broken(format!("{} was started, and all could serve for {lasted_ms} ms", fallback.model));
+        return broken(format!(
+            "{} was started, and all could serve for {lasted_ms} ms",
+            fallback.model
+        ));
     }
     Ok(())
 }

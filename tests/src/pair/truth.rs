@@ -77,10 +77,10 @@ impl Part {
 impl Truth {
     /// A node's disk now says this about a reboot; returns whether that is news.
     pub(crate) fn saved(&mut self, place: usize, told: &Told, t: u64) -> bool {
-        let deed = self.deeds.entry(told.intent.id.clone()).or_insert_with(|| Deed {
-            intent: told.intent.clone(),
-            parts: BTreeMap::new(),
-        });
+        let deed = self
+            .deeds
+            .entry(told.intent.id.clone())
+            .or_insert_with(|| Deed { intent: told.intent.clone(), parts: BTreeMap::new() });
         let part = deed.parts.entry(place).or_default();
         if told.veto.is_some() {
             let is_news = part.vetoed.is_none();
