@@ -301,6 +301,10 @@ fn all_others_are_ready(node: &Node, truth: &Truth, intent: &Intent) -> Outcome 
         if !intent.boots.contains_key(&other.name) {
             continue;
         }
+        // One that is in another boot has nothing to get ready any more.
+        if intent.boots.get(&other.name) != Some(&other.boot) {
+            continue;
+        }
         let part = truth.part(&intent.id, place);
         if part.is_some_and(|part| part.vetoed.is_some() && part.reached(Stage::Ready).is_none()) {
             return broken(format!("{} went though {} refused", intent.id, other.name));
@@ -334,11 +338,13 @@ fn the_silence_was_long(node: &Node, other: &str, is_known: bool, now: Moment) -
     Ok(())
 }
 
-/// Whether a node's gateway was too busy for its last canary: then the tokens of others, which
+/// Whether a node's gateway was too busy for a canary lately: then the tokens of others, which
 /// [`proof_is_of_all`] looks at, prove that it passes requests on.
-pub(crate) fn is_busy(node: &Node) -> bool {
+pub(crate) fn was_busy(node: &Node, limit_ms: u64) -> bool {
     let Some(around) = &node.around else { return false };
-    around.truth.borrow().nodes.get(around.place).is_some_and(|truth| truth.is_busy)
+    let truth = around.truth.borrow();
+    let busy = truth.nodes.get(around.place).and_then(|truth| truth.busy);
+    busy.is_some_and(|(_, at)| node.t.saturating_sub(at) <= limit_ms + LATE_MS)
 }
 
 /// Serving is called proven only if tokens came lately through the gateway of every node.
@@ -358,8 +364,8 @@ pub(crate) fn proof_is_of_all(node: &Node, turn: &Turn) -> Outcome {
             })
         };
         // A gateway that is only too busy for a canary passes on what others' tokens prove.
-        let is_recent = is_recent(other.proof)
-            || (other.is_busy && truth.nodes.first().is_some_and(|leader| is_recent(leader.proof)));
+        let leader = truth.nodes.first().and_then(|leader| leader.proof);
+        let is_recent = is_recent(other.proof) || (is_recent(other.busy) && is_recent(leader));
         if !is_recent {
             return broken(format!(
                 "proven in epoch {}; through {} tokens came: {:?}",
@@ -443,7 +449,13 @@ fn nobody_is_left_behind(pair: &mut Pair) -> Outcome {
     let mut late = Ok(());
     for (id, deed) in &truth.deeds {
         let gone = deed.parts.iter().find(|(_, part)| part.down_at.is_some());
-        let Some((leader, _)) = gone.filter(|_| deed.intent.boots.len() > 1) else { continue };
+        // A node that was ready may go by itself when it finds the proposer in another boot, though
+        // that had withdrawn: then the others owe nothing.
+        let proposer = truth.place(&deed.intent.proposer).and_then(|place| deed.parts.get(&place));
+        let is_real = proposer.is_some_and(|part| part.reached_before_boot(Stage::Committed));
+        let Some((leader, _)) = gone.filter(|_| deed.intent.boots.len() > 1 && is_real) else {
+            continue;
+        };
         for (place, node) in truth.nodes.iter().enumerate() {
             let key = (id.clone(), place);
             let part = deed.parts.get(&place);

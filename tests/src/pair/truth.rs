@@ -33,14 +33,13 @@ pub(crate) struct NodeTruth {
     pub(crate) led: BTreeMap<u64, String>,
     /// The epoch in which tokens last came through its gateway, and when.
     pub(crate) proof: Option<(u64, u64)>,
-    /// Whether its gateway was too busy for the last canary.
-    pub(crate) is_busy: bool,
+    /// The epoch in which its gateway was last too busy for a canary, and when.
+    pub(crate) busy: Option<(u64, u64)>,
 }
 
 /// A machine that went down because it was told to.
 #[derive(Clone)]
 pub(crate) struct Commanded {
-    pub(crate) at: u64,
     pub(crate) back_at: Option<u64>,
     pub(crate) id: String,
 }
@@ -71,6 +70,13 @@ impl Part {
     /// When it was first on disk that it had come so far, or farther.
     pub(crate) fn reached(&self, stage: Stage) -> Option<u64> {
         self.saved.range(stage..).map(|(_, at)| *at).min()
+    }
+}
+
+impl Part {
+    /// The same, not counting that another boot only looks back at it.
+    pub(crate) fn reached_before_boot(&self, stage: Stage) -> bool {
+        self.saved.range(stage..Stage::Verifying).next().is_some()
     }
 }
 
