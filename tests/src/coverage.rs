@@ -103,13 +103,7 @@ const MUST_MEET_IN_PAIR: &[&str] = &[
     "reboot alone",
     "reboot ordered",
     "followed a proposer that was already gone",
-    "veto Held",
     "veto NotAllowed",
-    "veto Budget",
-    "veto Latched",
-    "veto Attended",
-    "veto Ledger",
-    "veto Ending",
 ];
 
 impl Coverage {

@@ -13,7 +13,7 @@ use crate::{
 const SEEDS: u64 = 2_000;
 
 /// The same for lives of several nodes, each of which takes as long as several.
-const PAIR_SEEDS: u64 = 1_000;
+const PAIR_SEEDS: u64 = 300;
 
 fn live_many(kind: Kind, count: u64) {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -9,7 +9,7 @@ use tandem_policy::{
 
 use super::{
     Pair,
-    truth::{NodeTruth, Truth},
+    truth::{Deed, NodeTruth, Truth},
 };
 use crate::{node::Node, oracle};
 
@@ -84,7 +84,8 @@ fn a_leader_starts_what_all_can(node: &Node, now: Moment) -> Outcome {
             return broken(format!("ranks were started though {name} is held or drained"));
         }
     }
-    let is_loaded = |rank: &super::around::OtherRank| rank.epoch.is_some() && rank.is_loaded;
+    let is_loaded =
+        |rank: &super::around::OtherRank| rank.epoch.is_some() && rank.is_loaded && !rank.is_alone;
     match around.ranks().find(|rank| is_loaded(rank)) {
         Some(rank) => broken(format!("a start while ranks of epoch {:?} had loaded", rank.epoch)),
         None => Ok(()),
@@ -431,7 +432,10 @@ fn nobody_is_down_by_another_choice(pair: &Pair) -> Outcome {
             let (Some(of_one), Some(of_other)) = (id(one), id(other)) else { continue };
             let named = |id: &str, node: &NodeTruth| {
                 let deed = truth.deeds.get(id).filter(|deed| !deed.intent.is_ordered);
-                deed.is_some_and(|deed| deed.intent.boots.get(&node.name) == Some(&node.boot))
+                deed.is_some_and(|deed| {
+                    let is_meant = deed.intent.boots.get(&node.name) == Some(&node.boot);
+                    is_meant && was_committed(&truth, deed)
+                })
             };
             if of_one != of_other && (named(&of_one, other) || named(&of_other, one)) {
                 return broken(format!("down at once by {of_one} and by {of_other}"));
@@ -439,6 +443,12 @@ fn nobody_is_down_by_another_choice(pair: &Pair) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Whether its proposer had it on disk that there is no way back, and not only looked back at it.
+fn was_committed(truth: &Truth, deed: &Deed) -> bool {
+    let proposer = truth.place(&deed.intent.proposer).and_then(|place| deed.parts.get(&place));
+    proposer.is_some_and(|part| part.reached_before_boot(Stage::Committed))
 }
 
 /// Where one node rebooted by an intent, all others that it names do too, once they hear each other
@@ -451,8 +461,7 @@ fn nobody_is_left_behind(pair: &mut Pair) -> Outcome {
         let gone = deed.parts.iter().find(|(_, part)| part.down_at.is_some());
         // A node that was ready may go by itself when it finds the proposer in another boot, though
         // that had withdrawn: then the others owe nothing.
-        let proposer = truth.place(&deed.intent.proposer).and_then(|place| deed.parts.get(&place));
-        let is_real = proposer.is_some_and(|part| part.reached_before_boot(Stage::Committed));
+        let is_real = was_committed(&truth, deed);
         let Some((leader, _)) = gone.filter(|_| deed.intent.boots.len() > 1 && is_real) else {
             continue;
         };

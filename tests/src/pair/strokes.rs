@@ -123,6 +123,8 @@ impl Pair {
         }
         if self.strikes(PairTrouble::Unpaired) {
             self.unpaired_until[place] = until;
+            // The link takes nothing of a node whose key it does not know.
+            self.cut_off(place, until);
         }
     }
 

@@ -147,6 +147,7 @@ fn a_release_tries_again_what_was_given_up_and_no_order_counts_twice() {
     let mut given_up = state(held());
     given_up.restarts_ms = vec![NOW; 10];
     given_up.starts_in_boot = 10;
+    given_up.fabric_starts = 10;
     let mut seen = seen([lost(80), lost(82)]);
     seen.orders = orders(&[OrderKind::Release]);
     let one = decide(&setup(), &given_up, &seen, at(NOW));
