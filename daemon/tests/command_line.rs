@@ -229,11 +229,3 @@ fn a_gateway_proxies_where_the_file_says_and_records_what_it_cuts_off() {
     assert_eq!(lines.len(), 1, "{records}");
     assert!(lines[0].contains("\"finish\":\"drained\""), "{records}");
 }
-
-#[test]
-fn a_gateway_does_not_serve_alone_without_a_model_for_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let refused = tandem(&["gateway", "--mode", "alone", "--config", &write(folder.path(), "")]);
-    assert_eq!(refused.status.code(), Some(64));
-    assert!(err(&refused).contains("no fallback model"), "{}", err(&refused));
-}

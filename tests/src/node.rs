@@ -252,7 +252,8 @@ impl Node {
         let in_window = |at: &&u64| last - **at < supervise.restart_window_ms;
         let restarts = self.record.restarts_ms.iter().filter(in_window).count();
         let is_spent = restarts >= supervise.restarts_max as usize;
-        let starts = self.record.starts_in_boot + self.record.takeovers_in_boot;
+        let fallback = self.record.fallback_starts_in_boot;
+        let starts = self.record.starts_in_boot - fallback + self.record.takeovers_in_boot;
         let burnt = self.setup.uses_fabric && starts >= supervise.fabric_starts_max;
         if is_spent {
             excuses.push("the restarts of the window are spent");
@@ -262,6 +263,11 @@ impl Node {
         }
         // A leak of one is mended by all, so each can be in its way.
         let others = self.around.as_ref().map(|around| around.others.as_slice());
+        let latch = self.disk.saved.as_ref().map(|saved| &saved.latch.kinds);
+        let has_asked = !self.record.reboots_asked.is_empty() || self.record.memory_was_lost;
+        if self.around.is_some() && has_asked && latch.is_some_and(|kinds| !kinds.is_empty()) {
+            excuses.push("a reboot was done, and serving did not come back with it");
+        }
         let leaks = self.memory.stranded_bytes > 0
             || others.unwrap_or_default().iter().any(|other| other.leaks);
         if !(leaks || is_spent || burnt) {

@@ -382,7 +382,7 @@ fn proof_is_true(node: &Node, turn: &Turn, now: Moment) -> Outcome {
     match node.record.proof {
         Some((epoch, at)) if epoch == turn.status.epoch => {
             let age_ms = now.boot_ms.saturating_sub(at);
-            if age_ms > limit_ms && !pair::is_busy(node) {
+            if age_ms > limit_ms && !pair::was_busy(node, limit_ms) {
                 return broken(format!("proven, by tokens that came {age_ms} ms ago"));
             }
             Ok(())

@@ -132,7 +132,7 @@ fn check_known<'a>(
     })
 }
 
-fn check_verdict(state: &State) -> Result<(), Refusal> {
+pub(crate) fn check_verdict(state: &State) -> Result<(), Refusal> {
     let text = match state.leak {
         Verdict::Clear => return Ok(()),
         Verdict::Watching { .. } => "wired memory that no live process owns is being watched",

@@ -246,7 +246,8 @@ fn next(
         (Phase::Starting { .. }, Look::Unstarted)
             if draining
                 || state.scratch.begun_epoch != Some(state.epoch)
-                || admission::check(setup, state, seen, now).is_err() =>
+                || admission::check(setup, state, seen, now).is_err()
+                || !others::still_agree(setup, state, seen, now) =>
         {
             Phase::Idle
         }
@@ -348,11 +349,11 @@ fn may_return(state: &State, seen: &Observation, now: Moment) -> bool {
 /// was lost.
 fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> Phase {
     let supervise = &setup.supervise;
-    if setup.uses_fabric && state.starts_in_boot >= supervise.fabric_starts_max {
+    if setup.uses_fabric && state.fabric_starts >= supervise.fabric_starts_max {
         let evidence = format!(
             "{} starts of the RDMA fabric in one boot are all that supervise.fabric_starts_max \
              allows",
-            state.starts_in_boot
+            state.fabric_starts
         );
         return failure::held(evidence, Some("fabric"));
     }
@@ -373,6 +374,7 @@ fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> P
         state.told_step_tokens = Some(start.prefill_step_tokens);
     }
     state.starts_in_boot = state.starts_in_boot.saturating_add(1);
+    state.fabric_starts = state.fabric_starts.saturating_add(u32::from(setup.uses_fabric));
     state.scratch.begun_epoch = Some(state.epoch);
     state.rank_plan.clone_from(&setup.rank_plan);
     let served_ms = std::mem::take(&mut state.last_served_ms);

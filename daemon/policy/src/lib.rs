@@ -115,9 +115,11 @@ pub enum Action {
 
 impl Action {
     /// Whether it must not be done unless the state that led to it is on disk: a start counts
-    /// against a budget and takes an epoch's number, a kill may leak, a reboot has a budget.
+    /// against a budget and takes an epoch's number, a kill may leak, a reboot has a budget. A gateway of the fallback
+    /// must not be taken for the pair's by a supervisor that does not know of it.
     pub const fn is_risky(&self) -> bool {
         matches!(self, Self::StartGang { .. } | Self::KillRank { .. } | Self::Reboot { .. })
+            || matches!(self, Self::StartGateway { mode: gateway::Mode::Alone })
     }
 }
 

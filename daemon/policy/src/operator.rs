@@ -36,6 +36,7 @@ fn release(state: &mut State) {
         state.restarts_ms.clear();
         state.gang_failures = 0;
         state.starts_in_boot = 0;
+        state.fabric_starts = 0;
     }
     if matches!(state.gateway, gateway::Phase::Held { .. }) {
         state.gateway = gateway::Phase::Down;

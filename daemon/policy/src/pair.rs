@@ -113,6 +113,9 @@ fn hindrance_of(
     if report.is_draining {
         return for_good("it is drained, ends or reboots");
     }
+    if report.is_held {
+        return for_good("an operator holds it");
+    }
     match Parity::of(setup, seen, peer, report) {
         Parity::Equal => {}
         Parity::Unknown(why) => return Some((why, false)),

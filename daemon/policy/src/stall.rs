@@ -46,8 +46,9 @@ pub fn look(setup: &Setup, state: &State, seen: &Observation) -> Option<String> 
     if proof.epoch != state.epoch {
         return None;
     }
-    let ranks = (0_u32..).zip(seen.ranks.iter().zip(&proof.work));
-    ranks.into_iter().find_map(|(number, (rank, work))| {
+    let mut ranks = seen.ranks.iter().zip(&proof.work).enumerate();
+    ranks.find_map(|(index, (rank, work))| {
+        let number = setup.rank_number(index);
         let vitals = busy(rank, state.epoch)?;
         work.since.filter(|(steps, _)| *steps == vitals.steps)?;
         // Before its first step a rank tells no age; then only what was seen from here counts.

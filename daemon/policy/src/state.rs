@@ -48,6 +48,8 @@ pub struct State {
     pub last_served_ms: u64,
     /// Starts of the ranks in this boot.
     pub starts_in_boot: u32,
+    /// How many of them initialised an RDMA fabric: the fallback has none.
+    pub fabric_starts: u32,
     /// Whether a rank crashed or was killed in this boot.
     pub crashed_in_boot: bool,
     /// [`crate::Setup::rank_plan`] of the last start.
@@ -191,6 +193,7 @@ impl State {
             restarts_ms: Vec::new(),
             last_served_ms: 0,
             starts_in_boot: 0,
+            fabric_starts: 0,
             crashed_in_boot: false,
             rank_plan: String::new(),
             last_failure: None,
@@ -263,6 +266,7 @@ impl State {
         state.reboot_memory = reboot::Memory::after_loss(now);
         // An engine may have run in this boot, so what is wired now is no baseline.
         state.starts_in_boot = 1;
+        state.fabric_starts = 1;
         state
     }
 

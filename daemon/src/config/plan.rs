@@ -28,7 +28,7 @@ impl Config {
             fallback: self.fallback_setup(),
             gateway_listen: self.gateway.listen.to_string(),
             rank_plan: digest(&(&self.model.path, &self.rank, &engine_plan, step_tokens)),
-            gateway_plan: digest(&(&self.model, &self.gateway)),
+            gateway_plan: digest(&(&self.model, &self.gateway, self.peer_listen())),
             uses_fabric: engine.backend == Backend::Jaccl && self.rank.len() > 1,
             prefill_step_tokens: step_tokens,
             can_reboot: !self.reboot.command.is_empty() || cfg!(target_os = "macos"),
@@ -103,6 +103,7 @@ impl Config {
             ),
             ("the number of [[rank]] sections", self.rank.len() != in_force.rank.len()),
             ("the machines of [[rank]]", self.nodes() != in_force.nodes()),
+            ("the address of rank 0", self.peer_listen() != in_force.peer_listen()),
             ("[[peer]]", self.peer != in_force.peer),
             ("[pair]", self.pair != in_force.pair),
         ];

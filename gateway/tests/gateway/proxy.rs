@@ -87,7 +87,8 @@ async fn a_stream_comes_as_it_is_made() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_stops_the_engine_behind_the_proxy() {
-    let (gateway, proxy) = pair(Says::Drawn, Some(5), |_| {}).await;
+    let (gateway, proxy) =
+        pair(Says::Text("the quick brown fox jumps over the lazy dog"), Some(5), |_| {}).await;
     let mut stream = proxy.chat_stream(json!({"max_tokens": 400})).await;
     stream.text().await;
     drop(stream);

@@ -121,6 +121,17 @@ async fn a_client_that_does_not_read_stops_the_flow_and_delays_nobody() {
         }
     });
     let (mut stream, _) = listener.accept().await.unwrap();
+    // The proxy asks now and then whether this gateway lives.
+    tokio::spawn(async move {
+        loop {
+            let (mut probe, _) = listener.accept().await.unwrap();
+            let alive = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+            tokio::spawn(async move {
+                assert_ne!(probe.read(&mut [0; 1024]).await.unwrap(), 0);
+                probe.write_all(alive).await.unwrap();
+            });
+        }
+    });
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let event = format!("data: {}\n\n", "x".repeat(1 << 16));
@@ -161,7 +172,7 @@ async fn draining_finishes_what_runs_and_takes_nothing_new() {
 #[tokio::test]
 async fn draining_ends_in_bounded_time_whatever_runs() {
     let limits = |setup: &mut tandem_gateway::ProxySetup| setup.settings.drain_timeout_ms = 100;
-    let (gateway, mut proxy) = pair(Says::Drawn, Some(2), limits).await;
+    let (gateway, mut proxy) = pair(Says::Text("the quick brown fox"), Some(2), limits).await;
     let mut stream = proxy.chat_stream(json!({})).await;
     stream.text().await;
     let stop = proxy.stop.take().unwrap();

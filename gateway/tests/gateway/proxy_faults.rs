@@ -1,6 +1,6 @@
 //! The other gateway is away, refuses, dies or falls silent, and clients of the proxy are told.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
 use tokio::{
@@ -40,6 +40,9 @@ where
     });
     address
 }
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 const STREAM_HEAD: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -106,15 +109,16 @@ async fn a_new_file_leads_to_another_gateway_while_old_streams_go_on() {
     let mut text = stream.text().await;
     let (_new, address) = serving(Says::Text("the new"), None, "rotated").await;
     proxy.point_at(address, "rotated");
-    while old.rank.submits().len() < 50 {
-        let answer = tokio::select! {
-            answer = proxy.chat(json!({})) => answer,
+    let answer = loop {
+        let before = old.rank.submits().len();
+        assert!(before < 200, "the new file is never read");
+        tokio::select! {
+            answer = proxy.chat(json!({})) => break answer,
             // Still the old one, which has no more tokens for anybody.
-            () = old.rank.submitted(old.rank.submits().len() + 1) => continue,
-        };
-        assert_eq!(answer.json()["choices"][0]["message"]["content"], "the new");
-        break;
-    }
+            () = old.rank.submitted(before + 1) => tokio::time::sleep(PAUSE).await,
+        }
+    };
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "the new");
     old.rank.allow(100);
     text += &super::http::joined(&stream.events().await, 0).1;
     assert_eq!(text, "the old");
@@ -122,7 +126,7 @@ async fn a_new_file_leads_to_another_gateway_while_old_streams_go_on() {
 
 #[tokio::test]
 async fn a_stream_whose_gateway_dies_ends_with_an_error_event() {
-    let (gateway, proxy) = pair(Says::Drawn, Some(3), |_| {}).await;
+    let (gateway, proxy) = pair(Says::Text("the quick brown fox"), Some(3), |_| {}).await;
     let mut stream = proxy.chat_stream(json!({})).await;
     stream.text().await;
     let whole = proxy.chat(json!({}));

@@ -26,9 +26,13 @@ struct Arguments {
     /// Only mutations whose name contains this.
     #[arg(long)]
     only: Option<String>,
-    /// Lives to try each with.
+    /// Lives of one node to try each with that such lives notice.
     #[arg(long, default_value_t = 3_000)]
     seeds: u64,
+    /// Lives of several nodes to try each with that only such lives notice; each takes as long as ten of
+    /// one node.
+    #[arg(long, default_value_t = 300)]
+    pair_seeds: u64,
     /// Do not build and simulate the unmutated sources first.
     #[arg(long)]
     no_baseline: bool,
@@ -52,6 +56,27 @@ struct Mutation {
     replace: String,
     /// What goes wrong by it.
     why: String,
+    /// Which lives notice it.
+    #[serde(default)]
+    nodes: Nodes,
+}
+
+/// Kinds of lives, as `simulate --nodes` takes them.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Nodes {
+    /// Of one node.
+    #[default]
+    Alone,
+    /// Of several.
+    Pair,
+}
+
+/// How many lives of each kind are tried.
+#[derive(Clone, Copy)]
+struct Lives {
+    alone: u64,
+    pair: u64,
 }
 
 /// What came of one.
@@ -88,13 +113,16 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
     let Mutations { mutation: mutations } =
         toml::from_str(&text).map_err(|e| format!("{}: {e}", list.display()))?;
     let copy = Copy::make(&root)?;
+    let lives = Lives { alone: arguments.seeds, pair: arguments.pair_seeds };
     if !arguments.no_baseline {
         let began = Instant::now();
         copy.build().map_err(|e| format!("the unmutated sources do not build:\n{e}"))?;
-        match copy.simulate(arguments.seeds)? {
-            Fate::Survived => {}
-            Fate::Caught(why) | Fate::Invalid(why) => {
-                return Err(format!("the unmutated sources fail: {why}"));
+        for nodes in [Nodes::Alone, Nodes::Pair] {
+            match copy.simulate(nodes, lives)? {
+                Fate::Survived => {}
+                Fate::Caught(why) | Fate::Invalid(why) => {
+                    return Err(format!("the unmutated sources fail: {why}"));
+                }
             }
         }
         println!("{:<44} kept every promise {:>6.1} s", "unmutated", seconds(began));
@@ -104,7 +132,7 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
     let mut failures = 0;
     for mutation in mutations.iter().filter(is_chosen) {
         let began = Instant::now();
-        let fate = copy.try_out(mutation, arguments.seeds)?;
+        let fate = copy.try_out(mutation, lives)?;
         let text = match &fate {
             Fate::Caught(why) => format!("caught: {why}"),
             Fate::Survived => format!("SURVIVED: {}", mutation.why),
@@ -171,7 +199,7 @@ impl Copy {
     }
 
     /// Applies one mutation, builds and simulates, and takes it back.
-    fn try_out(&self, mutation: &Mutation, seeds: u64) -> Result<Fate, String> {
+    fn try_out(&self, mutation: &Mutation, lives: Lives) -> Result<Fate, String> {
         let path = self.source.join(&mutation.file);
         let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let count = text.matches(&mutation.find).count();
@@ -184,7 +212,7 @@ impl Copy {
         let mutated = text.replacen(&mutation.find, &mutation.replace, 1);
         fs::write(&path, mutated).map_err(|e| format!("{}: {e}", path.display()))?;
         let fate = match self.build() {
-            Ok(()) => self.simulate(seeds),
+            Ok(()) => self.simulate(mutation.nodes, lives),
             Err(problem) => Ok(Fate::Invalid(format!("it does not build:\n{problem}"))),
         };
         self.take(&mutation.file)?;
@@ -208,10 +236,14 @@ impl Copy {
     }
 
     /// Exit code 1 is a promise that was broken, 0 is none.
-    fn simulate(&self, seeds: u64) -> Result<Fate, String> {
+    fn simulate(&self, nodes: Nodes, lives: Lives) -> Result<Fate, String> {
         let program = self.target.join("debug/simulate");
+        let (nodes, seeds) = match nodes {
+            Nodes::Alone => ("alone", lives.alone),
+            Nodes::Pair => ("pair", lives.pair),
+        };
         let mut child = Command::new(&program)
-            .args(["--no-coverage", "--seeds", &seeds.to_string()])
+            .args(["--no-coverage", "--nodes", nodes, "--seeds", &seeds.to_string()])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

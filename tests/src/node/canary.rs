@@ -86,7 +86,9 @@ impl Node {
             }
             Plan::Answer | Plan::Fail => CanaryOutcome::Failed("502 from the gateway".into()),
         };
-        self.note(|node| node.is_busy = outcome == CanaryOutcome::Busy);
+        if outcome == CanaryOutcome::Busy {
+            self.note(|node| node.busy = Some((asked.epoch, t)));
+        }
         self.tell(|_| format!("canary {}/{}: {outcome:?}", asked.epoch, asked.number));
         asked.at = t;
         asked.outcome = Some(outcome);

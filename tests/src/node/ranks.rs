@@ -401,9 +401,8 @@ impl Node {
         let t = self.t;
         let work = self.ranks_work();
         // Of several nodes only rank 0 knows requests and counts tokens.
-        let counts = self.around.is_none()
-            || self.setup.own_ranks.contains(&0)
-            || self.serves_alone();
+        let counts =
+            self.around.is_none() || self.setup.own_ranks.contains(&0) || self.serves_alone();
         let others_stall = self.around.as_ref().is_some_and(|a| a.ranks().any(|r| r.stalls));
         let active = if self.desk.busy && self.gateway_reaches() && counts { 3 } else { 0 };
         let grows = self.dice.between(1, 20);

@@ -13,7 +13,7 @@ const HEALING_TURNS: usize = 1_500;
 const SETTLED_TURNS: usize = 60;
 
 /// Most times that operators come: each node may hold for a reason of its own.
-const VISITS_MAX: usize = 4;
+const VISITS_MAX: usize = 8;
 
 /// Most turns of each node until an orderly end.
 const ENDING_TURNS: usize = 120;
@@ -140,7 +140,8 @@ impl Pair {
     }
 
     fn describe(&self) -> String {
-        let of = |life: &crate::life::Life| format!("{}: {}", life.node.setup.node, life.describe());
+        let of =
+            |life: &crate::life::Life| format!("{}: {}", life.node.setup.node, life.describe());
         self.lives.iter().map(of).collect::<Vec<_>>().join("; ")
     }
 }

@@ -195,18 +195,14 @@ impl Network {
         }
         self.ask(who, dice);
         self.take_arrivals(who);
-        (0..count)
-            .filter(|other| *other != who.place)
-            .map(|other| self.seen(who, other))
-            .collect()
+        (0..count).filter(|other| *other != who.place).map(|other| self.seen(who, other)).collect()
     }
 
     /// Asks all that was due since it last was.
     fn ask(&mut self, who: &Listener<'_>, dice: &mut Dice) {
         let period_ms = who.setup.pair.report_ms;
-        let first = self.ears[who.place].asked_until.max(
-            who.t.saturating_sub(ASKED_MAX * period_ms),
-        );
+        let first =
+            self.ears[who.place].asked_until.max(who.t.saturating_sub(ASKED_MAX * period_ms));
         let mut at = first + period_ms;
         while at <= who.t {
             for other in (0..self.count()).filter(|other| *other != who.place) {

@@ -134,7 +134,7 @@ impl Node {
                     part.down_at = Some(t);
                 }
                 if let Some(node) = truth.nodes.get_mut(place) {
-                    node.commanded = Some(Commanded { at: t, back_at: None, id });
+                    node.commanded = Some(Commanded { back_at: None, id });
                 }
             }
         });

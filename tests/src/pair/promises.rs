@@ -7,7 +7,10 @@ use tandem_policy::{
     reboot::{Intent, Stage, Told},
 };
 
-use super::{Pair, truth::Truth};
+use super::{
+    Pair,
+    truth::{NodeTruth, Truth},
+};
 use crate::{node::Node, oracle};
 
 type Outcome = Result<(), String>;
@@ -100,12 +103,7 @@ fn a_number_is_new_to_all(truth: &Truth, epoch: u64) -> Outcome {
 
 /// Another node starts only what the leader had on disk as started, says so now, and said so in the
 /// boot that it is in.
-fn a_follower_starts_what_is_led(
-    node: &Node,
-    truth: &Truth,
-    epoch: u64,
-    now: Moment,
-) -> Outcome {
+fn a_follower_starts_what_is_led(node: &Node, truth: &Truth, epoch: u64, now: Moment) -> Outcome {
     let (Some(around), Some((seen, _))) = (&node.around, &node.shown) else { return Ok(()) };
     if around.is_stale {
         return Ok(());
@@ -147,7 +145,10 @@ pub(crate) fn a_fallback_is_needed(node: &Node) -> Outcome {
     };
     let lasted_ms = node.record.pair_possible_for_ms;
     if lasted_ms > RETURN_MS {
-        return broken(format!("{} was started, and all could serve for {lasted_ms} ms", fallback.model));
+        return broken(format!(
+            "{} was started, and all could serve for {lasted_ms} ms",
+            fallback.model
+        ));
     }
     Ok(())
 }
@@ -300,6 +301,10 @@ fn all_others_are_ready(node: &Node, truth: &Truth, intent: &Intent) -> Outcome 
         if !intent.boots.contains_key(&other.name) {
             continue;
         }
+        // One that is in another boot has nothing to get ready any more.
+        if intent.boots.get(&other.name) != Some(&other.boot) {
+            continue;
+        }
         let part = truth.part(&intent.id, place);
         if part.is_some_and(|part| part.vetoed.is_some() && part.reached(Stage::Ready).is_none()) {
             return broken(format!("{} went though {} refused", intent.id, other.name));
@@ -333,11 +338,13 @@ fn the_silence_was_long(node: &Node, other: &str, is_known: bool, now: Moment) -
     Ok(())
 }
 
-/// Whether a node's gateway was too busy for its last canary: then the tokens of others, which
+/// Whether a node's gateway was too busy for a canary lately: then the tokens of others, which
 /// [`proof_is_of_all`] looks at, prove that it passes requests on.
-pub(crate) fn is_busy(node: &Node) -> bool {
+pub(crate) fn was_busy(node: &Node, limit_ms: u64) -> bool {
     let Some(around) = &node.around else { return false };
-    around.truth.borrow().nodes.get(around.place).is_some_and(|truth| truth.is_busy)
+    let truth = around.truth.borrow();
+    let busy = truth.nodes.get(around.place).and_then(|truth| truth.busy);
+    busy.is_some_and(|(_, at)| node.t.saturating_sub(at) <= limit_ms + LATE_MS)
 }
 
 /// Serving is called proven only if tokens came lately through the gateway of every node.
@@ -357,8 +364,8 @@ pub(crate) fn proof_is_of_all(node: &Node, turn: &Turn) -> Outcome {
             })
         };
         // A gateway that is only too busy for a canary passes on what others' tokens prove.
-        let is_recent = is_recent(other.proof)
-            || (other.is_busy && truth.nodes.first().is_some_and(|leader| is_recent(leader.proof)));
+        let leader = truth.nodes.first().and_then(|leader| leader.proof);
+        let is_recent = is_recent(other.proof) || (is_recent(other.busy) && is_recent(leader));
         if !is_recent {
             return broken(format!(
                 "proven in epoch {}; through {} tokens came: {:?}",
@@ -416,21 +423,18 @@ fn fallback_and_pair_exclude_each_other(pair: &Pair) -> Outcome {
 /// the silence of all others, or by an operator.
 fn nobody_is_down_by_another_choice(pair: &Pair) -> Outcome {
     let truth = pair.truth.borrow();
-    let down: Vec<_> = truth
-        .nodes
-        .iter()
-        .filter_map(|node| node.commanded.as_ref().filter(|c| c.back_at.is_none()))
-        .collect();
+    let is_down = |node: &&NodeTruth| node.commanded.as_ref().is_some_and(|c| c.back_at.is_none());
+    let down: Vec<_> = truth.nodes.iter().filter(is_down).collect();
     for (index, one) in down.iter().enumerate() {
         for other in down.iter().skip(index + 1) {
-            let is_free = |id: &str| {
-                truth
-                    .deeds
-                    .get(id)
-                    .is_some_and(|deed| deed.intent.is_ordered || deed.intent.boots.len() == 1)
+            let id = |node: &NodeTruth| node.commanded.as_ref().map(|c| c.id.clone());
+            let (Some(of_one), Some(of_other)) = (id(one), id(other)) else { continue };
+            let named = |id: &str, node: &NodeTruth| {
+                let deed = truth.deeds.get(id).filter(|deed| !deed.intent.is_ordered);
+                deed.is_some_and(|deed| deed.intent.boots.get(&node.name) == Some(&node.boot))
             };
-            if one.id != other.id && !(is_free(&one.id) && is_free(&other.id)) {
-                return broken(format!("down at once by {} and by {}", one.id, other.id));
+            if of_one != of_other && (named(&of_one, other) || named(&of_other, one)) {
+                return broken(format!("down at once by {of_one} and by {of_other}"));
             }
         }
     }
@@ -445,7 +449,13 @@ fn nobody_is_left_behind(pair: &mut Pair) -> Outcome {
     let mut late = Ok(());
     for (id, deed) in &truth.deeds {
         let gone = deed.parts.iter().find(|(_, part)| part.down_at.is_some());
-        let Some((leader, _)) = gone.filter(|_| deed.intent.boots.len() > 1) else { continue };
+        // A node that was ready may go by itself when it finds the proposer in another boot, though
+        // that had withdrawn: then the others owe nothing.
+        let proposer = truth.place(&deed.intent.proposer).and_then(|place| deed.parts.get(&place));
+        let is_real = proposer.is_some_and(|part| part.reached_before_boot(Stage::Committed));
+        let Some((leader, _)) = gone.filter(|_| deed.intent.boots.len() > 1 && is_real) else {
+            continue;
+        };
         for (place, node) in truth.nodes.iter().enumerate() {
             let key = (id.clone(), place);
             let part = deed.parts.get(&place);

@@ -102,8 +102,7 @@ impl Pair {
     pub(super) fn cut_if_wanted(&mut self, place: usize) {
         let Some(around) = &mut self.lives[place].node.around else { return };
         if std::mem::take(&mut around.is_to_be_cut) {
-            let until =
-                self.lives[place].node.t + self.dice.pick(&[2_000, 10_000, 30_000, 90_000]);
+            let until = self.lives[place].node.t + self.dice.pick(&[2_000, 10_000, 30_000, 90_000]);
             self.cut_off(place, until);
         }
     }
@@ -130,8 +129,7 @@ impl Pair {
     /// A node reads its config and its files again.
     pub(super) fn take_plan(&mut self, place: usize) {
         let (plan, at) = (self.plan, self.plan_at[place]);
-        let (odd_version, odd_files) =
-            (self.odd_version_until[place], self.odd_files_until[place]);
+        let (odd_version, odd_files) = (self.odd_version_until[place], self.odd_files_until[place]);
         let node = &mut self.lives[place].node;
         let t = node.t;
         let setup = Rc::make_mut(&mut node.setup);
@@ -158,7 +156,8 @@ impl Pair {
         // Only those of an earlier boot, or of a reboot that is over: what else is old was true in
         // this boot, and the link alone can know that it is not the newest.
         let is_over = |text: &str| {
-            network::read(text).is_ok_and(|report| report.start.is_none() && report.reboot.is_some())
+            network::read(text)
+                .is_ok_and(|report| report.start.is_none() && report.reboot.is_some())
         };
         let old: Vec<_> = self.network.old[other]
             .iter()

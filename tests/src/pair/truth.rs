@@ -33,14 +33,13 @@ pub(crate) struct NodeTruth {
     pub(crate) led: BTreeMap<u64, String>,
     /// The epoch in which tokens last came through its gateway, and when.
     pub(crate) proof: Option<(u64, u64)>,
-    /// Whether its gateway was too busy for the last canary.
-    pub(crate) is_busy: bool,
+    /// The epoch in which its gateway was last too busy for a canary, and when.
+    pub(crate) busy: Option<(u64, u64)>,
 }
 
 /// A machine that went down because it was told to.
 #[derive(Clone)]
 pub(crate) struct Commanded {
-    pub(crate) at: u64,
     pub(crate) back_at: Option<u64>,
     pub(crate) id: String,
 }
@@ -74,13 +73,20 @@ impl Part {
     }
 }
 
+impl Part {
+    /// The same, not counting that another boot only looks back at it.
+    pub(crate) fn reached_before_boot(&self, stage: Stage) -> bool {
+        self.saved.range(stage..Stage::Verifying).next().is_some()
+    }
+}
+
 impl Truth {
     /// A node's disk now says this about a reboot; returns whether that is news.
     pub(crate) fn saved(&mut self, place: usize, told: &Told, t: u64) -> bool {
-        let deed = self.deeds.entry(told.intent.id.clone()).or_insert_with(|| Deed {
-            intent: told.intent.clone(),
-            parts: BTreeMap::new(),
-        });
+        let deed = self
+            .deeds
+            .entry(told.intent.id.clone())
+            .or_insert_with(|| Deed { intent: told.intent.clone(), parts: BTreeMap::new() });
         let part = deed.parts.entry(place).or_default();
         if told.veto.is_some() {
             let is_news = part.vetoed.is_none();

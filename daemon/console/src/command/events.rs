@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The kinds of events. A test compares them with the schema of [`Event`].
-pub(crate) const KINDS: [&str; 16] = [
+pub(crate) const KINDS: [&str; 19] = [
     "started",
     "gate",
     "fault_raised",
@@ -30,6 +30,9 @@ pub(crate) const KINDS: [&str; 16] = [
     "canary",
     "retune",
     "reboot",
+    "reboot_closed",
+    "peer",
+    "mode",
     "order",
     "evidence",
     "config",

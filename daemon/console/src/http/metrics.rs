@@ -9,7 +9,7 @@ mod tests;
 
 use std::{fmt, time::Duration};
 
-use tandem_policy::{Health, Status, invariant::Invariant};
+use tandem_policy::{Health, Status, invariant::Invariant, pair::NODES_MAX};
 
 use crate::publish::{
     Build,
@@ -19,6 +19,9 @@ use sheet::Sheet;
 
 /// Ranks that get lines of their own; no config has as many.
 const RANKS_MAX: usize = 64;
+
+/// Ways to one node that get lines of their own; no config has as many.
+const PATHS_MAX: usize = 16;
 
 /// Every verdict on leaked memory.
 const LEAK_STATES: [&str; 4] = ["clear", "watching", "suspect", "confirmed"];
@@ -45,6 +48,7 @@ pub(crate) fn encode(
         seen(&mut sheet, status);
         memory(&mut sheet, status);
         engine(&mut sheet, status);
+        nodes(&mut sheet, status);
     }
     sheet.text()
 }
@@ -173,6 +177,24 @@ fn engine(sheet: &mut Sheet, status: &Status) {
     );
 }
 
+/// The other nodes and the ways to them, by number, since a name can be any text.
+fn nodes(sheet: &mut Sheet, status: &Status) {
+    let nodes = || status.pair.nodes.iter().enumerate().take(NODES_MAX);
+    let paths = || {
+        nodes().flat_map(|(number, node)| {
+            let of = move |(way, path)| (format!("{number}.{way}"), path);
+            node.paths.iter().take(PATHS_MAX).enumerate().map(of)
+        })
+    };
+    let heard = nodes().map(|(number, node)| (number.to_string(), flag(node.is_heard)));
+    sheet.gauges("node_heard", "Whether a node was heard lately", "node", heard);
+    let up = paths().map(|(path, seen)| (path, flag(seen.is_up)));
+    sheet.gauges("path_up", "Whether a way to a node answers", "path", up);
+    let times = paths().filter_map(|(path, seen)| Some((path, micros(seen.round_trip_us?))));
+    let help = "Time of a question and its answer on a way to a node";
+    sheet.gauges("path_round_trip_seconds", help, "path", times);
+}
+
 /// One line a state: 1 for the one it is in, else 0; a word that is in no list counts as `other`.
 fn one_hot(sheet: &mut Sheet, name: &str, help: &str, states: &[&str], now: &str) {
     let now = if states.contains(&now) { now } else { OTHER };
@@ -204,6 +226,10 @@ const fn bytes(bytes: u64) -> f64 {
 
 const fn count(n: usize) -> f64 {
     n as f64
+}
+
+const fn micros(us: u64) -> f64 {
+    us as f64 / 1_000_000.0
 }
 
 const fn seconds(ms: u64) -> f64 {

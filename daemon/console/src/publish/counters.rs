@@ -11,7 +11,7 @@ use tandem_policy::{
 };
 
 /// Every [`Kind::name`]. A test compares it with the schema of [`Kind`].
-pub(crate) const FAULT_KINDS: [&str; 17] = [
+pub(crate) const FAULT_KINDS: [&str; 22] = [
     "broken",
     "flapping",
     "engine",
@@ -27,6 +27,11 @@ pub(crate) const FAULT_KINDS: [&str; 17] = [
     "reboot_refused",
     "reboot_failed",
     "held",
+    "peer_lost",
+    "path_lost",
+    "parity",
+    "unpaired",
+    "fallback",
     "config",
     "ledger",
 ];

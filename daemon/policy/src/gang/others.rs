@@ -219,6 +219,16 @@ pub(super) fn told_start(
     (is_equal && report.ranks.iter().any(listens)).then_some(start)
 }
 
+/// Whether the other nodes are still as they were when the epoch was decided on: it may have waited
+/// for the disk.
+pub(super) fn still_agree(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> bool {
+    if setup.leads() {
+        return pair::hindrance(setup, seen, now).is_none();
+    }
+    let start = leader(setup, state, seen, now).and_then(|report| report.start.as_ref());
+    start.is_some_and(|start| start.epoch == state.epoch)
+}
+
 /// The highest epoch that this node knows of itself: its own memory of them may be lost.
 pub(super) fn highest_epoch(state: &State, seen: &Observation) -> u64 {
     let of_ranks = seen.ranks.iter().filter_map(|rank| rank.process.epoch());

@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 
 use super::{Mode, NodePlace, hindrance, report};
-use crate::{Artifacts, Moment, Observation, Setup, State, gang};
+use crate::{Artifacts, Moment, Observation, RankSeen, Setup, State, gang};
 
 /// For how long all others must be ready to start before the fallback is unloaded for them, in
 /// milliseconds. A node that has just booted is heard before all of its host is read, and a way that
@@ -32,7 +32,7 @@ impl<'a> View<'a> {
     /// By the node's mode.
     pub(crate) fn of(setup: &'a Setup, state: &State, seen: &'a Observation) -> Self {
         if state.mode.is_alone() {
-            Self { setup: Cow::Owned(alone(setup)), seen: Cow::Owned(first_rank(seen)) }
+            Self { setup: Cow::Owned(alone(setup, seen)), seen: Cow::Owned(of_fallback(seen)) }
         } else {
             Self::whole(setup, seen)
         }
@@ -52,10 +52,11 @@ impl<'a> View<'a> {
 }
 
 /// The config of this node alone, with the fallback as its model.
-fn alone(setup: &Setup) -> Setup {
+fn alone(setup: &Setup, seen: &Observation) -> Setup {
+    let number = |index: &usize| setup.rank_number(*index);
     let mut alone = Setup {
         ranks: 1,
-        own_ranks: vec![0],
+        own_ranks: [0].into_iter().chain(strangers(seen).iter().map(number)).collect(),
         nodes: vec![NodePlace { name: setup.node.clone(), ranks: vec![0] }],
         plan: Vec::new(),
         share_permille: 1_000,
@@ -73,9 +74,17 @@ fn alone(setup: &Setup) -> Setup {
     alone
 }
 
-fn first_rank(seen: &Observation) -> Observation {
+/// Ranks beside the first that run, though the fallback has no use for them: an earlier supervisor's.
+/// They are seen, so that they are stopped.
+fn strangers(seen: &Observation) -> Vec<usize> {
+    let runs = |(_, rank): &(usize, &RankSeen)| rank.process.is_running();
+    seen.ranks.iter().enumerate().skip(1).filter(runs).map(|(index, _)| index).collect()
+}
+
+fn of_fallback(seen: &Observation) -> Observation {
+    let strangers = strangers(seen).into_iter().filter_map(|index| seen.ranks.get(index));
     Observation {
-        ranks: seen.ranks.iter().take(1).cloned().collect(),
+        ranks: seen.ranks.first().into_iter().chain(strangers).cloned().collect(),
         artifacts: seen.fallback_artifacts.clone(),
         ..seen.clone()
     }

@@ -205,9 +205,10 @@ pub(super) fn refusal(
         return Some("it is drained, ends or reboots".into());
     }
     if state.mode.is_alone() {
-        // What the fallback holds is free once it is unloaded, so memory is not judged.
+        // What the fallback holds is free once it is unloaded, so only a leak is judged.
         return check_parity(setup, seen, now)
-            .or_else(|| Some(admission::check_host(setup, state, seen, now).err()?.text));
+            .or_else(|| Some(admission::check_host(setup, state, seen, now).err()?.text))
+            .or_else(|| Some(admission::check_verdict(state).err()?.text));
     }
     match &state.gang {
         gang::Phase::Starting { .. } | gang::Phase::Serving => return None,

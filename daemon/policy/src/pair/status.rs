@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tandem_wire::Transport;
 
 use super::{FaultTold, Mode, NodeReport, PathSeen, PeerSeen};
-use crate::{Moment, Observation, Setup, State, status};
+use crate::{Moment, Observation, Setup, State, gang, status};
 
 /// A node's part among the nodes of the config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,7 +29,7 @@ pub struct PairStatus {
     /// Why the fallback is served; absent while it is not.
     pub why_alone: Option<String>,
     /// Why the next epoch can't start on all nodes, as this node sees the others; absent if nothing
-    /// of theirs keeps it.
+    /// of theirs keeps it, or one runs.
     pub hindrance: Option<String>,
     /// Every node, this one included, in order of its first rank.
     pub nodes: Vec<NodeStatus>,
@@ -129,6 +129,7 @@ impl PairStatus {
             let vitals = rank.vitals.as_ref().filter(|vitals| vitals.epoch == state.epoch)?;
             vitals.transport.as_ref().map(TransportStatus::of)
         };
+        let is_running = matches!(state.gang, gang::Phase::Starting { .. } | gang::Phase::Serving);
         Self {
             role,
             mode: state.mode.name().into(),
@@ -136,7 +137,9 @@ impl PairStatus {
                 Mode::Pair => None,
                 Mode::Alone { why } | Mode::Returning { why, .. } => Some(why.clone()),
             },
-            hindrance: super::hindrance(setup, seen, now).map(|hindrance| hindrance.to_string()),
+            hindrance: super::hindrance(setup, seen, now)
+                .filter(|_| !is_running || state.mode.is_alone())
+                .map(|hindrance| hindrance.to_string()),
             nodes: setup.nodes.iter().map(|place| node(&place.name)).collect(),
             transport: seen.ranks.iter().find_map(measured),
         }

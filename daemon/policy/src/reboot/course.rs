@@ -161,6 +161,10 @@ impl Look<'_> {
             if !propose::is_wanted(state, intent) {
                 return Some((Outcome::Withdrawn, "it is not wanted any more".into()));
             }
+            if let Some(node) = self.heard_again(intent) {
+                let why = format!("node {node} is heard again, and can take part");
+                return Some((Outcome::Withdrawn, why));
+            }
             return self.others(intent).into_iter().find_map(|(node, part)| match part {
                 Part::Refuses(kind) => {
                     Some((Outcome::Vetoed, format!("node {node} refused: {}", kind.text())))
@@ -177,6 +181,22 @@ impl Look<'_> {
             )),
             _ => None,
         }
+    }
+
+    /// A node that a fault's intent leaves behind because it was silent, and that is not any more.
+    fn heard_again(&self, intent: &Intent) -> Option<&str> {
+        let is_left = |node: &str| !intent.is_ordered && !intent.boots.contains_key(node);
+        heard::nodes(self.setup, self.seen, self.now)
+            .find_map(|(node, report)| report.map(|_| node).filter(|node| is_left(node)))
+    }
+
+    /// Whether a node that is left behind could still be heard: it was not silent for long enough to
+    /// count as lost.
+    fn is_listening(&self, state: &State, intent: &Intent) -> bool {
+        let limit_ms = self.setup.pair.silence_timeout_ms;
+        let is_left = |node: &str| !intent.is_ordered && !intent.boots.contains_key(node);
+        heard::nodes(self.setup, self.seen, self.now)
+            .any(|(node, _)| is_left(node) && heard::silent_ms(state, node, self.now) < limit_ms)
     }
 
     fn drain(&self, state: &mut State, intent: Intent, is_agreed: bool, deadline_ms: u64) -> Phase {
@@ -218,6 +238,10 @@ impl Look<'_> {
         let waited_ms = self.since_ms(since_ms);
         if let Some((outcome, why)) = self.obstacle(state, &intent, true) {
             return self.close(state, &intent, outcome, &why);
+        }
+        // A supervisor that has just started has heard nobody yet.
+        if is_own && self.is_listening(state, &intent) {
+            return Phase::Ready { intent, since_ms };
         }
         if is_own && self.have_reached(&intent, Stage::Ready) {
             return match limits::refuse(setup, state, seen, now, Asked::of(&intent)) {

@@ -253,12 +253,19 @@ fn reports_that_are_old_or_late_do_nothing() {
     rig.run(500);
     assert_eq!((rig.phases()[1], super::told(&rig.nodes[1].saved)), ("steady", None));
     // In another boot of either it means nothing, even to a node that forgot it.
-    rig.cut_power(1);
-    rig.run(60_000);
+    let mut foreign = proposal.clone();
+    foreign.boot = "a-boot-2".into();
     rig.nodes[1].state.reboot_memory.closed.clear();
+    rig.deliver(1, foreign);
+    rig.run(500);
+    assert_eq!(rig.phases()[1], "steady");
+    rig.cut_power(1);
+    // Long enough for its least uptime.
+    rig.run(LONG_MS);
     rig.deliver(1, proposal);
     rig.run(500);
     assert_eq!((rig.phases()[1], rig.boots()[1]), ("steady", 2));
+    assert_eq!(super::told(&rig.nodes[1].saved), None, "it is not even refused");
 }
 
 #[test]

@@ -25,7 +25,7 @@ const fn row(
     Told { name, meaning, action, remedy }
 }
 
-const TABLE: [Told; 17] = [
+const TABLE: [Told; 22] = [
     row(
         "broken",
         "An invariant of the host does not hold and could not be mended.",
@@ -115,6 +115,38 @@ const TABLE: [Told; 17] = [
         "The ranks failed too often, or in a way that starting again can't mend.",
         "None until an operator releases it.",
         "Mend what tandem status names, then tandem release.",
+    ),
+    row(
+        "peer_lost",
+        "Another machine of the pair is not heard on any way.",
+        "Its ranks are not waited for: what runs on goes on, the next epoch waits for it, and the \
+         fallback model is served if there is one.",
+        "See whether it runs, and both cables; tandem pair status shows what each way says.",
+    ),
+    row(
+        "path_lost",
+        "One way to another machine is down while another is up: a cable or a port, not the machine.",
+        "Nothing, as long as the ranks reach each other; a cut between them ends the epoch within two \
+         seconds, and the next one starts once it is back.",
+        "See to that cable; tandem pair status names its address.",
+    ),
+    row(
+        "parity",
+        "Another machine differs in what must be equal: config, version, system or the model's files.",
+        "No epoch starts, since ranks that differ would answer garbage.",
+        "Make equal what tandem status names, file by file and key by key.",
+    ),
+    row(
+        "unpaired",
+        "Another machine's key is not known here, so it is neither heard nor believed.",
+        "Nothing: who is trusted is for people to say.",
+        "tandem pair init on one machine, tandem pair join on the other.",
+    ),
+    row(
+        "fallback",
+        "This machine serves the smaller model of [fallback] alone, because another can't take part.",
+        "It goes back to the pair's model as soon as all machines can take part for some seconds.",
+        "See to the other machine; tandem status says why it can't take part.",
     ),
     row(
         "config",

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem_policy::{Event, What};
+use tandem_policy::{Event, Status, What};
 
 use super::*;
 use crate::command::fixtures;
@@ -49,6 +49,21 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
 /// The names and labels, without values.
 fn series(text: &str) -> BTreeSet<String> {
     parse(text).into_keys().collect()
+}
+
+#[test]
+fn nodes_and_ways_are_counted_by_number() {
+    let values = parse(&encoded(&fixtures::paired(), &Counters::default()));
+    for (name, expected) in [
+        ("tandem_node_heard{node=\"0\"}", 1.0),
+        ("tandem_node_heard{node=\"1\"}", 1.0),
+        ("tandem_path_up{path=\"1.0\"}", 1.0),
+        ("tandem_path_up{path=\"1.1\"}", 0.0),
+        ("tandem_path_round_trip_seconds{path=\"1.0\"}", 0.000_21),
+    ] {
+        assert_eq!(values.get(name), Some(&expected), "{name}");
+    }
+    assert!(!values.contains_key("tandem_path_round_trip_seconds{path=\"1.1\"}"), "not known");
 }
 
 #[test]
@@ -126,7 +141,8 @@ fn what_this_platform_has_not_is_neither_well_nor_ill() {
 
 #[test]
 fn no_text_of_a_status_becomes_a_label() {
-    let plain = series(&encoded(&fixtures::degraded(), &Counters::default()));
+    let shown = Status { pair: fixtures::hostile().pair, ..fixtures::degraded() };
+    let plain = series(&encoded(&shown, &Counters::default()));
     let mut hostile = fixtures::hostile();
     // What differs by design: rows of invariants whose state differs.
     hostile.invariants = fixtures::degraded().invariants;
