@@ -117,7 +117,7 @@ def test_a_change_of_the_engine_is_a_new_epoch_and_no_restart_after_a_failure(pa
     assert pair.status()["restarts"] == restarts
     assert "max_active = 8" in (pair.run_dir / "config.toml").read_text()
     [(cause,)] = pair.ledger(f"SELECT cause FROM epochs WHERE epoch = {epoch}")
-    assert cause == "plan"
+    assert cause == "the config has another plan for them"
     assert not any(leak["epoch"] == epoch for leak in pair.status()["suspected_leaks"])
 
 
