@@ -77,7 +77,7 @@ class Machine(Supervised):
         self.sections["engine"] = {"control_port": 52310, "ring_port_base": 52320} | (
             (sections or {}).get("engine", {}))
         self.asked = self.folder / "reboot-asked"
-        script = self.folder / "reboot"
+        self.script = script = self.folder / "reboot"
         # Tells which gateway or rank still ran. The brackets keep grep from finding itself.
         mark = f"[/]{str(self.run_dir)[1:]}/config.toml"
         script.write_text(f"#!/bin/sh\ngrep -ls '{mark}' /proc/[0-9]*/cmdline > '{script}.new'\n"
