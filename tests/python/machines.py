@@ -1,9 +1,10 @@
 """Two machines on one kernel: each a network namespace with a supervisor of its own, joined by two
-cables, the Thunderbolt link and the LAN. A machine can lose its power, reboot as another boot, and
-have either cable pulled."""
+cables, the Thunderbolt link and the LAN. A machine can lose its power, reboot as another boot, with
+clocks that begin anew, and have either cable pulled."""
 
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import pathlib
@@ -64,7 +65,7 @@ class Machine(Supervised):
 
     def __init__(self, folder, number, namespace, sections=None):
         self.number, self.name, self.namespace = number, f"m{number}", namespace
-        self.boots, self.reboots_asked = [], 0
+        self.boots, self.reboots_asked, self.alive_at_reboot = [], 0, []
         folder = pathlib.Path(folder) / self.name
         folder.mkdir()
         super().__init__(folder, sections, start=False)
@@ -76,8 +77,11 @@ class Machine(Supervised):
         self.sections["engine"] = {"control_port": 52310, "ring_port_base": 52320} | (
             (sections or {}).get("engine", {}))
         self.asked = self.folder / "reboot-asked"
-        script = self.folder / "reboot"
-        script.write_text(f"#!/bin/sh\nexec mv '{script}.new' '{self.asked}'\n")
+        self.script = script = self.folder / "reboot"
+        # Tells which gateway or rank still ran. The brackets keep grep from finding itself.
+        mark = f"[/]{str(self.run_dir)[1:]}/config.toml"
+        script.write_text(f"#!/bin/sh\ngrep -ls '{mark}' /proc/[0-9]*/cmdline > '{script}.new'\n"
+                          f"exec mv '{script}.new' '{self.asked}'\n")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         self.sections["reboot"] |= {"command": [str(script)]} | (sections or {}).get("reboot", {})
         self.write_config()
@@ -108,17 +112,17 @@ class Machine(Supervised):
         return "\n".join(lines) + "\n"
 
     def start(self, wrapper=None):
-        """Boots: another boot id, and a run directory that a boot empties."""
+        """Boots: another boot id, a clock since boot that begins anew, and an empty run directory."""
         boot = str(uuid.uuid4())
         self.boots.append(boot)
         shutil.rmtree(self.run_dir, ignore_errors=True)
         self.asked.unlink(missing_ok=True)
-        (self.folder / "reboot.new").write_text("")
         file = self.folder / f"boot-{boot[:8]}"
         file.write_text(boot + "\n")
         mounting = f'mount --bind "{file}" /proc/sys/kernel/random/boot_id && exec "$@"'
-        self.wrapper = [*self.namespace.enter, "unshare", "-m", "--propagation", "private",
-                        "sh", "-c", mounting, "sh"]
+        up_s = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+        self.wrapper = [*self.namespace.enter, "unshare", "-m", "--propagation", "private", "-T",
+                        "--boottime", str(1 - up_s), "sh", "-c", mounting, "sh"]
         super().start()
 
     def restart_supervisor(self):
@@ -204,6 +208,7 @@ class Machines:
                 for machine in self.all:
                     if machine.asked.exists():
                         machine.cut_power()
+                        machine.alive_at_reboot += machine.asked.read_text().split()
                         machine.reboots_asked += 1
                         self.before_boot(machine)
                         machine.start()
@@ -212,6 +217,20 @@ class Machines:
 
     def before_boot(self, machine):
         """What a reboot mends; a test may put something here."""
+
+    def until(self, condition, what, seconds=120):
+        """Polls until the condition holds, while machines may come and go; what it gave then."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if met := condition():
+                    return met
+            except (OSError, http.client.HTTPException):
+                pass
+            if time.monotonic() >= deadline:
+                tails = [f"{machine.name}:\n{machine.tail(40)}" for machine in self.all]
+                raise AssertionError("\n".join([f"not {what} in {seconds} s", *tails]))
+            time.sleep(0.02)
 
     def wait_until_served(self, seconds=90):
         started = time.monotonic()
