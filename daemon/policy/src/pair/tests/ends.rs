@@ -244,7 +244,7 @@ fn a_node_whose_fabric_is_used_up_says_so_and_no_epoch_begins() {
             node.setup.uses_fabric = true;
             node.setup.supervise.fabric_starts_max = 10;
         });
-        rig.nodes[node].state.starts_in_boot = 10;
+        rig.nodes[node].state.fabric_starts = 10;
         rig.pass(30_000);
         assert!(rig.nodes[node].is_held(), "{node}");
         assert!(rig.nodes.iter().all(|n| n.started.is_empty()), "{node}");
