@@ -71,7 +71,7 @@ class Guest:
     """A node's machine. `folder` holds its disk and console, and the sockets by which guests in
     the same folder reach each other; `other` is the node at the other end of its cables."""
 
-    def __init__(self, node, number, folder, initramfs, files, other="nobody"):
+    def __init__(self, node, number, folder, initramfs, files, other):
         self.node, self.number, self.other = node, number, other
         self.folder, self.initramfs = pathlib.Path(folder), initramfs
         self.folder.mkdir(exist_ok=True)
@@ -102,7 +102,6 @@ class Guest:
             "-append", " ".join(append),
             "-chardev", f"file,id=console,path={self.console},append=on",
             "-serial", "chardev:console",
-            "-qmp", f"unix:{self.folder}/{self.node}.qmp,server=on,wait=off",
             "-drive", f"file={self.disk},if=none,id=state,format=raw",
             "-device", "virtio-blk-pci,drive=state,addr=0x3",
         ]
@@ -135,28 +134,6 @@ class Guest:
 
     def is_on(self):
         return self.process is not None and self.process.poll() is None
-
-    def monitor(self, command, **arguments):
-        """Asks QEMU itself (its QMP protocol)."""
-        with socket.socket(socket.AF_UNIX) as monitor:
-            monitor.settimeout(30)
-            monitor.connect(f"{self.folder}/{self.node}.qmp")
-            with monitor.makefile("rw") as lines:
-                lines.readline()
-                for request in ({"execute": "qmp_capabilities"},
-                                {"execute": command, "arguments": arguments}):
-                    lines.write(json.dumps(request) + "\n")
-                    lines.flush()
-                    while "event" in (reply := json.loads(lines.readline())):
-                        pass
-        assert "return" in reply, reply
-        return reply["return"]
-
-    def pull(self, cable):
-        self.monitor("set_link", name=cable, up=False)
-
-    def plug(self, cable):
-        self.monitor("set_link", name=cable, up=True)
 
     # Ways in.
 

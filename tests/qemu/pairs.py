@@ -8,11 +8,16 @@ import guests
 # Node a has rank 0.
 NODES = ("a", "b")
 
-# In a pair nothing starts again before both are there, and every cause may be mended by a reboot as
-# often as a test wants one; 24 is the most that the config allows.
-REBOOTS = {"per_day_max": 24}
+# What only a pair is told. As many reboots as the config allows; and twice the time or more before a
+# silent node or rank counts as lost, because a busy host can keep an emulated processor waiting.
+SECTIONS = {
+    "engine": {"silence_timeout_ms": 5000},
+    "pair": {"silence_timeout_ms": 6000},
+    "reboot": {"per_day_max": 24},
+}
 
-LINK_PORT, PAIRING_PORT = 52390, 52391
+# pair.listen's default.
+LINK_PORT = 52390
 
 
 class Pair:
@@ -20,15 +25,16 @@ class Pair:
 
     def __init__(self, folder, board, more=None):
         self.board = board
-        more = dict(more or {})
-        more["reboot"] = REBOOTS | more.get("reboot", {})
+        sections = {name: dict(keys) for name, keys in SECTIONS.items()}
+        for name, keys in (more or {}).items():
+            sections[name] = sections.get(name, {}) | keys
         numbers = {node: number for number, node in enumerate(NODES, 1)}
         ranks_on = [(node, guests.address("link", number)) for node, number in numbers.items()]
 
         def guest(node, other):
             ways = [f"{guests.address(cable, numbers[other])}:{LINK_PORT}"
                     for cable in guests.CABLES]
-            toml = guests.config(node, ranks_on, more, [(other, ways)])
+            toml = guests.config(node, ranks_on, sections, [(other, ways)])
             return guests.Guest(node, numbers[node], pathlib.Path(folder), board.initramfs,
                                 {"tandem.toml": toml}, other)
 
