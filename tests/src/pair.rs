@@ -234,7 +234,7 @@ impl Pair {
 
     /// A rank of a node that sleeps says nothing.
     fn as_felt(&self, place: usize, rank: &crate::node::ranks::Rank) -> OtherRank {
-        let felt = rank.seen_outside(self.lives[place].node.t);
+        let felt = rank.outwards(self.lives[place].node.t);
         let is_away = self.is_away[place];
         OtherRank { is_mute: felt.is_mute || is_away, works: felt.works && !is_away, ..felt }
     }

@@ -31,7 +31,7 @@ struct Arguments {
     seeds: u64,
     /// Lives of several nodes to try each with that only such lives notice; each takes as long as ten of
     /// one node.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 120)]
     pair_seeds: u64,
     /// Do not build and simulate the unmutated sources first.
     #[arg(long)]

@@ -121,7 +121,7 @@ impl Rank {
 
 impl Rank {
     /// As the ranks of other nodes feel it.
-    pub(crate) fn seen_outside(&self, t: u64) -> OtherRank {
+    pub(crate) fn outwards(&self, t: u64) -> OtherRank {
         OtherRank {
             epoch: self.epoch(),
             is_mute: self.is_mute(t),
@@ -358,7 +358,7 @@ impl Node {
     fn notice_gang(&mut self) {
         let t = self.t;
         let Some(around) = &self.around else { return };
-        let own: Vec<OtherRank> = self.ranks.iter().map(|r| r.seen_outside(t)).collect();
+        let own: Vec<OtherRank> = self.ranks.iter().map(|r| r.outwards(t)).collect();
         let all: Vec<OtherRank> = around.ranks().copied().chain(own).collect();
         let is_whole = around.is_ring_whole;
         for index in 0..self.ranks.len() {
