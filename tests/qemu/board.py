@@ -31,7 +31,8 @@ class Board:
 
 def lacking():
     """What this machine lacks for guests."""
-    return [program for program in PROGRAMS if not shutil.which(program)]
+    programs = [program for program in PROGRAMS if not shutil.which(program)]
+    return programs + ([] if image.has_kernel() else [f"a kernel in {image.PACKAGE}"])
 
 
 def make(folder):

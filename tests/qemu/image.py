@@ -23,13 +23,18 @@ ACCOUNTS = {"etc/passwd": "root:x:0:0::/:/bin/sh\n_tandem:x:300:300::/:/bin/fals
 DISK_MIB = 64
 
 
+# The unpacked Debian package that `./install.sh test` fetched.
+PACKAGE = pathlib.Path(os.environ.get("TANDEM_GUEST_KERNEL", ROOT / ".tandem/guest-kernel"))
+
+
+def has_kernel():
+    return any(PACKAGE.glob("boot/vmlinuz-*"))
+
+
 def kernel():
-    """The unpacked Debian package that `./install.sh test` fetched: its kernel and its modules."""
-    folder = pathlib.Path(os.environ.get("TANDEM_GUEST_KERNEL", ROOT / ".tandem/guest-kernel"))
-    images = sorted(folder.glob("boot/vmlinuz-*"))
-    assert images, f"no kernel in {folder}: run ./install.sh test"
-    version = images[-1].name.removeprefix("vmlinuz-")
-    return images[-1], folder / "lib/modules" / version
+    """The kernel, and the folder of its modules."""
+    [file] = PACKAGE.glob("boot/vmlinuz-*")
+    return file, PACKAGE / "lib/modules" / file.name.removeprefix("vmlinuz-")
 
 
 def module_order(folder, names=MODULES):
