@@ -68,6 +68,7 @@ def test_both_gateways_answer_and_stream_the_same(machines):
     assert [rank["rank"] for rank in two.status()["ranks"]] == [1]
     for machine in machines.all:
         assert machine.chat()[1] == ANSWER
+        assert machine.status()["pair"]["hindrance"] is None
         assert paths(machine) == {LINK: True, LAN: True}
         states = {gate["gate"]: gate["state"] for gate in machine.status()["gates"]}
         assert set(states.values()) == {"passed"}, states
