@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nothing is queued and nothing waits for another path: each carries what is newest when its turn
-//! comes, and the receiver drops what is older than what it knows ([`heard`]). A path is up while it
+//! comes, and the receiver drops what is older than what it knows (`heard`). A path is up while it
 //! answers; which paths are, and what the other node said last, is all that policy is told.
 //! The protocol is described in `docs/peer-protocol.md`.
 

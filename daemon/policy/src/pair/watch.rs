@@ -23,7 +23,7 @@ pub struct Known {
     pub was_heard: bool,
     /// The boot it was last heard in.
     pub boot: String,
-    /// Boots that are over; at most [`OLD_BOOTS_MAX`].
+    /// Boots that are over; at most `OLD_BOOTS_MAX`.
     pub old_boots: Vec<String>,
     /// Since when its newest report has been of one of these, since this node's boot.
     pub over_since_ms: Option<u64>,
