@@ -23,7 +23,7 @@ use crate::{
     node::Node,
     trouble::{Kind, PairTrouble, Troubles},
 };
-use around::{Around, Other, OtherRank};
+use around::{Around, LeaderBoots, Other, OtherRank};
 use network::{Listener, Network, PATHS};
 use truth::{NodeTruth, Truth};
 
@@ -59,6 +59,8 @@ pub(crate) struct Pair {
     /// Since when an intent has been carried out by some of its nodes and not by another that hears
     /// them, by id and place.
     pub(crate) owed: std::collections::BTreeMap<(String, usize), u64>,
+    /// Since when two nodes have proposed a reboot to each other, by their places.
+    pub(crate) rivals: std::collections::BTreeMap<(usize, usize), u64>,
 }
 
 /// Lives one life of several nodes.
@@ -86,6 +88,7 @@ impl Pair {
                 is_ring_whole: true,
                 peers: Vec::new(),
                 is_stale: false,
+                leader_boots: LeaderBoots::default(),
                 truth: Rc::clone(&truth),
                 troubles: troubles.clone(),
                 instance: 0,
@@ -113,6 +116,7 @@ impl Pair {
             odd_files_until: vec![0; count],
             unpaired_until: vec![0; count],
             owed: std::collections::BTreeMap::new(),
+            rivals: std::collections::BTreeMap::new(),
         };
         if tells {
             let on = |t: &&PairTrouble| pair.troubles.every(**t) > 0;
@@ -182,7 +186,10 @@ impl Pair {
 
     /// The next turn of one node.
     pub(crate) fn step_of(&mut self, place: usize) -> bool {
-        if !std::mem::take(&mut self.is_away[place]) {
+        if std::mem::take(&mut self.is_away[place]) {
+            // The others have gone on meanwhile.
+            self.surround(place);
+        } else {
             self.strike(place);
             self.surround(place);
             self.lives[place].node.pass();
@@ -271,7 +278,12 @@ impl Pair {
             }
         }
         let is_stale = self.show_an_old_report(place, &mut peers);
-        if let Some(around) = &mut self.lives[place].node.around {
+        let node = &mut self.lives[place].node;
+        let (setup, now) = (Rc::clone(&node.setup), node.moment());
+        if let Some(around) = &mut node.around {
+            let of_leader = peers.iter().find(|peer| peer.node == setup.leader());
+            let heard = of_leader.and_then(|peer| peer.fresh(&setup, now));
+            around.leader_boots.hear(heard.map(|report| report.boot.as_str()), is_stale);
             around.peers = peers;
             around.is_stale = is_stale;
         }
@@ -292,14 +304,17 @@ impl Pair {
             return self.network.says(place, t, instance, None);
         }
         let Some(report) = told else { return };
-        match network::write(&report) {
-            Ok(text) => {
-                if report.reboot.is_some() || report.start.is_some() {
-                    self.network.keep(place, &boot, &text);
-                }
-                self.network.says(place, t, instance, Some(text));
-            }
-            Err(why) => self.lives[place].node.check(Err(why)),
+        let text = match network::write(&report) {
+            Ok(text) => text,
+            Err(why) => return self.lives[place].node.check(Err(why)),
+        };
+        if report.reboot.is_some() || report.start.is_some() {
+            self.network.keep(place, &boot, &report, &text);
+        }
+        self.network.says(place, t, instance, Some(text));
+        let listens = report.ranks.first().is_some_and(|rank| rank.phase.is_some());
+        if let Some(start) = report.start.filter(|_| listens && place == 0) {
+            self.strike_start(start.epoch);
         }
     }
 

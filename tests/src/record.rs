@@ -105,6 +105,8 @@ pub struct Record {
     pub(crate) mode: Option<tandem_policy::pair::Mode>,
     /// The intent that the supervisor last decided to go for.
     pub(crate) left_for: Option<String>,
+    /// The intent that the supervisor itself proposes, as it last decided.
+    pub(crate) proposes: Option<String>,
     /// Whether the last turn's verdict was one of leaked memory.
     pub(crate) had_leak: bool,
 }

@@ -183,6 +183,12 @@ troubles! {
         HeldInReboot 12,
         /// A node can't save right after it has saved how far it is with a reboot.
         FullInReboot 10,
+        /// A node's memory is lost when it is back from a reboot that it was told to do.
+        LostInReboot 10,
+        /// Operators order a reboot of all on two nodes at once.
+        OrderTwo 500,
+        /// Rank 0's machine dies when an epoch is told that no other node has begun yet.
+        LeaderDiesStarting 8,
     }
 }
 

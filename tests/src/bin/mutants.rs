@@ -59,6 +59,10 @@ struct Mutation {
     /// Which lives notice it.
     #[serde(default)]
     nodes: Nodes,
+    /// Lives that are known to notice it, as `simulate --seed` takes them. They are lived first, so
+    /// that not all before them are; if none of them notices it any more, the usual ones are lived.
+    #[serde(default)]
+    seeds: Vec<String>,
 }
 
 /// Kinds of lives, as `simulate --nodes` takes them.
@@ -212,7 +216,7 @@ impl Copy {
         let mutated = text.replacen(&mutation.find, &mutation.replace, 1);
         fs::write(&path, mutated).map_err(|e| format!("{}: {e}", path.display()))?;
         let fate = match self.build() {
-            Ok(()) => self.simulate(mutation.nodes, lives),
+            Ok(()) => self.hunt(mutation, lives),
             Err(problem) => Ok(Fate::Invalid(format!("it does not build:\n{problem}"))),
         };
         self.take(&mutation.file)?;
@@ -235,15 +239,30 @@ impl Copy {
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// Exit code 1 is a promise that was broken, 0 is none.
+    /// The lives that are known to notice it, then all.
+    fn hunt(&self, mutation: &Mutation, lives: Lives) -> Result<Fate, String> {
+        for seed in &mutation.seeds {
+            match self.live(&["--seed", seed])? {
+                Fate::Survived => println!("{}: {seed} does not notice it any more", mutation.name),
+                fate => return Ok(fate),
+            }
+        }
+        self.simulate(mutation.nodes, lives)
+    }
+
     fn simulate(&self, nodes: Nodes, lives: Lives) -> Result<Fate, String> {
-        let program = self.target.join("debug/simulate");
         let (nodes, seeds) = match nodes {
             Nodes::Alone => ("alone", lives.alone),
             Nodes::Pair => ("pair", lives.pair),
         };
+        self.live(&["--no-coverage", "--nodes", nodes, "--seeds", &seeds.to_string()])
+    }
+
+    /// Exit code 1 is a promise that was broken, 0 is none.
+    fn live(&self, arguments: &[&str]) -> Result<Fate, String> {
+        let program = self.target.join("debug/simulate");
         let mut child = Command::new(&program)
-            .args(["--no-coverage", "--nodes", nodes, "--seeds", &seeds.to_string()])
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

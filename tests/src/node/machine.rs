@@ -3,7 +3,7 @@
 use tandem_policy::{Ended, State, Turns, reboot};
 
 use super::Node;
-use crate::trouble::Trouble;
+use crate::trouble::{PairTrouble, Trouble};
 
 /// The machine and its supervisor's process.
 #[derive(Default)]
@@ -178,10 +178,12 @@ impl Node {
             around.instance += 1;
             around.peers.clear();
             around.told = None;
+            around.leader_boots = crate::pair::around::LeaderBoots::default();
             self.record.pair_possible_ms = self.t - self.machine.booted_at;
             self.record.pair_possible_for_ms = 0;
             self.record.mode = None;
             self.record.left_for = None;
+            self.record.proposes = None;
         }
         self.ranks_outlive();
         self.gateway_outlives();
@@ -195,7 +197,9 @@ impl Node {
         }
         let is_first = self.disk.saved.is_none() && self.record.saves == 0;
         self.disk.lost = None;
-        if !is_first && self.strikes(Trouble::LedgerLost) {
+        let is_after_reboot = self.is_back_by_command();
+        let is_lost = is_after_reboot && self.strikes_between(PairTrouble::LostInReboot);
+        if !is_first && (is_lost || self.strikes(Trouble::LedgerLost)) {
             self.disk.saved = None;
         }
         if !is_first && self.strikes(Trouble::ForeignRanks) {

@@ -4,7 +4,10 @@ use tandem_policy::{Ended, EvidenceSource, Process, RankSeen};
 use tandem_wire::{Phase, Vitals, exit};
 
 use super::{FALLBACK_BYTES, Node, WEIGHTS_BYTES};
-use crate::{pair::around::OtherRank, trouble::Trouble};
+use crate::{
+    pair::{around::OtherRank, promises::LATE_MS},
+    trouble::Trouble,
+};
 
 /// Exit codes that another start may not meet.
 const RETRYABLE: [i32; 6] =
@@ -129,7 +132,7 @@ impl Rank {
             is_leaving: self.asked_at.is_some(),
             stalls: self.stalls,
             garbles: self.garbles,
-            is_loaded: self.has_loaded(t),
+            is_loaded: self.has_loaded(t.saturating_sub(LATE_MS)),
             is_alone: self.is_alone,
         }
     }

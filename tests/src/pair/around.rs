@@ -20,6 +20,8 @@ pub(crate) struct Around {
     pub(crate) peers: Vec<PeerSeen>,
     /// Whether one of these reports is an old one that the link should have dropped.
     pub(crate) is_stale: bool,
+    /// The boots of the leader that were heard of.
+    pub(crate) leader_boots: LeaderBoots,
     /// What was done on all nodes.
     pub(crate) truth: Rc<RefCell<Truth>>,
     /// What goes wrong between nodes.
@@ -34,6 +36,42 @@ pub(crate) struct Around {
     pub(crate) manifest: String,
     /// When it slept last.
     pub(crate) slept: Option<(u64, u64)>,
+}
+
+/// The boots of the leader that this supervisor has heard of, in their order.
+#[derive(Default)]
+pub(crate) struct LeaderBoots {
+    heard: Vec<String>,
+    /// Whether the newest report in this turn, and in the turn before, is of one that is over.
+    is_over: bool,
+    was_over: bool,
+}
+
+/// More boots than so many are not remembered as over.
+const OVER_MAX: usize = 4;
+
+impl LeaderBoots {
+    /// What is heard now; an old report that should not be there is none that tells of a boot.
+    pub(crate) fn hear(&mut self, boot: Option<&str>, is_stale: bool) {
+        self.was_over = self.is_over;
+        let Some(boot) = boot else { return };
+        if !is_stale && self.heard.last().is_none_or(|last| last != boot) {
+            self.heard.push(boot.to_owned());
+        }
+        let recent = self.heard.iter().rev().skip(1).take(OVER_MAX);
+        self.is_over = recent.into_iter().any(|over| over == boot);
+    }
+
+    /// Whether this supervisor was told anything in that boot.
+    pub(crate) fn has_heard(&self, boot: &str) -> bool {
+        self.heard.iter().any(|heard| heard == boot)
+    }
+
+    /// Whether what is heard now is surely of a boot that is over. What goes on being the newest may
+    /// be true again.
+    pub(crate) const fn is_surely_over(&self) -> bool {
+        self.is_over && !self.was_over
+    }
 }
 
 /// Another node's processes.
@@ -62,7 +100,7 @@ pub(crate) struct OtherRank {
     pub(crate) is_leaving: bool,
     pub(crate) stalls: bool,
     pub(crate) garbles: bool,
-    /// Whether it has weights in memory.
+    /// Whether it has had weights in memory for so long that its node must have been heard to say so.
     pub(crate) is_loaded: bool,
     /// Whether it serves the fallback, alone.
     pub(crate) is_alone: bool,

@@ -6,6 +6,7 @@ use std::{collections::VecDeque, rc::Rc};
 use tandem_policy::{
     Setup,
     pair::{NodeReport, PathSeen, PeerSeen},
+    reboot::Stage,
 };
 
 use crate::dice::Dice;
@@ -20,7 +21,7 @@ const ASKED_MAX: u64 = 12;
 const VOICES_MAX: usize = 32;
 
 /// Old reports of each node that may be shown again.
-const OLD_MAX: usize = 12;
+const OLD_MAX: usize = 16;
 
 /// Largest report, in bytes: what the link takes.
 pub(super) const REPORT_BYTES_MAX: usize = 65_536;
@@ -36,8 +37,8 @@ pub(super) struct Network {
     voices: Vec<VecDeque<Voice>>,
     /// What each node hears.
     ears: Vec<Ear>,
-    /// Old reports of each node, and in which boot they were made.
-    pub(super) old: Vec<VecDeque<(String, Text)>>,
+    /// Old reports of each node.
+    pub(super) old: Vec<VecDeque<Old>>,
     asked: u64,
 }
 
@@ -48,6 +49,35 @@ pub(super) struct Way {
     pub(super) lossy_until: u64,
     pub(super) slow_until: u64,
     pub(super) repeats_until: u64,
+}
+
+/// A report that may be shown long after it was made.
+pub(super) struct Old {
+    /// In which boot it was made.
+    pub(super) boot: String,
+    /// The epoch that it tells to start, with a rank 0 that listens; 0 if none.
+    pub(super) epoch: u64,
+    /// The reboot that it tells of, and how far that is.
+    reboot: Option<(String, Stage)>,
+    pub(super) text: Text,
+}
+
+impl Old {
+    fn of(boot: &str, report: &NodeReport, text: &Text) -> Self {
+        let listens = report.ranks.first().is_some_and(|rank| rank.phase.is_some());
+        let start = report.start.as_ref().filter(|_| listens);
+        Self {
+            boot: boot.to_owned(),
+            epoch: start.map_or(0, |start| start.epoch),
+            reboot: report.reboot.as_ref().map(|told| (told.intent.id.clone(), told.stage)),
+            text: Rc::clone(text),
+        }
+    }
+
+    /// Whether it tells the same of epochs and reboots.
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.boot, self.epoch, &self.reboot) == (&other.boot, other.epoch, &other.reboot)
+    }
 }
 
 /// From when on a node says this; `None` is nothing.
@@ -133,6 +163,12 @@ impl Network {
         t >= way.cut_until && t >= way.lossy_until
     }
 
+    /// The same, and nothing makes the answers slow.
+    pub(super) fn is_prompt(&self, from: usize, to: usize, path: usize, t: u64) -> bool {
+        let way = &self.ways[(from * self.count() + to) * PATHS + path];
+        self.is_clear(from, to, path, t) && t >= way.slow_until
+    }
+
     /// Whether the ring can form: the first path is up between all.
     pub(super) fn is_ring_whole(&self, t: u64) -> bool {
         let count = self.count();
@@ -142,6 +178,11 @@ impl Network {
     /// Every way is as it should be again.
     pub(super) fn heal(&mut self) {
         self.ways.iter_mut().for_each(|way| *way = Way::default());
+    }
+
+    /// What is on its way to a node is not taken.
+    pub(super) fn drop_under_way(&mut self, place: usize) {
+        self.ears[place].under_way.clear();
     }
 
     /// From now on a node says this; `None` while no supervisor of it runs.
@@ -165,13 +206,12 @@ impl Network {
         self.says(place, until, instance, text);
     }
 
-    /// Keeps a report that may be shown again long after.
-    pub(super) fn keep(&mut self, place: usize, boot: &str, text: &Text) {
+    /// Keeps a report that may be shown again long after: the last of those that tell the same.
+    pub(super) fn keep(&mut self, place: usize, boot: &str, report: &NodeReport, text: &Text) {
+        let new = Old::of(boot, report, text);
         let old = &mut self.old[place];
-        if old.back().is_some_and(|(_, last)| last == text) {
-            return;
-        }
-        old.push_back((boot.to_owned(), Rc::clone(text)));
+        old.retain(|old| !old.is_like(&new));
+        old.push_back(new);
         if old.len() > OLD_MAX {
             old.pop_front();
         }

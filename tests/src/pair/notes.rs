@@ -61,6 +61,8 @@ impl Node {
         if state.operator.hold.is_some() || state.operator.drained {
             self.note_of_all(|truth, place| truth.excuse(place, "an operator held or drained it"));
         }
+        let intent = state.reboot.intent().map(|intent| intent.id.as_str());
+        self.note_of_all(|truth, place| truth.turns_to(place, intent));
         let Some(told) = NodeReport::of(&self.setup, state, &seen, now).reboot else { return };
         let t = self.t;
         let mut is_news = false;
@@ -122,11 +124,14 @@ impl Node {
     pub(crate) fn note_commanded(&self) {
         let (t, boot) = (self.t, self.boot_id());
         self.note_of_all(|truth, place| {
-            let is_asked = |part: &super::truth::Part| {
-                part.asked.as_ref().is_some_and(|(_, asked)| *asked == boot)
+            // The last one that it was asked for in this boot; one before may have had no effect.
+            let asked_at = |deed: &super::truth::Deed| {
+                let asked = deed.parts.get(&place)?.asked.as_ref();
+                asked.filter(|(_, asked)| *asked == boot).map(|(at, _)| *at)
             };
-            let of = |deed: &super::truth::Deed| deed.parts.get(&place).is_some_and(is_asked);
-            let id = truth.deeds.iter().find(|(_, deed)| of(deed)).map(|(id, _)| id.clone());
+            let asked = |(id, deed)| Some((asked_at(deed)?, id));
+            let last = truth.deeds.iter().filter_map(asked).max();
+            let id: Option<String> = last.map(|(_, id): (u64, &String)| id.clone());
             if let Some(id) = id {
                 if let Some(part) =
                     truth.deeds.get_mut(&id).and_then(|deed| deed.parts.get_mut(&place))
@@ -148,7 +153,25 @@ impl Node {
             node.led.clear();
             node.lost_memory_at = Some(t);
         });
-        self.note_of_all(|truth, place| truth.excuse(place, "its memory was lost"));
+        self.note_of_all(|truth, place| {
+            truth.excuse(place, "its memory was lost");
+            truth.forget(place);
+        });
+    }
+
+    /// Whether this is the boot after one that was ended because the machine was told to.
+    pub(crate) fn is_back_by_command(&self) -> bool {
+        let Some(around) = &self.around else { return false };
+        let truth = around.truth.borrow();
+        let commanded = truth.nodes.get(around.place).and_then(|node| node.commanded.as_ref());
+        commanded.is_some_and(|commanded| {
+            commanded.back_at.is_some_and(|at| at >= self.machine.booted_at)
+        })
+    }
+
+    /// The last epoch that its disk knows.
+    pub(crate) fn epoch_on_disk(&self) -> u64 {
+        self.disk.saved.as_ref().map_or(0, |state| state.epoch)
     }
 
     /// Tokens came through this node's gateway.

@@ -17,7 +17,7 @@ type Outcome = Result<(), String>;
 
 /// Longest that what a node said may be under way and then wait for a turn, beyond the silence
 /// after which it counts as lost.
-const LATE_MS: u64 = 9_000;
+pub(crate) const LATE_MS: u64 = 9_000;
 
 /// Longest that all could serve before a fallback is not started any more.
 const RETURN_MS: u64 = 15_000;
@@ -25,6 +25,9 @@ const RETURN_MS: u64 = 15_000;
 /// Longest until a node follows one that rebooted by their intent, while both hear each other and
 /// nothing keeps it.
 const FOLLOW_MS: u64 = 60_000;
+
+/// Longest until one of two proposals is given up: a report, and a turn of either node.
+const AGREE_MS: u64 = 8_000;
 
 fn broken(why: impl Into<String>) -> Outcome {
     Err(why.into())
@@ -43,6 +46,11 @@ pub(crate) fn start(node: &Node, epoch: u64, now: Moment) -> Outcome {
     let truth = around.truth.borrow();
     if node.setup.leads() {
         a_leader_starts_what_all_can(node, now)?;
+        let lost = truth.nodes.get(around.place).and_then(|node| node.lost_memory_at);
+        // Of one that forgot, and is shown an old report in place of the newest, nobody can ask it.
+        if around.is_stale && lost.is_some() {
+            return Ok(());
+        }
         a_number_is_new_to_all(&truth, epoch)
     } else {
         a_follower_starts_what_is_led(node, &truth, epoch, now)
@@ -106,6 +114,9 @@ fn a_number_is_new_to_all(truth: &Truth, epoch: u64) -> Outcome {
 /// boot that it is in.
 fn a_follower_starts_what_is_led(node: &Node, truth: &Truth, epoch: u64, now: Moment) -> Outcome {
     let (Some(around), Some((seen, _))) = (&node.around, &node.shown) else { return Ok(()) };
+    if around.leader_boots.is_surely_over() {
+        return broken(format!("epoch {epoch} of a boot of its leader that is known to be over"));
+    }
     if around.is_stale {
         return Ok(());
     }
@@ -265,8 +276,11 @@ pub(crate) fn decided(node: &mut Node, state: &State) -> Outcome {
     let Some((_, now)) = node.shown.as_ref() else { return Ok(()) };
     let now = *now;
     let (Some(intent), Some(stage)) = (state.reboot.intent(), state.reboot.stage()) else {
+        node.record.proposes = None;
         return Ok(());
     };
+    it_is_of_this_boot_and_not_over(node, intent, stage)?;
+    the_first_proposal_counts(node, intent, stage)?;
     let is_going = matches!(stage, Stage::Committed | Stage::Rebooting);
     if !is_going || node.record.left_for.as_ref() == Some(&intent.id) {
         return Ok(());
@@ -287,6 +301,39 @@ pub(crate) fn decided(node: &mut Node, state: &State) -> Outcome {
     let left: Vec<String> =
         node.setup.nodes.iter().map(|place| &place.name).filter(is_left).cloned().collect();
     left.iter().try_for_each(|name| the_silence_was_long(node, name, known.is_some(), now))
+}
+
+/// A node takes part only in an intent that names its present boot, and never again in one that is
+/// over, unless it lost its memory.
+fn it_is_of_this_boot_and_not_over(node: &Node, intent: &Intent, stage: Stage) -> Outcome {
+    let (Some(around), boot) = (&node.around, node.boot_id()) else { return Ok(()) };
+    if stage == Stage::Verifying {
+        return Ok(());
+    }
+    if intent.boots.get(&node.setup.node) != Some(&boot) {
+        return broken(format!("took part in {} in {boot}, which it does not name", intent.id));
+    }
+    let truth = around.truth.borrow();
+    match truth.part(&intent.id, around.place) {
+        Some(part) if part.is_over => broken(format!("{} was over and is obeyed again", intent.id)),
+        _ => Ok(()),
+    }
+}
+
+/// A node gives up its own proposal only for that of a node before it in the config.
+fn the_first_proposal_counts(node: &mut Node, intent: &Intent, stage: Stage) -> Outcome {
+    let is_own = intent.proposer == node.setup.node;
+    let proposed = node.record.proposes.take();
+    if is_own && stage <= Stage::Ready {
+        node.record.proposes = Some(intent.id.clone());
+    }
+    let place = |name: &str| node.setup.nodes.iter().position(|place| place.name == name);
+    match proposed {
+        Some(own) if !is_own && place(&intent.proposer) > place(&node.setup.node) => {
+            broken(format!("{own} was given up for {}", intent.id))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The proposer goes only once all that take part are ready, by their own disks, and none refused;
@@ -382,7 +429,8 @@ pub(super) fn of_all(pair: &mut Pair, place: usize) {
     let outcome = one_epoch_has_loaded(pair)
         .and_then(|()| fallback_and_pair_exclude_each_other(pair))
         .and_then(|()| nobody_is_down_by_another_choice(pair))
-        .and_then(|()| nobody_is_left_behind(pair));
+        .and_then(|()| nobody_is_left_behind(pair))
+        .and_then(|()| of_two_proposals_one_is_given_up(pair));
     pair.lives[place].node.check(outcome);
 }
 
@@ -488,7 +536,58 @@ fn nobody_is_left_behind(pair: &mut Pair) -> Outcome {
     late
 }
 
+/// Two nodes that propose to each other agree on one as soon as they hear each other.
+fn of_two_proposals_one_is_given_up(pair: &mut Pair) -> Outcome {
+    let proposals: Vec<Option<Intent>> =
+        pair.lives.iter().map(|life| open_proposal(&life.node)).collect();
+    for (first, one) in proposals.iter().enumerate() {
+        for (second, other) in proposals.iter().enumerate().skip(first + 1) {
+            let names = |intent: &Intent, place: usize| {
+                let node = &pair.lives[place].node;
+                intent.boots.get(&node.setup.node) == Some(&node.boot_id())
+            };
+            let is_open = one.as_ref().is_some_and(|one| names(one, second))
+                && other.as_ref().is_some_and(|other| names(other, first))
+                && pair.can_agree(first, second);
+            if !is_open {
+                pair.rivals.remove(&(first, second));
+                continue;
+            }
+            let t = pair.lives[first].node.t.min(pair.lives[second].node.t);
+            let since = *pair.rivals.entry((first, second)).or_insert(t);
+            if t.saturating_sub(since) > AGREE_MS {
+                return broken(format!("two proposals for {} ms: {one:?}, {other:?}", t - since));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The reboot that a node proposes, by its disk, while it could still be given up.
+fn open_proposal(node: &Node) -> Option<Intent> {
+    let told = on_disk(node).filter(|told| told.stage <= Stage::Ready)?;
+    (told.intent.proposer == node.setup.node).then_some(told.intent)
+}
+
 impl Pair {
+    /// Whether two nodes hear each other soon, and can save what they decide.
+    fn can_agree(&self, one: usize, other: usize) -> bool {
+        let is_able = |place: usize| {
+            let node = &self.lives[place].node;
+            let is_stale = node.around.as_ref().is_some_and(|around| around.is_stale);
+            node.is_supervised()
+                && !node.is_disk_full()
+                && !is_stale
+                && !self.is_away[place]
+                && node.t >= self.unpaired_until[place]
+        };
+        let t = self.lives[one].node.t.min(self.lives[other].node.t);
+        let hears = |from: usize, to: usize| {
+            (0..super::PATHS).any(|path| self.network.is_prompt(from, to, path, t))
+        };
+        is_able(one) && is_able(other) && hears(one, other) && hears(other, one)
+    }
+
     /// Whether a node could follow another that rebooted: both have supervisors that hear each
     /// other, remember the intent, can save, and nobody holds it.
     fn can_follow(&self, leader: usize, place: usize, id: &str) -> bool {

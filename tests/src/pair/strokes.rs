@@ -14,9 +14,15 @@ use crate::{
     trouble::{PairTrouble, Troubles},
 };
 
+/// How long after a boot old reports are shown more often, in milliseconds.
+const BACK_MS: u64 = 60_000;
+
 impl Pair {
     fn strikes(&mut self, trouble: PairTrouble) -> bool {
-        let every = Troubles::every(&self.troubles, trouble);
+        self.strikes_every(trouble, Troubles::every(&self.troubles, trouble))
+    }
+
+    fn strikes_every(&mut self, trouble: PairTrouble, every: u64) -> bool {
         let struck = self.faulty && self.dice.once_in(every);
         if struck {
             self.mark(trouble);
@@ -54,8 +60,28 @@ impl Pair {
             let reason = "new cables".into();
             self.lives[place].node.give_order(OrderKind::Reboot { all, reason });
         }
+        if self.strikes(PairTrouble::OrderTwo) {
+            for at in [place, self.any_other(place)] {
+                if self.lives[at].node.is_supervised() {
+                    let reason = "new cables".into();
+                    self.lives[at].node.give_order(OrderKind::Reboot { all: true, reason });
+                }
+            }
+        }
         if self.strikes(PairTrouble::Leak) {
             self.lives[place].node.leak();
+        }
+    }
+
+    /// The machine that leads dies while it tells an epoch that no other node has begun.
+    pub(super) fn strike_start(&mut self, epoch: u64) {
+        let is_new = |life: &crate::life::Life| life.node.epoch_on_disk() < epoch;
+        if self.lives.iter().skip(1).all(is_new)
+            && self.lives[0].node.is_supervised()
+            && self.strikes(PairTrouble::LeaderDiesStarting)
+        {
+            self.lives[0].node.go_down();
+            self.lives[0].turns = None;
         }
     }
 
@@ -125,6 +151,7 @@ impl Pair {
             self.unpaired_until[place] = until;
             // The link takes nothing of a node whose key it does not know.
             self.cut_off(place, until);
+            self.network.drop_under_way(place);
         }
     }
 
@@ -155,21 +182,45 @@ impl Pair {
         let Some(peer) = peers.first_mut() else { return false };
         let other = usize::from(place == 0);
         let boot = self.lives[other].node.boot_id();
+        let (t, known) = (self.lives[place].node.t, self.lives[place].node.epoch_on_disk());
+        let is_back = |place: usize| {
+            let machine = &self.lives[place].node.machine;
+            t.saturating_sub(machine.booted_at) < BACK_MS
+        };
+        let is_soon_after_boot = is_back(place) || is_back(other);
         // Only those of an earlier boot, or of a reboot that is over: what else is old was true in
         // this boot, and the link alone can know that it is not the newest.
         let is_over = |text: &str| {
             network::read(text)
                 .is_ok_and(|report| report.start.is_none() && report.reboot.is_some())
         };
-        let old: Vec<_> = self.network.old[other]
+        let of = &self.network.old[other];
+        let around = self.lives[place].node.around.as_ref();
+        // An epoch is asked for and answered: of a boot in which this supervisor never asked there is
+        // no answer.
+        let could_come = |old: &network::Old| {
+            old.epoch == 0 || around.is_some_and(|a| a.leader_boots.has_heard(&old.boot))
+        };
+        let mut old: Vec<_> = of
             .iter()
-            .filter(|(of, text)| *of != boot || is_over(text))
-            .map(|(_, text)| Rc::clone(text))
+            .filter(|old| could_come(old) && (old.boot != boot || is_over(&old.text)))
             .collect();
-        if old.is_empty() || peer.report.is_none() || !self.strikes(PairTrouble::StaleReport) {
+        // One late report is followed by newer ones at once.
+        let was_stale = self.lives[place].node.around.as_ref().is_some_and(|a| a.is_stale);
+        if old.is_empty() || peer.report.is_none() || was_stale {
             return false;
         }
-        let text = old[usize::try_from(self.dice.below(old.len() as u64)).unwrap_or(0)].clone();
+        // What could be obeyed at once, half of the time.
+        if old.iter().any(|old| old.epoch > known) && self.dice.once_in(2) {
+            old.retain(|old| old.epoch > known);
+        }
+        let text = &old[usize::try_from(self.dice.below(old.len() as u64)).unwrap_or(0)].text;
+        let text = Rc::clone(text);
+        let every = Troubles::every(&self.troubles, PairTrouble::StaleReport);
+        let every = if is_soon_after_boot { every.div_ceil(8) } else { every };
+        if !self.strikes_every(PairTrouble::StaleReport, every) {
+            return false;
+        }
         let Ok(report) = network::read(&text) else { return false };
         let node = &self.lives[place].node;
         peer.report = Some((report, node.t - node.machine.booted_at));

@@ -23,6 +23,8 @@ pub(crate) struct NodeTruth {
     pub(crate) boot_since: u64,
     /// When its memory was last lost.
     pub(crate) lost_memory_at: Option<u64>,
+    /// The intent that its disk is about.
+    pub(crate) intent: Option<String>,
     /// When it went down, while it is.
     pub(crate) down_at: Option<u64>,
     /// When it last went down because it was told to, by which intent, and when it was back.
@@ -62,6 +64,8 @@ pub(crate) struct Part {
     pub(crate) asked: Option<(u64, String)>,
     /// When the machine went down for it.
     pub(crate) down_at: Option<u64>,
+    /// Whether it was on its disk and is not any more: it is over for this node.
+    pub(crate) is_over: bool,
     /// Something that excuses it from following: its memory was lost, an operator came between.
     pub(crate) excuse: Option<&'static str>,
 }
@@ -96,6 +100,28 @@ impl Truth {
         let is_news = !part.saved.contains_key(&told.stage);
         part.saved.entry(told.stage).or_insert(t);
         is_news
+    }
+
+    /// A node's disk is now about this intent, or none: the one before is over for it.
+    pub(crate) fn turns_to(&mut self, place: usize, id: Option<&str>) {
+        let Some(node) = self.nodes.get_mut(place).filter(|node| node.intent.as_deref() != id)
+        else {
+            return;
+        };
+        let before = std::mem::replace(&mut node.intent, id.map(str::to_owned));
+        let deed = before.and_then(|before| self.deeds.get_mut(&before));
+        if let Some(part) = deed.and_then(|deed| deed.parts.get_mut(&place)) {
+            part.is_over = true;
+        }
+    }
+
+    /// A node forgot what is over.
+    pub(crate) fn forget(&mut self, place: usize) {
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.intent = None;
+        }
+        let parts = self.deeds.values_mut().filter_map(|deed| deed.parts.get_mut(&place));
+        parts.for_each(|part| part.is_over = false);
     }
 
     /// What a node did about an intent.

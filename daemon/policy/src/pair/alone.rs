@@ -104,7 +104,7 @@ pub(crate) fn step(setup: &Setup, state: &mut State, seen: &Observation, now: Mo
             if due(&mut state.scratch.mode_due_ms, after_ms, why.is_some())
                 && let Some(why) = why
             {
-                enter(state, Mode::Alone { why }, now);
+                enter(state, Mode::Alone { why }, seen, now);
             }
         }
         Mode::Alone { why } => {
@@ -118,16 +118,19 @@ pub(crate) fn step(setup: &Setup, state: &mut State, seen: &Observation, now: Mo
             use gang::Phase::{Backoff, Drained, Held, Idle};
             let has_ended = matches!(state.gang, Idle | Backoff { .. } | Held { .. } | Drained);
             if has_ended && !any_running {
-                enter(state, Mode::Pair, now);
+                enter(state, Mode::Pair, seen, now);
             }
         }
     }
 }
 
 /// Another mode, in which nothing has been started yet. What held one model's ranks is nothing to
-/// the other's; how often ranks were started again stays counted.
-fn enter(state: &mut State, mode: Mode, now: Moment) {
+/// the other's; how often ranks were started again stays counted. The number of an epoch that only
+/// another supervisor knew of is used up, also where the fallback has no such rank.
+fn enter(state: &mut State, mode: Mode, seen: &Observation, now: Moment) {
     state.mode = mode;
+    let of_ranks = seen.ranks.iter().filter_map(|rank| rank.process.epoch());
+    state.epoch = state.epoch.max(of_ranks.max().unwrap_or(0));
     if state.gang != gang::Phase::Drained {
         state.gang = gang::Phase::Idle;
     }

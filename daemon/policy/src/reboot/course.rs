@@ -75,7 +75,7 @@ impl Look<'_> {
                 self.drain(state, intent, is_agreed, deadline_ms)
             }
             Phase::Ready { intent, since_ms } => self.wait(state, intent, since_ms),
-            Phase::Committed { intent, since_ms } if self.is_known(&intent, since_ms) => {
+            Phase::Committed { intent, since_ms } if self.is_known(state, &intent, since_ms) => {
                 Phase::Rebooting { intent, since_ms: self.now.boot_ms }
             }
             Phase::Rebooting { intent, since_ms }
@@ -99,16 +99,16 @@ impl Look<'_> {
         supervise.drain_timeout_ms.saturating_add(supervise.unload_timeout_ms)
     }
 
-    fn others(&self, intent: &Intent) -> Vec<(String, Part)> {
+    fn others(&self, state: &State, intent: &Intent) -> Vec<(String, Part)> {
         let part = |other: (&str, &str)| {
-            (other.0.to_owned(), heard::part(self.setup, self.seen, self.now, intent, other))
+            (other.0.to_owned(), heard::part(self.setup, state, self.seen, self.now, intent, other))
         };
         intent.others(self.setup).map(part).collect()
     }
 
     /// Whether all others are at least there.
-    fn have_reached(&self, intent: &Intent, stage: Stage) -> bool {
-        self.others(intent).into_iter().all(|(_, part)| part.has_reached(stage))
+    fn have_reached(&self, state: &State, intent: &Intent, stage: Stage) -> bool {
+        self.others(state, intent).into_iter().all(|(_, part)| part.has_reached(stage))
     }
 
     /// Others' proposals first: of two, one is enough.
@@ -165,7 +165,7 @@ impl Look<'_> {
                 let why = format!("node {node} is heard again, and can take part");
                 return Some((Outcome::Withdrawn, why));
             }
-            return self.others(intent).into_iter().find_map(|(node, part)| match part {
+            return self.others(state, intent).into_iter().find_map(|(node, part)| match part {
                 Part::Refuses(kind) => {
                     Some((Outcome::Vetoed, format!("node {node} refused: {}", kind.text())))
                 }
@@ -205,7 +205,7 @@ impl Look<'_> {
         }
         let is_late = self.now.boot_ms >= deadline_ms;
         if !is_agreed {
-            if self.have_reached(&intent, Stage::Draining) {
+            if self.have_reached(state, &intent, Stage::Draining) {
                 let deadline_ms = self.now.boot_ms.saturating_add(self.patience_ms());
                 return Phase::Draining { intent, is_agreed: true, deadline_ms };
             } else if is_late {
@@ -243,7 +243,7 @@ impl Look<'_> {
         if is_own && self.is_listening(state, &intent) {
             return Phase::Ready { intent, since_ms };
         }
-        if is_own && self.have_reached(&intent, Stage::Ready) {
+        if is_own && self.have_reached(state, &intent, Stage::Ready) {
             return match limits::refuse(setup, state, seen, now, Asked::of(&intent)) {
                 Some(refusal) => self.close(state, &intent, Outcome::Withdrawn, &refusal.text),
                 None => self.commit(state, intent),
@@ -272,7 +272,7 @@ impl Look<'_> {
         let is_past = |part| matches!(part, Part::At(Stage::Committed | Stage::Rebooting));
         proposer == Part::Back
             || is_past(proposer)
-            || self.others(intent).into_iter().any(|(_, part)| is_past(part))
+            || self.others(state, intent).into_iter().any(|(_, part)| is_past(part))
     }
 
     fn commit(&self, state: &mut State, intent: Intent) -> Phase {
@@ -294,10 +294,10 @@ impl Look<'_> {
     }
 
     /// Whether the others know that there is no way back, or had the time to.
-    fn is_known(&self, intent: &Intent, since_ms: u64) -> bool {
+    fn is_known(&self, state: &State, intent: &Intent, since_ms: u64) -> bool {
         let waited_ms = self.since_ms(since_ms);
         if intent.is_own(self.setup) {
-            waited_ms >= COMMIT_MS || self.have_reached(intent, Stage::Committed)
+            waited_ms >= COMMIT_MS || self.have_reached(state, intent, Stage::Committed)
         } else {
             let reports_ms = self.setup.pair.report_ms.saturating_mul(COMMIT_REPORTS);
             waited_ms >= reports_ms.min(COMMIT_MS)
@@ -308,7 +308,7 @@ impl Look<'_> {
         let is_over =
             |(_, part): (String, Part)| matches!(part, Part::Back | Part::Out | Part::Refuses(_));
         if canary::is_proven(self.setup, state, self.now)
-            && self.others(&intent).into_iter().all(is_over)
+            && self.others(state, &intent).into_iter().all(is_over)
         {
             return self.close(state, &intent, Outcome::Proven, "");
         }
@@ -334,7 +334,7 @@ impl Look<'_> {
             state.latch.kinds.insert(intent.cause.kind.clone());
         }
         let is_missing = |(node, part): (String, Part)| (part == Part::Silent).then_some(node);
-        let missing = self.others(&intent).into_iter().find_map(is_missing);
+        let missing = self.others(state, &intent).into_iter().find_map(is_missing);
         let what =
             missing.map_or("no tokens came".into(), |node| format!("node {node} was not heard"));
         self.fail(state, &intent, &format!("{what} again within reboot.return_timeout_ms"))
@@ -356,7 +356,8 @@ impl Look<'_> {
     /// The proposer has waited long enough. A node that fell silent is no refusal: once it was silent
     /// for long it is left behind.
     fn give_up(&self, state: &mut State, intent: &Intent, stage: Stage, what: &str) -> Phase {
-        let laggards = self.others(intent).into_iter().filter(|(_, part)| !part.has_reached(stage));
+        let laggards =
+            self.others(state, intent).into_iter().filter(|(_, part)| !part.has_reached(stage));
         let (silent, slow): (Vec<_>, Vec<_>) =
             laggards.partition(|(_, part)| *part == Part::Silent);
         match (slow.first(), silent.first()) {

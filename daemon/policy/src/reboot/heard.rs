@@ -15,6 +15,9 @@ pub struct Ears {
     silent_since_ms: BTreeMap<String, u64>,
     /// How long its proposer was up when it last told of the present intent, and that intent's id.
     told: Option<(String, u64)>,
+    /// Since when each node of the present intent has been heard in another boot than it names, since
+    /// boot.
+    other_boot_since_ms: BTreeMap<String, u64>,
 }
 
 /// Another node's part in an intent.
@@ -46,6 +49,7 @@ impl Part {
 /// Another node's part in an intent that is to end this boot of it.
 pub(super) fn part(
     setup: &Setup,
+    state: &State,
     seen: &Observation,
     now: Moment,
     intent: &Intent,
@@ -53,7 +57,12 @@ pub(super) fn part(
 ) -> Part {
     let Some(report) = fresh(setup, seen, now, node) else { return Part::Silent };
     if report.boot != boot {
-        return Part::Back;
+        // One report may be of an earlier boot and long on its way. No single one is fresh for longer
+        // than this.
+        let since_ms = state.scratch.reboot.other_boot_since_ms.get(node);
+        let lasted_ms = since_ms.map_or(0, |since_ms| now.boot_ms.saturating_sub(*since_ms));
+        let is_back = lasted_ms > setup.pair.silence_timeout_ms;
+        return if is_back { Part::Back } else { Part::Silent };
     }
     match report.reboot.as_ref().filter(|told| told.intent.id == intent.id) {
         None => Part::Out,
@@ -73,7 +82,7 @@ pub(super) fn proposer(
 ) -> Part {
     let node = intent.proposer.as_str();
     let boot = intent.boots.get(node).map_or("", String::as_str);
-    match part(setup, seen, now, intent, (node, boot)) {
+    match part(setup, state, seen, now, intent, (node, boot)) {
         Part::Out | Part::Refuses(_) => {
             let uptime_ms = fresh(setup, seen, now, node).map_or(0, |report| report.uptime_ms);
             let told = state.scratch.reboot.told.as_ref().filter(|(id, _)| *id == intent.id);
@@ -103,7 +112,7 @@ pub(super) fn nodes<'a>(
     others.map(move |node| (node, fresh(setup, seen, now, node)))
 }
 
-/// One turn: notes who is silent, and what was told last.
+/// One turn: notes who is silent, who is in another boot, and what was told last.
 pub(super) fn listen(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) {
     let ears = &mut state.scratch.reboot;
     for (node, report) in nodes(setup, seen, now) {
@@ -114,7 +123,18 @@ pub(super) fn listen(setup: &Setup, state: &mut State, seen: &Observation, now: 
             }
         }
     }
-    let Some(intent) = state.reboot.intent() else { return ears.told = None };
+    let Some(intent) = state.reboot.intent() else {
+        ears.other_boot_since_ms.clear();
+        return ears.told = None;
+    };
+    for (node, report) in nodes(setup, seen, now) {
+        let named = intent.boots.get(node);
+        if report.is_some_and(|report| named.is_some_and(|boot| *boot != report.boot)) {
+            ears.other_boot_since_ms.entry(node.to_owned()).or_insert(now.boot_ms);
+        } else {
+            ears.other_boot_since_ms.remove(node);
+        }
+    }
     let told = fresh(setup, seen, now, &intent.proposer)
         .filter(|report| report.reboot.as_ref().is_some_and(|told| told.intent.id == intent.id));
     if let Some(report) = told {

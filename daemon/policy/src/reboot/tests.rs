@@ -269,6 +269,28 @@ fn reports_that_are_old_or_late_do_nothing() {
 }
 
 #[test]
+fn one_late_report_of_an_earlier_boot_does_not_mean_that_a_node_is_back() {
+    // Of the proposer, to one that is ready and would go; and of one that takes part, to the
+    // proposer that waits for it.
+    for (slow, to) in [(0, 1), (1, 0)] {
+        let mut rig = Rig::of(2);
+        let mut late = rig.report(slow);
+        late.boot = "an-earlier-boot".into();
+        rig.hang(slow);
+        rig.fault(0, "leak");
+        assert!(rig.run_until(30_000, |rig| rig.nodes[to].saved.reboot.name() == "ready"));
+        rig.set_link(slow, to, false);
+        rig.deliver(to, late);
+        rig.run(4_000);
+        assert_eq!((rig.phases()[to], rig.boots()), ("ready", vec![1, 1]), "{slow}");
+        rig.set_link(slow, to, true);
+        rig.run(LONG_MS);
+        assert_eq!((rig.boots(), rig.phases()), (vec![2, 2], vec!["steady"; 2]), "{slow}");
+        nobody_obeyed_twice(&rig);
+    }
+}
+
+#[test]
 fn a_node_that_lost_its_memory_neither_goes_again_nor_keeps_others_waiting() {
     for loser in 0..2 {
         for phase in ALL {
