@@ -20,19 +20,25 @@ from supervised import ANSWER, QUESTION, Stream, needs, undisturbed
 PAIR = {"pair": {"report_ms": 150, "silence_timeout_ms": 1500}}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def able():
     needs("ip", "unshare", "nsenter", "mount")
 
 
-@pytest.fixture
-def machines(tmp_path):
-    """A pair that serves."""
-    with Machines(tmp_path, PAIR) as both:
+@pytest.fixture(scope="module")
+def served_pair(able, tmp_path_factory):
+    """A pair that serves, and survives every test that gets it."""
+    with Machines(tmp_path_factory.mktemp("pair"), PAIR) as both:
         both.pair()
         both.start()
-        both.wait_until_served()
         yield both
+
+
+@pytest.fixture
+def machines(served_pair):
+    """The pair, served by one epoch."""
+    served_pair.first.wait_for(lambda: serving_epoch(served_pair), "served by both", 90)
+    return served_pair
 
 
 def node(machine, name):
