@@ -18,6 +18,8 @@ from supervised import ANSWER, QUESTION, Stream, needs, undisturbed
 
 # Short, so that a lost node is known in a second and a half.
 PAIR = {"pair": {"report_ms": 150, "silence_timeout_ms": 1500}}
+# Each trouble strikes one of the two; with TANDEM_FULL set also the other, and strangers send all.
+IS_FULL = "TANDEM_FULL" in os.environ
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -148,7 +150,7 @@ def test_the_first_machine_loses_its_power(machines):
     served_after(machines, epoch, "the first machine's power cut", since)
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2] if IS_FULL else [2])
 def test_a_supervisor_dies_and_nobody_notices(machines, number):
     machine = machines.all[number - 1]
     told = undisturbed(machines.first)
@@ -161,7 +163,7 @@ def test_a_supervisor_dies_and_nobody_notices(machines, number):
     assert serving_epoch(machines) == epoch and machine.pids() == pids
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2] if IS_FULL else [1])
 def test_a_rank_is_stopped(machines, number):
     machine = machines.all[number - 1]
     told = undisturbed(machines.first)
@@ -243,15 +245,15 @@ def nonsense(machine, count, sent):
                 pass
 
 
-def test_ten_thousand_malformed_frames_harm_nobody(machines):
+def test_thousands_of_malformed_frames_harm_nobody(machines):
     one = machines.first
-    epoch, sent = serving_epoch(machines), []
-    strangers = [threading.Thread(target=nonsense, args=(one, 2500, sent)) for _ in range(4)]
+    epoch, sent, each = serving_epoch(machines), [], 2500 if IS_FULL else 750
+    strangers = [threading.Thread(target=nonsense, args=(one, each, sent)) for _ in range(4)]
     for stranger in strangers:
         stranger.start()
     for stranger in strangers:
         stranger.join(180)
-    assert len(sent) > 5000, "most of it was not sent"
+    assert len(sent) > 2 * each, "most of it was not sent"
     assert serving_epoch(machines) == epoch and one.chat()[1] == ANSWER
     assert paths(one)[LAN] and not one.faults()
 
