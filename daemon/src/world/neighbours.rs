@@ -31,8 +31,8 @@ pub(super) struct Neighbours {
     /// Of the last epoch that was begun here.
     session: Option<Session>,
     gateway_key: String,
-    /// What the link was told last.
-    manifest: Option<Manifest>,
+    /// Digest of the manifest that the link was told last.
+    told_manifest: String,
     upstream: Upstream,
 }
 
@@ -83,7 +83,7 @@ impl Neighbours {
             leader: policy.leader().to_owned(),
             session: None,
             gateway_key: gateway_key.to_owned(),
-            manifest: None,
+            told_manifest: String::new(),
             upstream: Upstream {
                 path: config.upstream_file(),
                 address: config.peer_listen().context("there is no rank 0")?,
@@ -99,10 +99,11 @@ impl Neighbours {
     }
 
     /// Tells the others the files of the model, for when theirs differ.
-    pub(super) fn set_manifest(&mut self, manifest: Option<Manifest>) {
-        if let Some(manifest) = manifest.filter(|known| self.manifest.as_ref() != Some(known)) {
+    pub(super) fn set_manifest(&mut self, manifest: Option<&Manifest>) {
+        let is_news = |manifest: &&Manifest| manifest.digest() != self.told_manifest;
+        if let Some(manifest) = manifest.filter(is_news) {
+            manifest.digest().clone_into(&mut self.told_manifest);
             self.link.set_manifest(manifest.clone());
-            self.manifest = Some(manifest);
         }
     }
 

@@ -283,8 +283,7 @@ impl World for RealWorld {
 
     fn tell(&mut self, report: &NodeReport) {
         if let Some(neighbours) = &mut self.neighbours {
-            let manifest = self.shared.facts().manifest.clone();
-            neighbours.set_manifest(manifest);
+            neighbours.set_manifest(self.shared.facts().manifest.as_ref());
             neighbours.tell(report);
         }
     }
