@@ -37,7 +37,7 @@ pub use mend_error::MendError;
 pub use os::os_version;
 pub use platform::{
     LinkWatch, command_line, cpu_time_ms, exited, footprint_bytes, is_running, memory, mend, read,
-    release_start_memory,
+    release_start_memory, thunderbolt_ports,
 };
 pub use probes::Probes;
 pub use terminal::columns;

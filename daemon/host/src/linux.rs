@@ -15,7 +15,7 @@ mod start_memory;
 use std::{io, path::PathBuf};
 
 use tandem_policy::{
-    Repair,
+    Repair, ThunderboltPort,
     invariant::{Found, Invariant, Unknown},
     settings::Host,
 };
@@ -91,6 +91,14 @@ fn unread(link: &str, error: &io::Error) -> Unknown {
     } else {
         format!("{link} can't be read: {error}")
     })
+}
+
+/// Every Thunderbolt port: Linux's are not looked at.
+///
+/// # Errors
+/// That this platform has none.
+pub const fn thunderbolt_ports() -> Result<Vec<ThunderboltPort>, Unknown> {
+    Err(Unknown::NotOnThisPlatform)
 }
 
 /// Makes one setting. Making it again does no harm.

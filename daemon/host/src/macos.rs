@@ -8,7 +8,7 @@ use std::{
 };
 
 use tandem_policy::{
-    Memory, Repair,
+    Memory, Repair, ThunderboltPort,
     invariant::{Found, Invariant, Unknown},
     settings::Host,
 };
@@ -138,3 +138,11 @@ pub fn cpu_time_ms(_pid: u32) -> io::Result<u64> {
 /// Gives back memory that only the start needed: nothing here, where the kernel compresses and drops
 /// what is not used by itself.
 pub const fn release_start_memory() {}
+
+/// Every Thunderbolt port. Starts tools and takes seconds.
+///
+/// # Errors
+/// Why they are not known.
+pub fn thunderbolt_ports() -> Result<Vec<ThunderboltPort>, Unknown> {
+    Err(Unknown::Failed("not read yet on this platform".into()))
+}

@@ -33,6 +33,7 @@ mod setup;
 pub mod stall;
 mod state;
 mod status;
+mod thunderbolt;
 mod turn;
 
 pub use event::{Event, What};
@@ -47,6 +48,7 @@ pub use state::{BOOTS_MAX, Failure, Hold, Leak, Operator, STATE_VERSION, Scratch
 pub use status::{
     GatewayStatus, Health, InvariantStatus, MemoryStatus, RankStatus, RebootStatus, SCHEMA, Status,
 };
+pub use thunderbolt::{PORTS_MAX, ThunderboltPort};
 pub use turn::{SaveError, Turn, Turns, World};
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,5 @@
+//! `tandem-pkg`: builds Tandem for macOS and packs it as an installer package.
+
+fn main() -> anyhow::Result<()> {
+    Ok(())
+}
