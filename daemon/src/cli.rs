@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tandem_wire::exit;
 
-use crate::{bench, config, config::Config, console, log, pair_command, role, supervise, world};
+use crate::{
+    bench, config, config::Config, console, log, pair_command, role, selftest, supervise, world,
+};
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
 #[derive(Parser, Debug)]
@@ -47,6 +49,12 @@ enum Command {
         #[command(subcommand)]
         command: Option<KeyCommand>,
     },
+    /// Show what this machine is and has, without a supervisor and without changing anything
+    ///
+    /// Reads every invariant of the host once, and multiplies two small matrices on the engine's device.
+    /// The report holds no secret: it is made to be pasted. Exit codes: 0 all is fine, 1 something is
+    /// not.
+    Selftest(selftest::Options),
     /// Measure a server with an OpenAI-compatible API
     Bench(bench::Options),
     /// Print the version
@@ -160,6 +168,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
             Err(code) => Ok(code),
         },
         Command::Key { .. } => new_key(),
+        Command::Selftest(options) => selftest::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Completions { shell } => {
             let mut out = Vec::new();
