@@ -72,7 +72,7 @@ do_the_other() { touch "$ROOT/other"; }
 tell_rc() { say "$1 ended with $STEP_RC"; }
 beside patient wait_for_the_other >/dev/null
 beside burnt fail_in_the_middle >/dev/null
-# Would wait for ever if the first were not at work beside it.
+# Brings what the first waits for.
 watch_step other do_the_other >/dev/null
 each_beside tell_rc >"$ROOT/told"
 expect "a step runs beside others" "patient ended with 0" "$(cat "$ROOT/told")"
