@@ -7,7 +7,11 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use tandem_wire::exit;
 
 use crate::{
+<<<<<<< HEAD
     bench, config, config::Config, console, log, pair_command, role, selftest, supervise, world,
+=======
+    bench, config, config::Config, console, log, pair_command, role, service, supervise, world,
+>>>>>>> service
 };
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
@@ -38,6 +42,8 @@ enum Command {
     /// Make this machine and another trust each other
     #[command(subcommand)]
     Pair(pair_command::Command),
+    /// Have launchd start and stop the supervisor (macOS)
+    Service(service::Command),
     /// Import and inspect models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -150,6 +156,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         }),
         Command::Console(command) => console::run(&command),
         Command::Pair(command) => pair_command::run(command),
+        Command::Service(command) => service::run(&command),
         Command::Model(ModelCommand::Import { file, name, models }) => {
             import(&file, &models, name.as_deref())
         }

@@ -18,5 +18,6 @@ mod own_checks;
 mod pair_command;
 pub mod role;
 mod selftest;
+pub mod service;
 pub mod supervise;
 pub mod world;

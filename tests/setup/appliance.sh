@@ -12,9 +12,10 @@ APPLIANCE_MODELS=/usr/local/var/tandem/models
 MACOS_MIN=26.2
 # The package unpacked, twice while one version takes the other's place.
 DISK_MIN_MIB=2048
-# Longest wait for the gates: reading hundreds of GB takes minutes.
-GATES_WAIT_S=900
-STUCK_S=60
+# How often the gates are looked at, two seconds apart: reading hundreds of GB takes minutes.
+GATES_LOOKS=450
+# Looks that show the same failure before it is believed.
+STUCK_LOOKS=30
 
 PKG=""
 CONFIG=""
@@ -208,11 +209,11 @@ pair() {
 
 # What has failed and stays so for a minute waits for a person, not for time.
 wait_for_gates() {
-  local last="" now changed=0
+  local last="" now looks=0 same=0
   say ""
-  say "Waiting until it serves (at most $((GATES_WAIT_S / 60)) minutes; Ctrl-C ends only the waiting):"
-  SECONDS=0
-  while [ "$SECONDS" -lt "$GATES_WAIT_S" ]; do
+  say "Waiting until it serves (at most $((GATES_LOOKS / 30)) minutes; Ctrl-C ends only the waiting):"
+  while [ "$looks" -lt "$GATES_LOOKS" ]; do
+    looks=$((looks + 1)) same=$((same + 1))
     if now=$("$APPLIANCE_TANDEM" gates 2>&1); then
       say "$now"
       say ""
@@ -221,10 +222,10 @@ wait_for_gates() {
     fi
     if [ "$now" != "$last" ]; then
       say "$now"
-      last=$now changed=$SECONDS
+      last=$now same=0
     fi
     case $now in
-      *failed*) [ $((SECONDS - changed)) -lt "$STUCK_S" ] || break ;;
+      *failed*) [ "$same" -lt "$STUCK_LOOKS" ] || break ;;
     esac
     sleep 2
   done

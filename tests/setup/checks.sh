@@ -86,7 +86,8 @@ install_peer() {
 
 check_format() { cd "$ROOT" && cargo fmt --all --check; }
 
-check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh tests/qemu/init; }
+check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh tests/qemu/init \
+  pkg/scripts/* tests/mac/*; }
 
 check_set_up() { "$HERE/steps_test.sh"; }
 
