@@ -34,10 +34,10 @@ pub use table::table;
 /// one. 256, as in mlx-lm.
 pub const KV_GROWTH_TOKENS: u32 = 256;
 
-/// Memory of a rank that does not depend on the model, on a CPU: executable and libraries, threads'
-/// stacks, OpenBLAS's buffers (32 MiB a thread, partly touched), and the 32 MiB of freed buffers that
-/// MLX's allocator keeps there. Measured: 96 MiB with two threads beside a small model.
-const FIXED_CPU_BYTES: u64 = 192 << 20;
+/// Memory of a rank that does not depend on the model, on a CPU: executable, libraries and stacks
+/// (31 MiB beside the weights of a small model just loaded, by `VmHWM`), the 32 MiB of freed buffers
+/// that MLX's allocator keeps there, OpenBLAS's buffers of 32 MiB a thread, partly touched.
+const FIXED_CPU_BYTES: u64 = 128 << 20;
 
 /// The same on Metal, with ten command buffers under way, which is the most that MLX's evaluation
 /// runs ahead, of 50 MB each (its limit on the largest chips). An estimate with room.

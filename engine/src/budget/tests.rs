@@ -71,6 +71,7 @@ fn quantised() -> Value {
         "model_type": "qwen2", "hidden_size": 128, "num_hidden_layers": 2,
         "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2,
         "vocab_size": 1000, "max_position_embeddings": 1024, "tie_word_embeddings": true,
+        "rope_theta": 10_000.0,
         "quantization": {"group_size": 64, "bits": 4},
     })
 }

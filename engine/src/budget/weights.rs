@@ -84,8 +84,7 @@ impl Count<'_> {
 
     fn float(&mut self, name: &str) -> Result<(), EngineError> {
         let (kept, stored) = self.kept(name)?;
-        // The bytes read and, where they are widened, the same as 16-bit words.
-        self.add(kept, 2 * stored);
+        self.add(kept, self.read_bytes(stored));
         Ok(())
     }
 
@@ -96,11 +95,21 @@ impl Count<'_> {
         let stored = words + stored_scales + stored_biases;
         if self.form == (Form::Cpu { expand: true }) {
             // Scales and biases are widened to f32 before each group becomes as many f32 values.
-            self.add(scales * group.group_size as u64, 2 * stored + scales + biases);
+            let beside = self.read_bytes(stored) + scales + biases;
+            self.add(scales * group.group_size as u64, beside);
         } else {
-            self.add(words + scales + biases, 2 * stored);
+            self.add(words + scales + biases, self.read_bytes(stored));
         }
         Ok(())
+    }
+
+    /// Held while so many stored bytes become a weight: themselves and, on a CPU, which widens them, the
+    /// same as 16-bit words.
+    fn read_bytes(&self, stored: u64) -> u64 {
+        match self.form {
+            Form::Metal => stored,
+            Form::Cpu { .. } => 2 * stored,
+        }
     }
 
     fn add(&mut self, kept: u64, beside: u64) {

@@ -72,7 +72,7 @@ fn whatever_is_missing_or_unknown_refuses_and_says_so() {
         ),
         (|_, seen| seen.memory.as_mut().unwrap().available_bytes = 401 * GIB - 1, "need", true),
         (|_, seen| needs(seen, u64::MAX, Need::Estimated), "need", true),
-        (|_, seen| needs(seen, 1, Need::Bytes(500 * GIB)), "need 512000 MiB", true),
+        (|_, seen| needs(seen, 1, Need::Bytes(600 * GIB)), "need 614400 MiB", true),
         (|_, seen| needs(seen, 1, Need::TooMuch("lower a key".into())), "lower a key", true),
     ];
     for (row, (change, expected, is_memory)) in rows.into_iter().enumerate() {

@@ -221,7 +221,7 @@ fn no_epoch_begins_while_a_node_refuses_and_one_that_refuses_late_fails_it() {
     rig.nodes[1].available_bytes = 100 * super::rig::GIB;
     rig.pass(10_000);
     let failure = rig.nodes[0].state.last_failure.clone().unwrap();
-    assert!(failure.text.contains("studio-b: the weights"), "{}", failure.text);
+    assert!(failure.text.contains("studio-b: this host's ranks"), "{}", failure.text);
     assert_eq!(rig.nodes[0].started.len(), 1, "and none is begun again");
 }
 
