@@ -12,7 +12,7 @@ use tandem_wire::Sampling;
 
 /// The most that a bound may be above what is held. What is bounded is how far MLX runs ahead of the
 /// device, which depends on their speeds, so a bound is no forecast.
-const SLACK: u64 = 12;
+const SLACK: u64 = 6;
 
 fn setup(expand: bool, prefill_step_tokens: u32, max_active: u32) -> Option<RankSetup> {
     Some(RankSetup {
@@ -74,7 +74,8 @@ fn the_real_model_holds_what_was_told_and_no_step_more_than_its_bound() {
         (true, 512, &[1500]),
         (true, 128, &[700, 300, 40, 250]),
         (true, 64, &[1030]),
-        (false, 256, &[500, 20]),
+        // Few tokens: MLX's quantised products are slow on a CPU.
+        (false, 32, &[60]),
     ];
     for (expand, piece, lens) in rows {
         let Some(setup) = setup(expand, piece, lens.len() as u32) else { return };

@@ -6,7 +6,7 @@
 //! (`DISPATCHES_PER_TASK` of its CPU back end, `MAX_ACTIVE_TASKS` of its evaluation): about
 //! [`OPERATIONS_AHEAD`] operations. Within those nothing is counted on to be freed or written in
 //! place. So a bound is the sum of what [`LAYERS_AHEAD`] layers allocate; what is really held at once is
-//! less, often a half to a fifth.
+//! less, about a half (`engine/tests/budget.rs`).
 
 use super::{Form, KV_GROWTH_TOKENS};
 use crate::model_config::ModelConfig;
