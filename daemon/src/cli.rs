@@ -7,11 +7,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use tandem_wire::exit;
 
 use crate::{
-<<<<<<< HEAD
-    bench, config, config::Config, console, log, pair_command, role, selftest, supervise, world,
-=======
-    bench, config, config::Config, console, log, pair_command, role, service, supervise, world,
->>>>>>> service
+    bench, config, config::Config, console, fit, log, pair_command, role, selftest, service,
+    supervise, world,
 };
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
@@ -119,6 +116,17 @@ enum ModelCommand {
         #[arg(long = "models", alias = "models-dir", value_name = "DIR", default_value = DEFAULT_MODELS)]
         models: PathBuf,
     },
+    /// Say how much memory the model needs on each machine, and whether this one has it
+    ///
+    /// Weights, KV cache and the peak of a step are computed from the files' headers and the config;
+    /// no weight is read. Exit codes: 0 it fits, 64 it does not or the config is bad, 65 no model that
+    /// can be served is there.
+    Fit {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        options: fit::Options,
+    },
 }
 
 /// Where models are kept unless `--models` says otherwise: beside the default of `model.path`.
@@ -127,6 +135,9 @@ const DEFAULT_MODELS: &str = "/usr/local/var/tandem/models";
 #[derive(Subcommand, Debug)]
 enum ConfigCommand {
     /// Say what is wrong with a config; exit code 64 if anything is
+    ///
+    /// Where the model's folder is there, that includes whether this machine's memory is enough for it
+    /// (`tandem model fit` shows the figures).
     Check(ConfigPath),
     /// Print the config in force, defaults included, as TOML
     Show(ConfigPath),
@@ -160,11 +171,12 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::Model(ModelCommand::Import { file, name, models }) => {
             import(&file, &models, name.as_deref())
         }
+        Command::Model(ModelCommand::Fit { config, options }) => match load(&config.config) {
+            Ok(config) => fit::run(&config, &options),
+            Err(code) => Ok(code),
+        },
         Command::Config(ConfigCommand::Check(path)) => Ok(match load(&path.config) {
-            Ok(_) => {
-                println!("{} is fine", path.config.display());
-                exit::OK
-            }
+            Ok(config) => check(&path.config, &config),
             Err(code) => code,
         }),
         Command::Config(ConfigCommand::Show(path)) => match load(&path.config) {
@@ -200,6 +212,31 @@ pub(crate) fn load(path: &Path) -> Result<Config, i32> {
         eprintln!("{:#}", anyhow::Error::new(error));
         exit::USAGE
     })
+}
+
+/// Says whether the models of a config, where they are there, fit into this machine's memory.
+fn check(path: &Path, config: &Config) -> i32 {
+    let fallback = config.fallback.is_set().then(|| config.alone());
+    for config in std::iter::once(config).chain(&fallback) {
+        let model_dir = &config.model.path;
+        if !model_dir.join("config.json").exists() {
+            continue;
+        }
+        match fit::report(config) {
+            Ok(report) if report.verdict.too_much.is_some() => {
+                eprint!("{}: {}", path.display(), report.text);
+                return exit::USAGE;
+            }
+            Ok(_) => {}
+            // The config is none the worse for it: the folder may not be filled yet.
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                eprintln!("whether the model fits into memory can't be told: {error:#}");
+            }
+        }
+    }
+    println!("{} is fine", path.display());
+    exit::OK
 }
 
 fn with_config(path: &Path, run: impl FnOnce(&Config) -> i32) -> anyhow::Result<i32> {

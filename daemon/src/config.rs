@@ -4,6 +4,7 @@
 //! Each section is declared once, by the part that uses it; `config/tandem.toml` shows every key
 //! with its default and the reason for it, and a test keeps the two equal.
 
+mod ceiling;
 mod check;
 mod plan;
 mod read;
@@ -354,7 +355,8 @@ impl Config {
         self.node.run_dir.join(format!("rank-{rank}.sock"))
     }
 
-    /// What the rank process of this number is told; `None` if there is no such rank.
+    /// What the rank process of this number is told, but for
+    /// [`memory_ceiling`](Self::memory_ceiling); `None` if there is no such rank.
     pub fn rank_setup(&self, rank: u32) -> Option<RankSetup> {
         self.rank.get(rank as usize)?;
         let place = |r: &Rank| RankPlace { address: r.address, weight: r.weight };
@@ -364,6 +366,7 @@ impl Config {
             model_dir: self.model.path.clone(),
             run_dir: self.node.run_dir.clone(),
             settings: self.engine.clone(),
+            ceiling: None,
         })
     }
 

@@ -13,6 +13,7 @@ pub mod bench;
 pub mod cli;
 pub mod config;
 mod console;
+pub mod fit;
 pub mod log;
 mod own_checks;
 mod pair_command;

@@ -19,6 +19,8 @@ pub struct Settings {
     pub context_tokens: u32,
     /// Most requests decoded together.
     pub max_active: u32,
+    /// Most memory for the KV caches of one rank, in MiB; 0 takes what the machine's ceiling leaves.
+    pub kv_cache_max_mib: u64,
     /// Most requests waiting in rank 0 behind those.
     pub max_queued: u32,
     /// On a CPU: expand quantised weights to f32 at load.
@@ -40,6 +42,7 @@ impl Default for Settings {
             prefill_step_tokens: 512,
             context_tokens: 0,
             max_active: 16,
+            kv_cache_max_mib: 0,
             max_queued: 64,
             cpu_expand: true,
             form_timeout_ms: 30_000,
@@ -84,6 +87,8 @@ impl Settings {
         within("ring_port_base", self.ring_port_base.into(), 1, 65_527)?;
         within("prefill_step_tokens", self.prefill_step_tokens.into(), 16, 16_384)?;
         within("max_active", self.max_active.into(), 1, 256)?;
+        // 16 TiB: far above any machine, far below where its bytes would overflow.
+        within("kv_cache_max_mib", self.kv_cache_max_mib, 0, 1 << 24)?;
         within("max_queued", self.max_queued.into(), 0, 4_096)?;
         within("form_timeout_ms", self.form_timeout_ms, 1_000, 600_000)?;
         within("silence_timeout_ms", self.silence_timeout_ms, 500, 60_000)?;
@@ -104,6 +109,8 @@ pub struct RankSetup {
     pub run_dir: std::path::PathBuf,
     /// The `[engine]` section.
     pub settings: Settings,
+    /// The most that this machine's ranks may hold together; `None` if it is not known.
+    pub ceiling: Option<crate::budget::Ceiling>,
 }
 
 /// Where a rank is and how much of the model it takes.

@@ -5,14 +5,15 @@ use std::rc::Rc;
 
 use tandem_wire::{ModelCard, Transport};
 
+use crate::budget::{self, Ceiling};
 use crate::checkpoint::Checkpoint;
 use crate::execute::MlxExecutor;
 use crate::load::Loader;
-use crate::mlx::{Group, install_error_handler, memory_bytes, on_metal};
+use crate::mlx::{Group, install_error_handler, memory_bytes, on_metal, working_set_bytes};
 use crate::model;
 use crate::model_config::ModelConfig;
 use crate::sample::Vocabulary;
-use crate::settings::RankSetup;
+use crate::settings::{RankSetup, Settings};
 use crate::shard::ShardPlan;
 use crate::step::Loaded;
 use crate::{EngineError, affinity, transport};
@@ -32,6 +33,15 @@ impl ModelFiles {
         let config = ModelConfig::load(&checkpoint)?;
         Ok(Self { checkpoint, config })
     }
+
+    /// Most tokens of one request: the model's own limit, or a lower one that is configured.
+    pub fn context_tokens(&self, settings: &Settings) -> u32 {
+        let own = u32::try_from(self.config.context_limit()).unwrap_or(u32::MAX);
+        match settings.context_tokens {
+            0 => own,
+            configured => own.min(configured),
+        }
+    }
 }
 
 /// What is told of a start while it goes on.
@@ -43,7 +53,8 @@ pub enum Progress {
     Loading,
 }
 
-/// Forms the group, measures it, loads this rank's shard. To be called on the thread that will own MLX.
+/// Forms the group, measures it, loads this rank's shard; refuses before all that what does not fit
+/// into the device's memory. To be called on the thread that will own MLX.
 pub fn start(
     setup: &RankSetup,
     files: &ModelFiles,
@@ -51,6 +62,8 @@ pub fn start(
 ) -> Result<MlxExecutor, EngineError> {
     affinity::pin(setup);
     install_error_handler();
+    let ceiling = Ceiling::lowered(setup.ceiling.clone(), working_set_bytes());
+    let fit = budget::fit_rank(files, &RankSetup { ceiling, ..setup.clone() })?;
     let ModelFiles { checkpoint, config } = files;
     let weights: Vec<u32> = setup.ranks.iter().map(|place| place.weight).collect();
     let plan_of = |rank| ShardPlan::new(config, &weights, rank);
@@ -77,26 +90,22 @@ pub fn start(
         card: ModelCard {
             architecture: config.model_type.name().to_owned(),
             vocab_size: config.vocab_size as u32,
-            context_tokens: context_tokens(config, setup.settings.context_tokens),
+            context_tokens: files.context_tokens(&setup.settings),
         },
         bytes_read: checkpoint.bytes_read(),
         weights_bytes: decoder.weights_bytes(),
+        kv_tokens: fit.kv_tokens,
     };
     tracing::info!(
         rank,
         bytes_read = loaded.bytes_read,
         checkpoint_bytes = checkpoint.total_bytes(),
         weights_bytes = loaded.weights_bytes,
+        kv_tokens = loaded.kv_tokens,
         memory_peak_bytes = memory_bytes().1,
         load_ms = began.elapsed().as_millis() as u64,
         "shard loaded"
     );
     let parts = plans.iter().map(|p| (p.vocab.start as i32, p.vocab.len() as i32)).collect();
     Ok(MlxExecutor::new(decoder, Vocabulary::new(parts, rank)?, loaded))
-}
-
-/// The model's own limit, or a lower one that was configured.
-fn context_tokens(config: &ModelConfig, configured: u32) -> u32 {
-    let own = u32::try_from(config.context_limit()).unwrap_or(u32::MAX);
-    if configured == 0 { own } else { own.min(configured) }
 }

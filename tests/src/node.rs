@@ -14,7 +14,8 @@ pub mod ranks;
 use std::rc::Rc;
 
 use tandem_policy::{
-    Action, Artifacts, Event, Health, Moment, Observation, SaveError, Setup, State, Status, World,
+    Action, Artifacts, Event, Health, Moment, Need, Observation, SaveError, Setup, State, Status,
+    World,
 };
 
 use crate::{
@@ -354,7 +355,7 @@ impl Node {
         if self.setup.fallback.is_none() || self.t < self.machine.files_known_at {
             Artifacts::Unread
         } else {
-            Artifacts::Complete { weights_bytes: FALLBACK_BYTES }
+            Artifacts::Complete { weights_bytes: 1, need: Need::Bytes(FALLBACK_BYTES) }
         }
     }
 
@@ -364,7 +365,7 @@ impl Node {
         } else if self.t < self.machine.files_known_at {
             Artifacts::Unread
         } else {
-            Artifacts::Complete { weights_bytes: WEIGHTS_BYTES }
+            Artifacts::Complete { weights_bytes: WEIGHTS_BYTES, need: Need::Estimated }
         }
     }
 }

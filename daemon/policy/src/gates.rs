@@ -153,7 +153,7 @@ fn look(gate: GateName, setup: &Setup, state: &State, seen: &Observation, now: M
         GateName::Preflight => preflight(seen),
         GateName::Invariants => invariants(setup, seen, now),
         GateName::Artifacts => match &seen.artifacts {
-            Artifacts::Complete { weights_bytes } => match nodes::unread(setup, seen, now) {
+            Artifacts::Complete { weights_bytes, .. } => match nodes::unread(setup, seen, now) {
                 Some(unread) => unread,
                 None => Look::Passes(format!("{} MiB of weights", weights_bytes >> 20)),
             },

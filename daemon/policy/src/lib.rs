@@ -40,7 +40,7 @@ pub use event::{Event, What};
 pub use fault::{Fault, Rung};
 pub use observation::{
     Artifacts, CanaryOutcome, CanarySeen, EVIDENCE_MAX, Ended, Evidence, EvidenceSource,
-    GatewaySeen, Memory, Observation, Order, OrderKind, Owner, Process, RankSeen, Reading,
+    GatewaySeen, Memory, Need, Observation, Order, OrderKind, Owner, Process, RankSeen, Reading,
 };
 pub use repair::Repair;
 pub use setup::{Fallback, Setup};

@@ -106,9 +106,23 @@ pub enum Artifacts {
     Complete {
         /// Size of the weights' files, in bytes.
         weights_bytes: u64,
+        /// What this machine's ranks need of its memory to serve them.
+        need: Need,
     },
     /// Something is missing or half there.
     Incomplete(String),
+}
+
+/// What this machine's ranks need of its memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It could not be computed: their share of the weights' files stands in for it.
+    Estimated,
+    /// So many bytes: weights, the KV cache of one request of the full context, the peak of a step,
+    /// and what a process takes.
+    Bytes(u64),
+    /// More than the machine may ever give: what is needed, what there is, which key to lower.
+    TooMuch(String),
 }
 
 /// A signature of the catalogue that was found.

@@ -101,7 +101,7 @@ fn seen(ranks: [RankSeen; 2]) -> Observation {
             available_bytes: 60 << 30,
             owners: Vec::new(),
         }),
-        artifacts: Artifacts::Complete { weights_bytes: 1 << 30 },
+        artifacts: Artifacts::Complete { weights_bytes: 1 << 30, need: Need::Estimated },
         fallback_artifacts: Artifacts::Unread,
         manifest: None,
         peers: Vec::new(),

@@ -3,6 +3,8 @@
 
 use std::{
     path::PathBuf,
+    process::Command,
+    sync::Arc,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     time::{Duration, Instant},
 };
@@ -16,7 +18,7 @@ use tandem_policy::{
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{artifacts, child::Shared};
+use super::{artifacts::Asked, child::Shared, launch::Served};
 
 /// Orders that wait; a mend that finds the queue full is asked for again on a later turn.
 const ORDERS_MAX: usize = 64;
@@ -38,6 +40,8 @@ pub(super) struct Watched {
     pub(super) model_dir: PathBuf,
     pub(super) fallback_dir: Option<PathBuf>,
     pub(super) state_dir: PathBuf,
+    /// Asks what the model needs of memory, or the fallback.
+    pub(super) fit: Arc<dyn Fn(Served) -> Command + Send + Sync>,
 }
 
 /// The thread's other end.
@@ -98,12 +102,22 @@ struct Reader {
     inbox: Receiver<Order>,
     next_poll: Instant,
     next_memory: Instant,
+    model: Asked,
+    fallback: Asked,
 }
 
 impl Reader {
     fn new(shared: Shared, watched: Watched, inbox: Receiver<Order>) -> Self {
         let now = Instant::now();
-        Self { shared, watched, inbox, next_poll: now, next_memory: now }
+        Self {
+            shared,
+            watched,
+            inbox,
+            next_poll: now,
+            next_memory: now,
+            model: Asked::default(),
+            fallback: Asked::default(),
+        }
     }
 
     fn run(mut self) {
@@ -131,6 +145,7 @@ impl Reader {
             }
             Order::Watch(watched) => {
                 self.watched = *watched;
+                (self.model, self.fallback) = (Asked::default(), Asked::default());
                 let now = Instant::now();
                 (self.next_poll, self.next_memory) = (now, now);
             }
@@ -144,11 +159,13 @@ impl Reader {
             let cheap: Vec<Invariant> =
                 Invariant::ALL.into_iter().filter(|invariant| !invariant.row().is_slow).collect();
             self.read(&cheap);
-            let artifacts = artifacts::look(&self.watched.model_dir);
+            let fit = Arc::clone(&self.watched.fit);
+            let artifacts = self.model.look(&self.watched.model_dir, || fit(Served::Together));
             if self.shared.facts().artifacts != artifacts {
                 self.shared.change(|facts| facts.artifacts = artifacts);
             }
-            let fallback = self.watched.fallback_dir.as_deref().map(artifacts::look);
+            let fallback = self.watched.fallback_dir.as_deref();
+            let fallback = fallback.map(|dir| self.fallback.look(dir, || fit(Served::Alone)));
             let fallback = fallback.unwrap_or(Artifacts::Unread);
             if self.shared.facts().fallback_artifacts != fallback {
                 self.shared.change(|facts| facts.fallback_artifacts = fallback);

@@ -59,6 +59,7 @@ impl Served {
 }
 
 /// What all children are started with.
+#[derive(Clone)]
 pub(super) struct Launcher {
     /// This executable.
     pub(super) executable: PathBuf,
@@ -98,6 +99,16 @@ impl Launcher {
         });
         command.env(tandem_gateway::CANARY_KEY_HASH, &self.canary_key_hash);
         command.env(tandem_gateway::PEER_KEY_HASH, &self.peer_key_hash);
+        command
+    }
+
+    /// The command that computes what a model needs of memory: of the config that is in force, whose
+    /// fallback's own copy is only written when it is started.
+    pub(super) fn fit(&self, config: &Config, served: Served) -> Command {
+        let mut command = self.command(config, &["model", "fit", "--json"], Served::Together);
+        if served == Served::Alone {
+            command.arg("--fallback");
+        }
         command
     }
 

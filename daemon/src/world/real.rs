@@ -91,7 +91,7 @@ impl RealWorld {
         let neighbours =
             Neighbours::start(&config, &shared, run_dir.user.as_ref(), &peer_key).await?;
         let mut world = Self {
-            host: HostThread::start(shared.clone(), watched(&config)),
+            host: HostThread::start(shared.clone(), watched(&config, &launcher)),
             ledger_path: config.node.state_dir.clone(),
             shared,
             launcher,
@@ -173,10 +173,11 @@ impl RealWorld {
     /// The config that is in force from now on, if it changed.
     pub fn new_config(&mut self) -> Option<Arc<Config>> {
         let config = Arc::new(*self.shared.facts().new_config.take()?);
-        self.host.watch(watched(&config));
         if let Err(error) = self.launcher.write_config(&config, Served::Together) {
             warn!("the children's config can't be written: {error}");
         }
+        // After it: what the model needs of memory is computed from that file.
+        self.host.watch(watched(&config, &self.launcher));
         let is_other_model = self.config.model.path != config.model.path;
         self.config = Arc::clone(&config);
         if is_other_model {
@@ -209,13 +210,18 @@ impl RealWorld {
     }
 }
 
-fn watched(config: &Config) -> Watched {
+fn watched(config: &Config, launcher: &Launcher) -> Watched {
+    let fit = {
+        let (launcher, config) = (launcher.clone(), config.clone());
+        move |served| launcher.fit(&config, served)
+    };
     Watched {
         host: config.host.clone(),
         leak: config.leak.clone(),
         model_dir: config.model.path.clone(),
         fallback_dir: config.fallback.is_set().then(|| config.fallback.path.clone()),
         state_dir: config.node.state_dir.clone(),
+        fit: Arc::new(fit),
     }
 }
 

@@ -7,6 +7,7 @@
 //! This is the only module with `unsafe`.
 
 mod arrays;
+mod device;
 mod failure;
 #[cfg(target_os = "linux")]
 mod gemv;
@@ -15,6 +16,7 @@ mod group;
 mod ring_sockets;
 
 pub use arrays::{adopt, slice, slice_update, upload};
+pub use device::working_set_bytes;
 pub use failure::{During, install_error_handler};
 #[cfg(target_os = "linux")]
 pub use gemv::products;

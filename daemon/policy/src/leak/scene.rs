@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Artifacts, GatewaySeen, Memory, Moment, Observation, Owner, Process, RankSeen, Reading,
+    Artifacts, GatewaySeen, Memory, Moment, Need, Observation, Owner, Process, RankSeen, Reading,
 };
 
 pub(crate) const GIB: u64 = 1 << 30;
@@ -47,7 +47,7 @@ pub(crate) fn quiet(at_ms: u64) -> Observation {
         terminations: 0,
         invariants: BTreeMap::new(),
         memory: Some(memory(at_ms, 5, Vec::new())),
-        artifacts: Artifacts::Complete { weights_bytes: 400 * GIB },
+        artifacts: Artifacts::Complete { weights_bytes: 400 * GIB, need: Need::Estimated },
         fallback_artifacts: Artifacts::Unread,
         manifest: None,
         peers: Vec::new(),

@@ -55,7 +55,7 @@ fn no_gateway_starts_on_half_a_model() {
     seen.artifacts = Artifacts::Incomplete("no config.json".into());
     let waits = decide(&setup(), &down, &seen, at(NOW));
     assert_eq!((waits.state.gateway.name(), done(&waits)), ("down", vec![]));
-    seen.artifacts = Artifacts::Complete { weights_bytes: 1 };
+    seen.artifacts = Artifacts::Complete { weights_bytes: 1, need: Need::Estimated };
     assert!(done(&decide(&setup(), &down, &seen, at(NOW))).contains(&SERVE));
 }
 

@@ -6,8 +6,8 @@ use tandem_wire::{Phase as RankPhase, Transport, TransportRow, Vitals, exit};
 
 use crate::{
     Action, Artifacts, CanaryOutcome, CanarySeen, Decision, Ended, Event, Evidence, GatewaySeen,
-    Memory, Moment, Observation, Order, Process, RankSeen, Reading, Setup, State, Status, What,
-    decide,
+    Memory, Moment, Need, Observation, Order, Process, RankSeen, Reading, Setup, State, Status,
+    What, decide,
     gang::Phase,
     gates::{Gate, GateName},
     gateway,
@@ -109,7 +109,7 @@ impl Node {
             gateway_mode: None,
             canary: None,
             manifest: Some("manifest".into()),
-            artifacts: Artifacts::Complete { weights_bytes: 400 * GIB },
+            artifacts: Artifacts::Complete { weights_bytes: 400 * GIB, need: Need::Estimated },
             available_bytes: 500 * GIB,
             is_paired: true,
             evidence: Vec::new(),
@@ -221,7 +221,7 @@ impl Node {
             }),
             artifacts: self.artifacts.clone(),
             fallback_artifacts: if self.setup.fallback.is_some() {
-                Artifacts::Complete { weights_bytes: 8 * GIB }
+                Artifacts::Complete { weights_bytes: 8 * GIB, need: Need::Estimated }
             } else {
                 Artifacts::Unread
             },
