@@ -3,7 +3,7 @@
 use tandem_host::mac::{
     Unparsed,
     defaults::{self, Setting},
-    fdesetup, firewall, mdutil,
+    fdesetup, firewall, firewall_rules, mdutil,
     os_version::{Build, Version},
     pmset, time_sync,
 };
@@ -178,6 +178,9 @@ fn the_firewall_is_open_only_when_it_is_off() {
         (fixture!("socketfilterfw/blocking"), FALSE),
         ("Firewall is blocking all non-essential connections. (State = 2)\n", FALSE),
         (fixture!("socketfilterfw/enabled"), None),
+        (fixture!("socketfilterfw/enabled_stealth"), None),
+        ("Firewall is disabled. (State = 0)\nFirewall stealth mode is off\n", TRUE),
+        ("Firewall is disabled. (State = 0)\nFirewall is enabled. (State = 1)\n", None),
         ("Firewall is disabled. (State = 1)\n", None),
         ("Firewall is enabled. (State = 0)\n", None),
         ("Firewall is disabled.\n", None),
@@ -194,6 +197,48 @@ fn a_firewall_with_rules_says_that_ours_is_not_known() {
     let state = firewall::parse(fixture!("socketfilterfw/enabled")).unwrap();
     assert_eq!(state, firewall::Firewall::PerApplication);
     assert!(matches!(state.firewall_open(), Err(Unparsed::Absent { .. })));
+}
+
+#[test]
+fn only_this_executables_own_rule_opens_an_enabled_firewall() {
+    let program = "/usr/local/libexec/tandem/tandem".as_ref();
+    let rows = [
+        ("allowed", fixture!("firewall_rules/allowed").to_owned(), TRUE),
+        ("blocked, another allowed", fixture!("firewall_rules/blocked").to_owned(), FALSE),
+        ("another's path begins alike", fixture!("firewall_rules/absent").to_owned(), None),
+        ("no rules", fixture!("firewall_rules/none").to_owned(), None),
+        (
+            "allowed and blocked",
+            fixture!("firewall_rules/allowed")
+                .replace("/Applications/Music.app", "/usr/local/libexec/tandem/tandem"),
+            None,
+        ),
+    ];
+    for (name, text, wanted) in rows {
+        let rules = firewall_rules::parse(&text).unwrap();
+        assert_eq!(firewall_rules::firewall_open(&rules, program).ok(), wanted, "{name}");
+    }
+}
+
+#[test]
+fn firewall_rules_of_another_form_are_refused() {
+    let allowed = fixture!("firewall_rules/allowed");
+    let rows = [
+        ("nothing", String::new()),
+        ("no count", allowed.lines().skip(1).collect::<Vec<_>>().join("\n")),
+        ("cut after a rule", allowed.split("3 :").next().unwrap().into()),
+        (
+            "cut within a rule",
+            allowed.trim_end().trim_end_matches("( Block incoming connections )").into(),
+        ),
+        ("a rule twice", allowed.replace("3 :", "2 :")),
+        ("another decision", allowed.replace("Block", "Ask for")),
+        ("no path", allowed.replace("/usr/libexec", "usr/libexec")),
+        ("usage", "usage: socketfilterfw [--listapps]\n".into()),
+    ];
+    for (name, text) in rows {
+        assert!(matches!(firewall_rules::parse(&text), Err(Unparsed::Form { .. })), "{name}");
+    }
 }
 
 #[test]
