@@ -1,6 +1,9 @@
 //! A Mac made of recorded answers: what its tools say, keyed by their commands, and a kernel that keeps
 //! what is set. All that is run or set is written down in order.
 
+// Each test file uses a part of it.
+#![allow(dead_code, clippy::unwrap_used)]
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
