@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   invariant ─▶ read ─┐                       ┌─▶ one file a source: a tool's answer, or the
-//!   repair ────▶ mend ─┼─▶ tools ─▶ Runner ────┘   bytes of one socket, read into types
+//!   repair ────▶ mend ─┼─▶ tools ─▶ Runner ────┘   bytes of a socket or call, as types
 //!   link ports ▶ ports ┘   └─────▶ Mac: the kernel
 //! ```
 //!
@@ -22,17 +22,23 @@ pub mod firewall_rules;
 pub mod gate;
 pub mod hardware_ports;
 pub mod ifconfig;
+pub mod kernel_event;
 pub mod launchctl;
+pub mod layout;
+pub mod link_change;
 pub mod mdutil;
+pub mod memory;
 pub mod mend;
 pub mod network_setup;
 pub mod os_version;
 pub mod pmset;
 pub mod ports;
+pub mod process;
 pub mod rdma;
 pub mod read;
 pub mod route;
 pub mod services;
+pub mod sysctl_value;
 pub mod system;
 pub mod thunderbolt;
 pub mod time_sync;
