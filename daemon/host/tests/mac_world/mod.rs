@@ -107,7 +107,7 @@ impl Recorded {
     /// What was set, in order: all but the commands that only read.
     pub(crate) fn sets(&self) -> Vec<String> {
         let is_read = |call: &&String| {
-            ["-get", "-list", " -g", " -s", " read ", " status", "ibv_", "system_profiler"]
+            ["-get", "-list", " -g", " -a -s", " read ", " status", "ibv_", "system_profiler"]
                 .iter()
                 .any(|part| call.contains(part))
         };
