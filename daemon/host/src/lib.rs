@@ -13,8 +13,6 @@
 mod clock;
 mod disk;
 mod limits;
-// The reader of a Mac will use it too.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod link_address;
 pub mod mac;
 mod mend_error;

@@ -13,7 +13,7 @@ mod command;
 #[cfg(test)]
 mod tests;
 
-pub use command::{CommandOutput, OUTPUT_BYTES_MAX, command};
+pub use command::{CommandOutput, OUTPUT_BYTES_MAX, TOOL_TIMEOUT_MS, Tool, command};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
