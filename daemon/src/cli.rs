@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tandem_wire::exit;
 
-use crate::{bench, config, config::Config, console, log, pair_command, role, supervise, world};
+use crate::{
+    bench, config, config::Config, console, log, pair_command, role, service, supervise, world,
+};
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
 #[derive(Parser, Debug)]
@@ -36,6 +38,8 @@ enum Command {
     /// Make this machine and another trust each other
     #[command(subcommand)]
     Pair(pair_command::Command),
+    /// Have launchd start and stop the supervisor (macOS)
+    Service(service::Command),
     /// Import and inspect models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -142,6 +146,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         }),
         Command::Console(command) => console::run(&command),
         Command::Pair(command) => pair_command::run(command),
+        Command::Service(command) => service::run(&command),
         Command::Model(ModelCommand::Import { file, name, models }) => {
             import(&file, &models, name.as_deref())
         }

@@ -16,5 +16,6 @@ mod console;
 pub mod log;
 mod pair_command;
 pub mod role;
+pub mod service;
 pub mod supervise;
 pub mod world;
