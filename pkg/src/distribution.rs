@@ -25,8 +25,8 @@ pub const LICENSE: &str = "LICENSE.txt";
 /// The last page.
 pub const CONCLUSION: &str = "conclusion.html";
 
-/// KiB that must be free: for an upgrade the old files stay until the new ones are there, and while the
-/// Installer unpacks, so twice the package's own and [`DISK_SPARE_KIB`].
+/// KiB that must be free: an upgrade keeps a copy of the version before until the new one runs, and the
+/// Installer unpacks beside what is there, so twice the package's own and [`DISK_SPARE_KIB`].
 #[must_use]
 pub fn disk_min_kib(install_kib: u64) -> u64 {
     install_kib.saturating_mul(2).saturating_add(DISK_SPARE_KIB)

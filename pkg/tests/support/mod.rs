@@ -11,17 +11,17 @@ use std::{
 use tandem_pkg::{cross::Built, payload::Payload, product, sources::Sources};
 
 /// Version of the sample; not that of the tree, so that nothing is right by accident.
-pub const VERSION: &str = "7.8.9";
+pub(crate) const VERSION: &str = "7.8.9";
 /// 2024-02-29T12:34:56 in UTC.
-pub const TIME_S: u32 = 1_709_210_096;
+pub(crate) const TIME_S: u32 = 1_709_210_096;
 
 /// The checkout.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
 /// Bytes that don't compress to nothing and differ by `seed`.
-pub fn noise(seed: u32, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u32, length: usize) -> Vec<u8> {
     let mut state = u64::from(seed) + 1;
     let mut next = || {
         state ^= state << 13;
@@ -33,7 +33,7 @@ pub fn noise(seed: u32, length: usize) -> Vec<u8> {
 }
 
 /// Stand-ins for what the build makes, in a folder.
-pub fn built(folder: &Path) -> Built {
+pub(crate) fn built(folder: &Path) -> Built {
     let file = |name: &str, seed, length| {
         let path = folder.join(name);
         fs::write(&path, noise(seed, length)).unwrap();
@@ -47,21 +47,21 @@ pub fn built(folder: &Path) -> Built {
 }
 
 /// What is packed: the stand-ins, and the checkout's own files.
-pub fn payload() -> (Payload, Sources) {
+pub(crate) fn payload() -> (Payload, Sources) {
     let folder = tempfile::tempdir().unwrap();
     let sources = Sources::read(&root()).unwrap();
     (Payload::of(&built(folder.path()), &sources).unwrap(), sources)
 }
 
 /// The sample as bytes.
-pub fn package() -> Vec<u8> {
+pub(crate) fn package() -> Vec<u8> {
     let (payload, sources) = payload();
     product::package(&payload, &sources, VERSION, TIME_S).unwrap()
 }
 
 /// The first of these tools that there is. Without any the test is skipped, and says so; with
 /// `TANDEM_REQUIRE_ALL` it fails.
-pub fn tool(names: &[&str]) -> Option<PathBuf> {
+pub(crate) fn tool(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = names
         .iter()
@@ -76,7 +76,7 @@ pub fn tool(names: &[&str]) -> Option<PathBuf> {
 }
 
 /// Standard output of a tool that must succeed.
-pub fn output(command: &mut Command) -> Vec<u8> {
+pub(crate) fn output(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {stderr}");
