@@ -6,3 +6,4 @@
 
 pub mod cross;
 pub mod layout;
+pub mod macho;
