@@ -1,6 +1,6 @@
 //! The commands about packages: `pack` and `check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -26,9 +26,9 @@ pub struct Pack {
 /// Where a package is made and how it is signed.
 #[derive(Args, Debug)]
 pub struct PackOptions {
-    /// Folder for the package.
+    /// Folder for the package; without one, `target/mac` in the checkout.
     #[arg(long, value_name = "FOLDER")]
-    out: PathBuf,
+    out: Option<PathBuf>,
     /// Sign the package with this "Developer ID Installer" identity of the keychain (on a Mac).
     #[arg(long, value_name = "NAME", conflicts_with = "installer_p12_file")]
     installer_identity: Option<String>,
@@ -57,11 +57,11 @@ pub struct Check {
 }
 
 impl Pack {
-    /// Makes the package from the checkout at `root` and prints what it holds.
+    /// Makes the package from the checkout at `root` and prints its path.
     ///
     /// # Errors
     /// See [`pack::pack`].
-    pub fn run(self, root: &std::path::Path) -> Result<()> {
+    pub fn run(self, root: &Path) -> Result<()> {
         let built = Built {
             executable: self.executable,
             libraries: self.libraries,
@@ -72,13 +72,14 @@ impl Pack {
 }
 
 impl PackOptions {
-    /// Makes the package of these files and prints what it holds.
+    /// Makes the package of these files and prints its path.
     ///
     /// # Errors
     /// See [`pack::pack`].
-    pub fn run(&self, built: &Built, root: &std::path::Path) -> Result<()> {
-        let (path, report) = pack::pack(built, root, &self.out, self.signing()?.as_ref())?;
-        print!("{}\n\n{}", path.display(), report.text());
+    pub fn run(&self, built: &Built, root: &Path) -> Result<()> {
+        let out = self.out.clone().unwrap_or_else(|| root.join("target/mac"));
+        let path = pack::pack(built, root, &out, self.signing()?.as_ref())?;
+        println!("{}", path.display());
         Ok(())
     }
 
@@ -119,8 +120,6 @@ impl Check {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use clap::Parser;
 
     use super::*;

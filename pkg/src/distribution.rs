@@ -7,7 +7,7 @@ use crate::{layout, xml::Element};
 
 /// Name of the component inside the archive.
 pub const COMPONENT: &str = "tandem.pkg";
-/// Least version of macOS: the first with RDMA over Thunderbolt, and the config's `host.os_version_min`.
+/// Least version of macOS: the executable's own, and the config's `host.os_version_min`.
 pub const OS_VERSION_MIN: &str = "26.2";
 /// The only architecture there are executables for.
 pub const ARCHITECTURE: &str = "arm64";

@@ -11,6 +11,7 @@ pub mod cross;
 pub mod distribution;
 pub mod inspect;
 pub mod layout;
+pub mod macho;
 pub mod pack;
 pub mod package_info;
 pub mod payload;

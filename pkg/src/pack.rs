@@ -21,8 +21,8 @@ use crate::{
 /// Most bytes of a package that is looked at. Ours has about 0.1 GB.
 const PACKAGE_MAX_BYTES: u64 = 2 << 30;
 
-/// Makes the package in a folder, with the sources of the checkout at `root`; its path and what it
-/// holds. A package of that name is replaced, and only by one that was found in order.
+/// Makes the package in a folder, with the sources of the checkout at `root`; its path. A package of that
+/// name is replaced, and only by one that was found in order.
 ///
 /// # Errors
 /// When a file is missing or not as it must be, or a tool for signing fails.
@@ -31,12 +31,12 @@ pub fn pack(
     root: &Path,
     folder: &Path,
     signing: Option<&Signing>,
-) -> Result<(PathBuf, Report)> {
+) -> Result<PathBuf> {
     let sources = Sources::read(root)?;
     let payload = Payload::of(built, &sources)?;
     let time_s = product::time_s(env::var_os("SOURCE_DATE_EPOCH").as_deref())?;
     let bytes = product::package(&payload, &sources, VERSION, time_s)?;
-    let mut report = inspect::inspect(&bytes).context("the package just made")?;
+    inspect::inspect(&bytes).context("the package just made")?;
 
     fs::create_dir_all(folder).with_context(|| format!("{} can't be made", folder.display()))?;
     // Beside where the package will be, because a rename does not cross file systems.
@@ -52,7 +52,7 @@ pub fn pack(
         for command in signing.notarize(&signed) {
             sign::run(&command)?;
         }
-        report = look(&signed).context("the signed package")?;
+        let report = look(&signed).context("the signed package")?;
         ensure!(report.signed, "the tool for signing left no signature");
         made = signed;
     }
@@ -61,7 +61,7 @@ pub fn pack(
     File::open(&made)?.sync_all()?;
     let path = folder.join(product::file_name(VERSION));
     fs::rename(&made, &path).with_context(|| format!("{} can't be written", path.display()))?;
-    Ok((path, report))
+    Ok(path)
 }
 
 /// Looks at a package on the disk.

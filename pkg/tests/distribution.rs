@@ -81,6 +81,8 @@ fn it_asks_for_the_system_the_architecture_and_the_place_that_tandem_needs() {
     assert_eq!(volume["attributes"], json!({ "script": "disk_suffices()" }));
     let os_version = child(child(volume, "allowed-os-versions"), "os-version");
     assert_eq!(os_version["attributes"], json!({ "min": "26.2" }));
+    let (major, minor) = tandem_pkg::cross::MIN_OS;
+    assert_eq!(format!("{major}.{minor}"), "26.2", "the executable runs on another system");
     let config = std::fs::read_to_string(support::root().join("config/tandem.toml")).unwrap();
     assert!(config.contains("\nos_version_min = \"26.2\"\n"), "the config asks for another system");
     assert_eq!(
