@@ -19,7 +19,7 @@ use flate2::read::ZlibDecoder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{distribution, layout, product, xar};
+use crate::{distribution, layout, xar};
 
 mod container;
 mod tree;
