@@ -19,6 +19,9 @@ pub struct Pack {
     /// `mlx.metallib`.
     #[arg(long, value_name = "FILE")]
     metallib: PathBuf,
+    /// This checkout.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    root: PathBuf,
     #[command(flatten)]
     options: PackOptions,
 }
@@ -57,17 +60,17 @@ pub struct Check {
 }
 
 impl Pack {
-    /// Makes the package from the checkout at `root` and prints its path.
+    /// Makes the package from the checkout and prints its path.
     ///
     /// # Errors
     /// See [`pack::pack`].
-    pub fn run(self, root: &Path) -> Result<()> {
+    pub fn run(self) -> Result<()> {
         let built = Built {
             executable: self.executable,
             libraries: self.libraries,
             metallib: self.metallib,
         };
-        self.options.run(&built, root)
+        self.options.run(&built, &self.root)
     }
 }
 

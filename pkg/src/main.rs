@@ -31,13 +31,7 @@ enum Command {
     /// Check an executable for Apple silicon, and the libraries beside it.
     CheckExecutable(CheckExecutableArgs),
     /// Pack what was built before.
-    Pack {
-        /// This checkout.
-        #[arg(long, default_value = ".")]
-        root: PathBuf,
-        #[command(flatten)]
-        pack: Pack,
-    },
+    Pack(Pack),
     /// Read a package again, all that is in it, with owners, modes and digests.
     Check(Check),
 }
@@ -95,7 +89,7 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("{}", built.executable.display());
         }
         Command::CheckExecutable(args) => return check_executable(&args),
-        Command::Pack { root, pack } => pack.run(&root)?,
+        Command::Pack(pack) => pack.run()?,
         Command::Check(check) => check.run()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -14,8 +14,8 @@ pub fn install_kib(payload: &Payload) -> u64 {
 ///
 /// - `auth="root"`: asks for an admin's password; scripts run as root.
 /// - `overwrite-permissions="true"`, as `pkgbuild` writes: folders that exist get the owner and mode of
-///   the payload's. All of them are root:wheel 0755 on a Mac as it comes; where one is not, somebody else
-///   could replace what launchd runs as root.
+///   the payload's, root:wheel 0755, which all of them have on a Mac as it comes. Where one belongs to
+///   somebody else, `preinstall` has refused before.
 /// - `relocatable="false"`: a copy elsewhere on the disk is never "upgraded" in place of the one installed.
 ///
 /// # Errors
