@@ -12,6 +12,7 @@ mod decide;
 mod disabled;
 mod job_file;
 mod launchctl;
+mod output;
 mod trust;
 mod words;
 
@@ -21,9 +22,10 @@ use clap::{Args, Subcommand};
 use nix::unistd::Uid;
 use tandem_wire::exit;
 
-use decide::{Goal, Why};
+use decide::{Goal, Launchd as _, Why};
 use job_file::JobFile;
 use launchctl::Launchctl;
+pub(crate) use output::Output;
 
 /// Label of the job.
 pub const LABEL: &str = "io.tandem.supervise";

@@ -19,6 +19,9 @@ pub struct Pack {
     /// `mlx.metallib`.
     #[arg(long, value_name = "FILE")]
     metallib: PathBuf,
+    /// MLX's licence.
+    #[arg(long, value_name = "FILE")]
+    mlx_license: PathBuf,
     /// This checkout.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     root: PathBuf,
@@ -70,7 +73,7 @@ impl Pack {
             libraries: self.libraries,
             metallib: self.metallib,
         };
-        self.options.run(&built, &self.root)
+        self.options.run(&built, &self.mlx_license, &self.root)
     }
 }
 
@@ -79,9 +82,9 @@ impl PackOptions {
     ///
     /// # Errors
     /// See [`pack::pack`].
-    pub fn run(&self, built: &Built, root: &Path) -> Result<()> {
+    pub fn run(&self, built: &Built, mlx_license: &Path, root: &Path) -> Result<()> {
         let out = self.out.clone().unwrap_or_else(|| root.join("target/mac"));
-        let path = pack::pack(built, root, &out, self.signing()?.as_ref())?;
+        let path = pack::pack(built, mlx_license, root, &out, self.signing()?.as_ref())?;
         println!("{}", path.display());
         Ok(())
     }
@@ -134,9 +137,9 @@ mod tests {
     }
 
     fn signing(words: &[&str]) -> Result<Option<Signing>> {
-        let fixed =
-            "pack --executable e --library libmlx.dylib libjaccl.dylib --metallib m --out o";
-        let line = Line::try_parse_from(fixed.split(' ').chain(words.iter().copied()))?;
+        let fixed = "pack --executable e --library libmlx.dylib libjaccl.dylib --metallib m \
+             --mlx-license l --out o";
+        let line = Line::try_parse_from(fixed.split_whitespace().chain(words.iter().copied()))?;
         assert_eq!(line.pack.libraries, [Path::new("libmlx.dylib"), Path::new("libjaccl.dylib")]);
         line.pack.options.signing()
     }

@@ -258,13 +258,14 @@ fn what_is_installed_lies_where_the_layout_says() {
         (layout::COMMAND.to_owned(), "link 755 ../libexec/tandem/tandem".to_owned()),
         (layout::CONFIG_DEFAULT.to_owned(), file("644", &sources.config)),
         ("/usr/local/share/tandem/LICENSE".to_owned(), file("644", &sources.license)),
+        ("/usr/local/share/tandem/LICENSE-MLX".to_owned(), file("644", support::MLX_LICENSE)),
         (layout::JOB.to_owned(), file("644", &sources.job)),
         (format!("/private{}", layout::NEWSYSLOG), file("644", &sources.newsyslog)),
     ] {
         assert_eq!(of(&path), Some(line.as_str()), "{path}");
     }
     let files = lines.values().filter(|line| !line.starts_with("dir")).count();
-    assert_eq!(files, 10, "{lines:?}");
+    assert_eq!(files, 11, "{lines:?}");
     assert!(lines.values().filter(|line| line.starts_with("dir")).all(|line| line == "dir 755"));
     // An admin's config is made by the postinstall script where there is none, never replaced.
     assert_eq!(of(layout::CONFIG), None);

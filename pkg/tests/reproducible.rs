@@ -29,6 +29,8 @@ fn pack(folder: &Path, before: &str) -> Command {
         .args(built.libraries)
         .arg("--metallib")
         .arg(built.metallib)
+        .arg("--mlx-license")
+        .arg(support::mlx_license(&stand_ins))
         .arg("--out")
         .arg(folder.join("out"))
         .current_dir(support::root())

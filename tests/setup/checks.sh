@@ -35,9 +35,9 @@ run_checks() {
   summary
 }
 
-# What runs emulated machines, and shellcheck in the same go.
+# What runs emulated machines, reads packages, and shellcheck, in the same go.
 set_up_guests() {
-  local needed="shellcheck $DEBIAN_GUESTS"
+  local needed="shellcheck $DEBIAN_GUESTS $DEBIAN_READERS"
   # The plain busybox does as well, and can't be installed beside the static one.
   command -v busybox >/dev/null || needed="$needed busybox-static"
   debian_packages "$needed"
@@ -80,7 +80,8 @@ install_peer() {
 
 check_format() { cd "$ROOT" && cargo fmt --all --check; }
 
-check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh tests/qemu/init; }
+check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh tests/qemu/init \
+  pkg/scripts/* tests/mac/*; }
 
 check_set_up() { "$HERE/steps_test.sh"; }
 

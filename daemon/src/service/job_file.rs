@@ -88,13 +88,13 @@ mod tests {
             ),
             ("<string>/usr/local/libexec/tandem/tandem<", "<string>tandem<", "absolute"),
             ("<key>ProgramArguments</key>", "<key>Arguments</key>", "ProgramArguments"),
-            ("</plist>", "", ""),
         ] {
             let changed = text.replacen(from, to, 1);
             assert_ne!(changed, text, "{from}");
             let why = JobFile::parse(changed.as_bytes()).unwrap_err();
             assert!(why.contains(part), "{why}");
         }
+        assert!(JobFile::parse(&text.as_bytes()[..text.len() / 2]).is_err(), "it is cut");
         let long = " ".repeat(usize::try_from(BYTES_MAX).unwrap() + 1);
         assert!(JobFile::parse(long.as_bytes()).unwrap_err().contains("more than"));
     }

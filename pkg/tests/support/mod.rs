@@ -15,6 +15,9 @@ pub(crate) const VERSION: &str = "7.8.9";
 /// 2024-02-29T12:34:56 in UTC.
 pub(crate) const TIME_S: u32 = 1_709_210_096;
 
+/// What stands in for MLX's licence.
+pub(crate) const MLX_LICENSE: &[u8] = b"Anyone may use it.\n";
+
 /// The checkout.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -46,11 +49,19 @@ pub(crate) fn built(folder: &Path) -> Built {
     }
 }
 
+/// A stand-in for MLX's licence, in a folder.
+pub(crate) fn mlx_license(folder: &Path) -> PathBuf {
+    let path = folder.join("mlx-license");
+    fs::write(&path, MLX_LICENSE).unwrap();
+    path
+}
+
 /// What is packed: the stand-ins, and the checkout's own files.
 pub(crate) fn payload() -> (Payload, Sources) {
     let folder = tempfile::tempdir().unwrap();
     let sources = Sources::read(&root()).unwrap();
-    (Payload::of(&built(folder.path()), &sources).unwrap(), sources)
+    let license = mlx_license(folder.path());
+    (Payload::of(&built(folder.path()), &license, &sources).unwrap(), sources)
 }
 
 /// The sample as bytes.
