@@ -11,6 +11,7 @@
 
 mod cargo;
 mod command;
+mod key;
 mod mlx;
 mod product;
 mod sign;
@@ -102,9 +103,9 @@ pub struct Built {
 pub fn build(options: &Options) -> anyhow::Result<Built> {
     let tools = Tools::find(options)?;
     let mlx_c = mlx::sources(&tools, options)?;
-    mlx::build_library(&tools, options, &mlx_c)?;
+    let made_from = mlx::build_library(&tools, options, &mlx_c)?;
     mlx::write_bindings(&tools, options, &mlx_c)?;
-    let executable = cargo::build(&tools, options)?;
+    let executable = cargo::build(&tools, options, &key::link_key(options, &made_from)?)?;
     let built = product::assemble(options, &executable)?;
     sign::sign(&options.sign, &built)?;
     Ok(built)

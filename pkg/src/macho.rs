@@ -313,7 +313,7 @@ fn check_any(image: &Image, expected: &Expected) -> Vec<String> {
     }
     match &image.signature {
         Err(fault) => faults.push(fault.clone()),
-        Ok(it) if !expected.identity && !(it.ad_hoc && !it.has_certificates) => {
+        Ok(it) if !expected.identity && (!it.ad_hoc || it.has_certificates) => {
             faults.push("it is signed by an identity, but was to be signed ad hoc".to_owned());
         }
         Ok(it) if expected.identity && (it.ad_hoc || !it.has_certificates || !it.hardened) => {

@@ -10,9 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::command::Invocation;
+use super::key::{forget, is_made, key, remember};
 use super::{Options, Tools};
 
 /// Folder with mlx-c's sources, inside the mlx-sys that Cargo.lock names.
@@ -43,11 +43,16 @@ pub(super) fn sources(tools: &Tools, options: &Options) -> anyhow::Result<PathBu
     Ok(folder)
 }
 
-/// Makes `mlx-c/libmlxc.a` in the target folder, unless it was made from the same.
+/// Makes `mlx-c/libmlxc.a` in the target folder, unless it was made from the same; returns the key of
+/// what it was made from.
 ///
 /// # Errors
 /// A compiler's.
-pub(super) fn build_library(tools: &Tools, options: &Options, mlx_c: &Path) -> anyhow::Result<()> {
+pub(super) fn build_library(
+    tools: &Tools,
+    options: &Options,
+    mlx_c: &Path,
+) -> anyhow::Result<String> {
     let folder = options.out.join("mlx-c");
     let library = folder.join("libmlxc.a");
     let compile = tools
@@ -60,7 +65,7 @@ pub(super) fn build_library(tools: &Tools, options: &Options, mlx_c: &Path) -> a
     let inputs = files(&mlx_c.join("mlx/c"), &["cpp", "h"])?;
     let key = key(options, &compile, &inputs)?;
     if is_made(&library, &key) {
-        return Ok(());
+        return Ok(key);
     }
     forget(&library)?;
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -71,7 +76,8 @@ pub(super) fn build_library(tools: &Tools, options: &Options, mlx_c: &Path) -> a
         _ => {}
     }
     tools.archive(options).arg(&library).args(objects).run()?;
-    remember(&library, &key)
+    remember(&library, &key)?;
+    Ok(key)
 }
 
 /// Makes `bindings/bindings.rs` in the target folder, unless it was made from the same: with the options
@@ -157,90 +163,9 @@ fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|it| it == extension)
 }
 
-/// Changes when the command, a source, MLX or the compiler does.
-fn key(options: &Options, invocation: &Invocation, inputs: &[PathBuf]) -> anyhow::Result<String> {
-    let mut hash = Sha256::new();
-    for arg in &invocation.argv {
-        hash.update(arg.as_encoded_bytes());
-        hash.update([0]);
-    }
-    for path in inputs {
-        let content = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        hash.update(Sha256::digest(content));
-    }
-    // install.sh writes what it unpacked, by hash.
-    let pins = options.tools.join("cross/pins");
-    hash.update(fs::read(&pins).with_context(|| {
-        let pins = pins.display();
-        format!("reading {pins}: ./install.sh package writes it")
-    })?);
-    Ok(hash.finalize().iter().map(|it| format!("{it:02x}")).collect())
-}
-
-fn key_file(made: &Path) -> PathBuf {
-    made.with_extension("key")
-}
-
-fn is_made(made: &Path, key: &str) -> bool {
-    made.exists() && fs::read_to_string(key_file(made)).is_ok_and(|it| it == key)
-}
-
-fn forget(made: &Path) -> anyhow::Result<()> {
-    match fs::remove_file(key_file(made)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("replacing {}", made.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn remember(made: &Path, key: &str) -> anyhow::Result<()> {
-    let file = key_file(made);
-    fs::write(&file, key).with_context(|| format!("writing {}", file.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cross::{MIN_OS, Sign};
-
-    fn options(folder: &Path) -> Options {
-        let tools = folder.join("tools");
-        fs::create_dir_all(tools.join("cross")).unwrap();
-        fs::write(tools.join("cross/pins"), "zig 1").unwrap();
-        Options {
-            root: folder.to_owned(),
-            tools,
-            out: folder.join("out"),
-            min_os: MIN_OS,
-            sign: Sign::AdHoc,
-        }
-    }
-
-    #[test]
-    fn what_was_made_is_made_again_when_a_source_the_command_or_a_pin_changes() {
-        let folder = tempfile::tempdir().unwrap();
-        let options = options(folder.path());
-        let (source, made) = (folder.path().join("a.cpp"), folder.path().join("lib.a"));
-        let command = Invocation::new(["c++", "-O2"]);
-        let now = |command: &Invocation| key(&options, command, &[source.clone()]).unwrap();
-        fs::write(&source, "int a;").unwrap();
-        fs::write(&made, "").unwrap();
-
-        let first = now(&command);
-        assert!(!is_made(&made, &first), "nothing was remembered yet");
-        remember(&made, &first).unwrap();
-        assert!(is_made(&made, &now(&command)));
-        assert!(!is_made(&made, &now(&command.clone().arg("-g"))));
-        fs::write(&source, "int b;").unwrap();
-        assert!(!is_made(&made, &now(&command)));
-        fs::write(&source, "int a;").unwrap();
-        fs::write(options.tools.join("cross/pins"), "zig 2").unwrap();
-        assert!(!is_made(&made, &now(&command)));
-        fs::write(options.tools.join("cross/pins"), "zig 1").unwrap();
-        fs::remove_file(&made).unwrap();
-        assert!(!is_made(&made, &first), "the library itself is gone");
-    }
 
     #[test]
     fn every_source_is_compiled_and_a_compiler_that_fails_is_named() {

@@ -93,7 +93,10 @@ impl Tools {
             // that only the newer one has.
             Self::OnLinux(it) => Invocation::new([it.bin.join("zig")])
                 .args(["c++", "-target", &format!("aarch64-macos.{min_os}-none")])
-                .arg("-D_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS=1")
+                .args([
+                    "-U_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS",
+                    "-D_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS=1",
+                ])
                 .with_zig_cache(options),
             Self::OnMac(_) => Invocation::new(["xcrun", "clang++", "-target"])
                 .arg(format!("arm64-apple-macos{min_os}")),
@@ -117,6 +120,8 @@ impl Tools {
         match self {
             Self::OnLinux(it) => vec![
                 target.into(),
+                // Debian's clang 14 knows bfloat16 from this architecture on only.
+                "-march=armv8.6-a".into(),
                 "-nostdlibinc".into(),
                 "-isystem".into(),
                 it.zig_lib.join("libc/include/any-darwin-any").into(),
