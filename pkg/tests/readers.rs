@@ -230,6 +230,28 @@ fn the_bom_reader_lists_every_path_with_owner_mode_size_time_and_checksum() {
 }
 
 #[test]
+fn the_bom_is_sorted_as_apples_is_so_that_a_path_can_be_searched_in_it() {
+    let mut reader = PkgReader::new(Cursor::new(support::package())).unwrap();
+    let component = reader.component_packages().unwrap().remove(0);
+    let bom = ParsedBom::parse(component.bom().unwrap()).unwrap();
+    let variable = bom.find_variable("Paths").unwrap();
+    let tree = bom.block_as_tree(variable.block_index as usize).unwrap();
+    let leaf = tree.paths(&bom).unwrap();
+    assert_eq!((leaf.is_path_info, leaf.next_paths_block_index), (1, 0));
+    assert_eq!(leaf.count, u16::try_from(tree.path_count).unwrap());
+    let key = |index| {
+        let file = leaf.file_at(&bom, index).unwrap();
+        (file.parent_path_id, file.name.to_bytes().to_vec())
+    };
+    let keys: Vec<_> = (0..leaf.paths.len()).map(key).collect();
+    assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "{keys:?}");
+    // The tree itself has another order, or this would show nothing.
+    let ids: Vec<u32> =
+        (0..leaf.paths.len()).map(|index| leaf.path_id_at(&bom, index).unwrap()).collect();
+    assert!(!ids.is_sorted(), "{ids:?}");
+}
+
+#[test]
 fn the_xar_reader_finds_its_checksum_and_no_signature() {
     let mut reader = XarReader::new(Cursor::new(support::package())).unwrap();
     assert!(reader.verify_table_of_contents_checksum().unwrap());
