@@ -15,6 +15,8 @@ DATA=$ROOT/.tandem
 . "$HERE/toolchain.sh"
 # shellcheck source=tests/setup/mac.sh
 . "$HERE/mac.sh"
+# shellcheck source=tests/setup/cross.sh
+. "$HERE/cross.sh"
 # shellcheck source=tests/setup/demo.sh
 . "$HERE/demo.sh"
 # shellcheck source=tests/setup/checks.sh
@@ -30,6 +32,8 @@ Tandem serves one language model from two machines through OpenAI's API.
                           small model, and show one answer (the first time takes some minutes)
   ./install.sh stop       stop that demo
   ./install.sh test       set up what is missing and run everything that must pass
+  ./install.sh package    set up what is missing and build the installer package for Macs; what
+                          follows goes to tandem-pkg (--identity NAME; see pkg/README.md)
   ./install.sh toolchain  only set up what building needs; afterwards cargo works as usual
   ./install.sh help       this text
 
@@ -72,7 +76,7 @@ main() {
       fi
       ;;
   esac
-  [ $# -le 1 ] || { usage >&2 && exit 64; }
+  [ $# -le 1 ] || [ "$1" = package ] || { usage >&2 && exit 64; }
   case "${1:-}" in
     demo)
       lock
@@ -86,6 +90,15 @@ main() {
     toolchain)
       lock
       set_up
+      ;;
+    package)
+      lock
+      # The package's path is all that goes to standard output.
+      {
+        set_up
+        set_up_cross
+      } >&2
+      build_package "${@:2}"
       ;;
     help | --help | "") usage ;;
     *)

@@ -37,9 +37,9 @@ run_checks() {
   summary
 }
 
-# What runs emulated machines, and shellcheck in the same go.
+# What runs emulated machines, reads packages, and shellcheck, in the same go.
 set_up_guests() {
-  local needed="shellcheck $DEBIAN_GUESTS"
+  local needed="shellcheck $DEBIAN_GUESTS $DEBIAN_READERS"
   # The plain busybox does as well, and can't be installed beside the static one.
   command -v busybox >/dev/null || needed="$needed busybox-static"
   debian_packages "$needed"

