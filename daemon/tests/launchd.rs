@@ -6,7 +6,11 @@ use plist::{Dictionary, Value};
 use tandem::{config::Config, service};
 
 /// Where the package puts things: its own list, read here as it is written there.
-#[allow(dead_code, reason = "not all of it is about the job")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "it is a library's, and not all of it is about the job"
+)]
 #[path = "../../pkg/src/layout.rs"]
 mod layout;
 
@@ -56,7 +60,7 @@ fn launchd_kills_later_than_an_orderly_stop_can_take() {
 #[test]
 fn it_may_open_what_the_supervisor_asks_of_its_host_and_each_client_needs() {
     let config = Config::default();
-    let clients = u64::try_from(config.gateway.max_connections).unwrap();
+    let clients = u64::from(config.gateway.max_connections);
     for limits in ["SoftResourceLimits", "HardResourceLimits"] {
         let files = number(job()[limits].as_dictionary().unwrap(), "NumberOfFiles");
         assert!(files >= config.host.open_files_min && files > clients, "{limits}: {files}");

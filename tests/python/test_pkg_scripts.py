@@ -436,6 +436,15 @@ def test_an_account_that_was_half_made_is_made_whole(mac):
     assert mac.accounts() == (499, 450)
 
 
+def test_an_id_that_another_takes_at_the_same_moment_is_not_shared(mac):
+    mac.write("/usr/bin/dscl.state/race", "_other")
+    code, told = mac.install()
+    assert code != 0 and "was taken by another" in told, told
+    assert mac.uninstall()[0] == 0
+    installed(mac)
+    assert mac.accounts() == (498, 498)
+
+
 def test_without_a_free_id_or_with_somebody_elses_name_nothing_is_started(mac):
     for number in range(401, 500):
         mac.account("Users", f"_u{number}", "UniqueID", number)
