@@ -106,7 +106,8 @@ mod tests {
         let options = options(folder.path());
         let (source, made) = (folder.path().join("a.cpp"), folder.path().join("lib.a"));
         let command = Invocation::new(["c++", "-O2"]);
-        let now = |command: &Invocation| key(&options, command, &[source.clone()]).unwrap();
+        let now =
+            |command: &Invocation| key(&options, command, std::slice::from_ref(&source)).unwrap();
         fs::write(&source, "int a;").unwrap();
         fs::write(&made, "").unwrap();
 
