@@ -15,6 +15,7 @@ use crate::{
     gang,
     invariant::drift,
     leak::{self, Verdict},
+    pair::fabric,
 };
 
 /// Most broken invariants that one refusal names; the status has all of them.
@@ -57,6 +58,7 @@ pub(crate) fn check_host(
         return Err(Refusal::new("an operator holds it", "`tandem release` ends the hold"));
     }
     check_invariants(setup, seen, now)?;
+    check_fabric(setup, seen, now)?;
     let weights_bytes = check_artifacts(seen)?;
     Ok(weights_bytes)
 }
@@ -93,7 +95,9 @@ fn is_first_look(setup: &Setup, state: &State, seen: &Observation, now: Moment) 
 }
 
 fn check_invariants(setup: &Setup, seen: &Observation, now: Moment) -> Result<(), Refusal> {
-    let blocking = drift::blocking(setup, seen, now);
+    let mut blocking = drift::blocking(setup, seen, now);
+    // Whether there is a fabric is asked of the fabric: an epoch may do without.
+    blocking.retain(|(invariant, _)| !invariant.is_of_fabric());
     if blocking.is_empty() {
         return Ok(());
     }
@@ -103,6 +107,19 @@ fn check_invariants(setup: &Setup, seen: &Observation, now: Moment) -> Result<()
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     let text = format!("the host is not as it must be: {}{more}", told.join("; "));
     Err(Refusal::new(text, "`tandem check` shows every invariant and what mends it"))
+}
+
+/// That the fabric can be used, where nothing may be used in its place.
+fn check_fabric(setup: &Setup, seen: &Observation, now: Moment) -> Result<(), Refusal> {
+    if setup.ring_fallback {
+        return Ok(());
+    }
+    match fabric::obstacle(setup, seen, now) {
+        Some(why) => {
+            Err(Refusal::new(format!("the RDMA fabric can't be used: {why}"), fabric::REMEDY))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_artifacts(seen: &Observation) -> Result<u64, Refusal> {

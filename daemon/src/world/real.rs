@@ -216,6 +216,7 @@ fn watched(config: &Config) -> Watched {
         model_dir: config.model.path.clone(),
         fallback_dir: config.fallback.is_set().then(|| config.fallback.path.clone()),
         state_dir: config.node.state_dir.clone(),
+        uses_fabric: config.uses_fabric(),
     }
 }
 
@@ -255,6 +256,7 @@ impl World for RealWorld {
             gateway: GatewaySeen { process: facts.gateway.process.clone(), ready },
             terminations: facts.terminations,
             invariants: facts.invariants.clone(),
+            thunderbolt: facts.thunderbolt.clone(),
             memory: facts.memory.clone(),
             artifacts: facts.artifacts.clone(),
             fallback_artifacts: facts.fallback_artifacts.clone(),
@@ -291,8 +293,8 @@ impl World for RealWorld {
     fn perform(&mut self, action: &Action) {
         match action {
             Action::Mend(repair) => self.host.mend(repair.clone()),
-            Action::StartGang { epoch, prefill_step_tokens, alone } => {
-                self.start_gang(*epoch, *prefill_step_tokens, *alone);
+            Action::StartGang { epoch, prefill_step_tokens, alone, carrier } => {
+                self.start_gang(*epoch, *prefill_step_tokens, *alone, carrier);
             }
             Action::StartGateway { mode } => self.start_gateway(*mode),
             Action::UnloadRank { rank } => self.with(self.place(*rank), Child::ask_to_end),

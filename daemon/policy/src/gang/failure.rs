@@ -5,7 +5,10 @@ use tandem_wire::exit;
 use super::{Phase, StopCause, failed};
 use crate::{
     Ended, Evidence, EvidenceSource, Failure, Moment, Observation, Process, Rung, Setup, State,
-    backoff_ms, fault::Kind, pair::Ending, reboot, retune,
+    backoff_ms,
+    fault::Kind,
+    pair::{Ending, fabric},
+    reboot, retune,
 };
 
 /// What broke an epoch.
@@ -110,6 +113,7 @@ fn signature(setup: &Setup, seen: &Observation, epoch: u64) -> Option<Ending> {
     let own = seen.evidence.iter().filter(is_of_epoch).map(|evidence| Ending {
         signature: evidence.id.clone(),
         rung: evidence.rung,
+        is_of_fabric: evidence.is_of_fabric,
         text: evidence.text.clone(),
         remedy: evidence.remedy.clone(),
     });
@@ -157,6 +161,10 @@ pub(super) fn stopped(
             text: format!("{text}: {}", ending.text),
             rung: match ending.rung {
                 _ if !retryable => Rung::Hold,
+                // The node with rank 0 counts, since it chooses what the next one is carried by.
+                rung if ending.is_of_fabric && rung != Rung::None && setup.leads() => {
+                    fabric::note_failure(setup, state, rung, &ending.text)
+                }
                 Rung::None | Rung::Reassert => Rung::Restart,
                 rung => rung,
             },

@@ -6,7 +6,8 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tandem_policy::{Ended, Process, gateway::Mode};
+use tandem_engine::settings::Backend;
+use tandem_policy::{Ended, Process, gateway::Mode, pair::fabric::Carrier};
 use tracing::{info, warn};
 
 use super::RealWorld;
@@ -85,9 +86,16 @@ impl RealWorld {
         outputs
     }
 
-    pub(super) fn start_gang(&mut self, epoch: u64, prefill_step_tokens: u32, alone: bool) {
+    pub(super) fn start_gang(
+        &mut self,
+        epoch: u64,
+        prefill_step_tokens: u32,
+        alone: bool,
+        carrier: &Carrier,
+    ) {
         let mut config = if alone { self.config.alone() } else { Config::clone(&self.config) };
         config.engine.prefill_step_tokens = prefill_step_tokens;
+        config.engine.backend = if carrier.is_fabric() { Backend::Jaccl } else { Backend::Ring };
         let served = if alone { Served::Alone } else { Served::Together };
         let session = match &mut self.neighbours {
             Some(neighbours) if !alone => neighbours.session(epoch),
@@ -102,7 +110,7 @@ impl RealWorld {
         let line = self
             .launcher
             .write_config(&config, served)
-            .and_then(|()| self.launcher.write_hosts(&config))
+            .and_then(|()| self.launcher.write_group(&config, carrier))
             .and_then(|()| {
                 let mut line = serde_json::to_vec(&session)?;
                 line.push(b'\n');
