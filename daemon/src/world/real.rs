@@ -37,6 +37,8 @@ pub struct RealWorld {
     launcher: Launcher,
     canary_key: String,
     neighbours: Option<Neighbours>,
+    /// The `[engine]` section that the ranks of all nodes were last started with.
+    started: Option<tandem_engine::Settings>,
     manifest_watch: Option<JoinHandle<()>>,
     catalogue: evidence::Signatures,
     host: HostThread,
@@ -97,6 +99,7 @@ impl RealWorld {
             launcher,
             canary_key,
             neighbours,
+            started: None,
             manifest_watch: None,
             catalogue,
             reboots: Reboots::default(),
@@ -177,6 +180,7 @@ impl RealWorld {
         if let Err(error) = self.launcher.write_config(&config, Served::Together) {
             warn!("the children's config can't be written: {error}");
         }
+        self.started = None;
         let is_other_model = self.config.model.path != config.model.path;
         self.config = Arc::clone(&config);
         if is_other_model {

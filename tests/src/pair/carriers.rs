@@ -112,7 +112,22 @@ fn devices_are_matched(
             }
         }
     }
+    nobody_refuses(node, seen)?;
     a_link_is_used(node, seen, devices)
+}
+
+/// The node with rank 0 starts by the fabric only what every other node says it could.
+fn nobody_refuses(node: &Node, seen: &Observation) -> Outcome {
+    let reports = seen.peers.iter().filter_map(|peer| peer.report.as_ref());
+    for (report, _) in reports.filter(|_| node.setup.leads()) {
+        if let Some(why) = &report.fabric_refusal {
+            return broken(format!(
+                "the fabric was started though {} refuses it: {why}",
+                report.node
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The port whose address and state are watched is one of those used.

@@ -60,8 +60,9 @@ impl Pair {
     /// All serve together by the ring, because they can't by the fabric, and nothing else is wrong.
     fn serves_by_ring(&self) -> bool {
         let faults = |life: &crate::life::Life| {
-            let status = life.status.as_ref();
-            status.map(|status| status.faults.iter().map(|f| f.kind.name()).collect::<Vec<_>>())
+            let open = life.status.as_ref().map(|status| status.faults.iter())?;
+            let unhealthy = open.filter(|fault| fault.kind.is_unhealthy());
+            Some(unhealthy.map(|fault| fault.kind.name()).collect::<Vec<_>>())
         };
         let serves = |life: &crate::life::Life| {
             life.turns.is_some()

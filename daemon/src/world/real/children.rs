@@ -97,6 +97,9 @@ impl RealWorld {
         config.engine.prefill_step_tokens = prefill_step_tokens;
         config.engine.backend = if carrier.is_fabric() { Backend::Jaccl } else { Backend::Ring };
         let served = if alone { Served::Alone } else { Served::Together };
+        if !alone {
+            self.started = Some(config.engine.clone());
+        }
         let session = match &mut self.neighbours {
             Some(neighbours) if !alone => neighbours.session(epoch),
             _ => new_session(epoch),
@@ -137,7 +140,11 @@ impl RealWorld {
         self.gateway_listen.send_replace(self.config.gateway.listen);
         let (config, served) = match mode {
             Mode::Alone => (self.config.alone(), Served::Alone),
-            Mode::Serve | Mode::Proxy => (Config::clone(&self.config), Served::Together),
+            Mode::Serve | Mode::Proxy => {
+                // Ranks that have just been started read the same file: it stays as they are to find it.
+                let engine = self.started.clone().unwrap_or_else(|| self.config.engine.clone());
+                (Config { engine, ..Config::clone(&self.config) }, Served::Together)
+            }
         };
         if let Err(error) = self.launcher.write_config(&config, served) {
             return self.not_started(Who::Gateway, 0, &error);
