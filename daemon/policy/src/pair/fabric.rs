@@ -411,16 +411,22 @@ pub(crate) fn forgive(state: &mut State) {
     state.last_fabric_failure = None;
 }
 
-/// The epoch failed by its fabric, which this rung would mend. Returns what is done: what only an
-/// operator or a reboot mends is worse than a ring, so that is served by meanwhile.
-pub(crate) fn note_failure(setup: &Setup, state: &mut State, rung: Rung, text: &str) -> Rung {
+/// The epoch failed by its fabric, which this rung would mend, and may be started again but once or
+/// more often. Returns what is done: what only an operator or a reboot mends is worse than a ring, so that
+/// is served by meanwhile; and the last restart of a window is too good for a fabric that fails.
+pub(crate) fn note_failure(
+    setup: &Setup,
+    state: &mut State,
+    (rung, is_last_restart): (Rung, bool),
+    text: &str,
+) -> Rung {
     let smallest = rung.max(Rung::Restart);
     if !state.carrier.is_fabric() {
         return smallest;
     }
     state.last_fabric_failure = Some(bounded(text));
-    let is_final = matches!(rung, Rung::Hold | Rung::Reboot) && setup.ring_fallback;
-    if is_final {
+    let is_over = matches!(rung, Rung::Hold | Rung::Reboot) || is_last_restart;
+    if is_over && setup.ring_fallback {
         state.fabric_failures = state.fabric_failures.max(setup.supervise.fabric_failures_max);
         return Rung::Restart;
     }

@@ -169,6 +169,18 @@ fn a_fabric_that_fails_again_and_again_is_left_for_the_ring() {
 }
 
 #[test]
+fn the_last_restart_of_a_window_is_not_for_a_fabric_that_fails() {
+    let mut rig = cabled();
+    rig.nodes[0].setup.supervise.restarts_max = 2;
+    for _ in 0..2 {
+        fail(&mut rig, Rung::Restart);
+    }
+    rig.serve();
+    assert!(rig.nodes.iter().all(|node| is_ring(node.carriers.last())));
+    assert_eq!(rig.nodes[0].carriers.len(), 3);
+}
+
+#[test]
 fn what_only_a_reboot_or_an_operator_mends_is_served_by_the_ring_at_once() {
     for rung in [Rung::Hold, Rung::Reboot] {
         let mut rig = cabled();
