@@ -246,7 +246,7 @@ async fn probe_ports(shared: Shared, mut watched: watch::Receiver<Watched>, reli
         let now = watched.borrow_and_update().clone();
         if !now.uses_fabric {
             keep_ports(&shared, None);
-        } else if probes.ask((), "the Thunderbolt ports", || tandem_host::thunderbolt_ports())
+        } else if probes.ask((), "the Thunderbolt ports", tandem_host::thunderbolt_ports)
             == Asked::Pending
         {
             // What is being read may be older than the change.

@@ -87,7 +87,7 @@ fn devices_are_matched(
             }
             for name in [&one.name, &other.name].into_iter().filter(|name| **name != setup.node) {
                 let heard = seen.peer(name).and_then(|peer| peer.report.as_ref());
-                if !heard.is_some_and(|(_, at_ms)| now.boot_ms.saturating_sub(*at_ms) <= limit_ms) {
+                if heard.is_none_or(|(_, at_ms)| now.boot_ms.saturating_sub(*at_ms) > limit_ms) {
                     return broken(format!("the fabric was started though {name} was silent"));
                 }
             }
