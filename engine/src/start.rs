@@ -64,6 +64,7 @@ pub fn start(
     install_error_handler();
     let ceiling = Ceiling::lowered(setup.ceiling.clone(), working_set_bytes());
     let fit = budget::fit_rank(files, &RankSetup { ceiling, ..setup.clone() })?;
+    wire(setup.settings.wired_limit_mib)?;
     let ModelFiles { checkpoint, config } = files;
     let weights: Vec<u32> = setup.ranks.iter().map(|place| place.weight).collect();
     let plan_of = |rank| ShardPlan::new(config, &weights, rank);
@@ -108,4 +109,18 @@ pub fn start(
     );
     let parts = plans.iter().map(|p| (p.vocab.start as i32, p.vocab.len() as i32)).collect();
     Ok(MlxExecutor::new(decoder, Vocabulary::new(parts, rank)?, loaded))
+}
+
+/// Has MLX keep so much of its memory wired, if the config asks for it; no call at all otherwise. Metal
+/// wires what a command buffer uses by itself, and a kernel panic of macOS 26.3 to 26.5
+/// (`completeMemory() prepare count underflow`) was met only by programs that had made this call
+/// (ml-explore/mlx#3186), so not to make it is the default.
+fn wire(limit_mib: u64) -> Result<(), EngineError> {
+    if limit_mib == 0 || !on_metal() {
+        return Ok(());
+    }
+    let limit_bytes = usize::try_from(limit_mib << 20).unwrap_or(usize::MAX);
+    let before_bytes = mlx_rs::memory::set_wired_limit(limit_bytes)?;
+    tracing::info!(limit_bytes, before_bytes, "MLX's wired limit is set");
+    Ok(())
 }

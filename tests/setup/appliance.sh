@@ -98,10 +98,10 @@ is_at_least() {
 find_package() {
   local found
   if [ -z "$PKG" ]; then
-    for found in "$ROOT"/target/pkg/tandem-*-arm64.pkg; do
+    for found in "$ROOT"/target/mac/tandem-*-arm64.pkg; do
       [ ! -e "$found" ] || [ -n "$PKG" ] && [ ! "$found" -nt "$PKG" ] || PKG=$found
     done
-    [ -e "$PKG" ] || fail package "there is none in target/pkg" \
+    [ -e "$PKG" ] || fail package "there is none in target/mac" \
       "./install.sh package makes one (without sudo), or name one with --pkg"
   fi
   [ -f "$PKG" ] || fail package "there is no file $PKG" "name the package with --pkg"

@@ -253,9 +253,9 @@ impl Node {
         let in_window = |at: &&u64| last - **at < supervise.restart_window_ms;
         let restarts = self.record.restarts_ms.iter().filter(in_window).count();
         let is_spent = restarts >= supervise.restarts_max as usize;
-        let fallback = self.record.fallback_starts_in_boot;
-        let starts = self.record.starts_in_boot - fallback + self.record.takeovers_in_boot;
-        let burnt = self.setup.uses_fabric && starts >= supervise.fabric_starts_max;
+        let starts = self.record.fabric_starts_in_boot + self.record.takeovers_in_boot;
+        let must_be_fabric = self.setup.uses_fabric && !self.setup.ring_fallback;
+        let burnt = must_be_fabric && starts >= supervise.fabric_starts_max;
         if is_spent {
             excuses.push("the restarts of the window are spent");
         }
@@ -382,6 +382,7 @@ impl World for Node {
             gateway: self.gateway_seen(),
             terminations: self.machine.terminations,
             invariants: self.host_seen(),
+            thunderbolt: self.around.as_ref().and_then(|around| around.fabric.shown.clone()),
             memory: self.memory_seen(),
             artifacts: self.artifacts(),
             fallback_artifacts: self.fallback_artifacts(),
@@ -468,7 +469,7 @@ impl World for Node {
         match action {
             Action::Mend(repair) => self.mend(repair),
             Action::StartGang { epoch, alone: true, .. } => self.start_fallback(*epoch),
-            Action::StartGang { epoch, .. } => self.start_gang(*epoch),
+            Action::StartGang { epoch, carrier, .. } => self.start_gang(*epoch, carrier),
             Action::UnloadRank { rank } => {
                 if let Some(index) = self.index_of(*rank) {
                     self.ask_to_unload(index);

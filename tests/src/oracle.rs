@@ -62,6 +62,21 @@ fn is_moot(setup: &Setup, invariant: Invariant, seen: &Observation) -> bool {
         )
 }
 
+/// Whether one holds, or there is nothing to hold.
+pub(crate) fn accepts(
+    setup: &Setup,
+    invariant: Invariant,
+    seen: &Observation,
+    now: Moment,
+) -> bool {
+    is_moot(setup, invariant, seen) || holds(setup, invariant, seen, now) == Some(true)
+}
+
+/// The config as it is for an epoch by the ring.
+pub(crate) fn of_ring(setup: &Setup) -> Setup {
+    Setup { uses_fabric: false, ..setup.clone() }
+}
+
 /// Why the engine may not start, by what was shown; `None` if it may.
 pub(crate) fn refuses_start(
     node: &Node,

@@ -17,6 +17,7 @@ use crate::{
     gang,
     invariant::drift,
     leak::{self, Verdict},
+    pair::fabric,
 };
 
 /// Most broken invariants that one refusal names; the status has all of them.
@@ -58,6 +59,7 @@ pub(crate) fn check_host(
         return Err(Refusal::new("an operator holds it", "`tandem release` ends the hold"));
     }
     check_invariants(setup, seen, now)?;
+    check_fabric(setup, seen, now)?;
     let need_bytes = check_artifacts(setup, seen)?;
     Ok(need_bytes)
 }
@@ -96,7 +98,9 @@ fn is_first_look(setup: &Setup, state: &State, seen: &Observation, now: Moment) 
 }
 
 fn check_invariants(setup: &Setup, seen: &Observation, now: Moment) -> Result<(), Refusal> {
-    let blocking = drift::blocking(setup, seen, now);
+    let mut blocking = drift::blocking(setup, seen, now);
+    // Whether there is a fabric is asked of the fabric: an epoch may do without.
+    blocking.retain(|(invariant, _)| !invariant.is_of_fabric());
     if blocking.is_empty() {
         return Ok(());
     }
@@ -106,6 +110,19 @@ fn check_invariants(setup: &Setup, seen: &Observation, now: Moment) -> Result<()
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     let text = format!("the host is not as it must be: {}{more}", told.join("; "));
     Err(Refusal::new(text, "`tandem check` shows every invariant and what mends it"))
+}
+
+/// That the fabric can be used, where nothing may be used in its place.
+fn check_fabric(setup: &Setup, seen: &Observation, now: Moment) -> Result<(), Refusal> {
+    if setup.ring_fallback {
+        return Ok(());
+    }
+    match fabric::obstacle(setup, seen, now) {
+        Some(why) => {
+            Err(Refusal::new(format!("the RDMA fabric can't be used: {why}"), fabric::REMEDY))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the model's files say will be needed, in bytes.

@@ -53,7 +53,10 @@ pub use turn::{SaveError, Turn, Turns, World};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{pair::alone::View, settings::Supervise};
+use crate::{
+    pair::{alone::View, fabric::Carrier},
+    settings::Supervise,
+};
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +82,8 @@ pub enum Action {
         /// Whether it is the fallback: one rank, number 0 of a gang of one, in the place of this
         /// node's first rank.
         alone: bool,
+        /// What carries its activations.
+        carrier: Carrier,
     },
     /// Ask a rank to unload and exit.
     UnloadRank {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tandem_wire::{Vitals, exit};
 
 use crate::{
+    ThunderboltPort,
     fault::Rung,
     invariant::{Invariant, Sighting},
     pair::PeerSeen,
@@ -46,6 +47,8 @@ pub struct Observation {
     pub terminations: u32,
     /// What was read of the host. A missing one was not read yet.
     pub invariants: BTreeMap<Invariant, Sighting>,
+    /// This node's Thunderbolt ports; `None` while they are not read, or where there are none to read.
+    pub thunderbolt: Option<Vec<ThunderboltPort>>,
     /// The host's memory; `None` if it can't be read.
     pub memory: Option<Memory>,
     /// The model's files.
@@ -132,6 +135,8 @@ pub struct Evidence {
     pub id: String,
     /// The smallest action that mends it.
     pub rung: Rung,
+    /// Whether the catalogue counts it to the fabric: what carries data between ranks.
+    pub is_of_fabric: bool,
     /// What was found, cut.
     pub text: String,
     /// What an operator can do.

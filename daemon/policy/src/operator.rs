@@ -1,6 +1,9 @@
 //! Operators' orders, and what stops everything: a signal, an order or a reboot.
 
-use crate::{Hold, Moment, Observation, OrderKind, Process, State, gang, gateway, reboot::Latch};
+use crate::{
+    Hold, Moment, Observation, OrderKind, Process, State, gang, gateway, pair::fabric,
+    reboot::Latch,
+};
 
 /// Obeys new orders, ends a hold that is over, and sets or ends the drain.
 pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
@@ -20,7 +23,10 @@ pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
 fn obey(state: &mut State, what: OrderKind, now: Moment) {
     match what {
         OrderKind::Drain => state.operator.drained = true,
-        OrderKind::Resume => state.operator.drained = false,
+        OrderKind::Resume => {
+            state.operator.drained = false;
+            fabric::forgive(state);
+        }
         OrderKind::Hold { until_wall_ms } => state.operator.hold = Some(Hold { until_wall_ms }),
         OrderKind::Release => release(state),
         OrderKind::Reboot { all, reason } => state.reboot_memory.order(all, reason, now),
@@ -31,6 +37,7 @@ fn obey(state: &mut State, what: OrderKind, now: Moment) {
 /// what a day allows does not.
 fn release(state: &mut State) {
     state.operator.hold = None;
+    fabric::forgive(state);
     if matches!(state.gang, gang::Phase::Held { .. }) {
         state.gang = gang::Phase::Idle;
         state.restarts_ms.clear();

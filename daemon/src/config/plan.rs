@@ -29,7 +29,8 @@ impl Config {
             gateway_listen: self.gateway.listen.to_string(),
             rank_plan: digest(&(&self.model.path, &self.rank, &engine_plan, step_tokens)),
             gateway_plan: digest(&(&self.model, &self.gateway, self.peer_listen())),
-            uses_fabric: engine.backend == Backend::Jaccl && self.rank.len() > 1,
+            uses_fabric: self.uses_fabric(),
+            ring_fallback: engine.ring_fallback,
             prefill_step_tokens: step_tokens,
             can_reboot: !self.reboot.command.is_empty() || cfg!(target_os = "macos"),
             supervise: self.supervise.clone(),
@@ -42,6 +43,11 @@ impl Config {
         }
     }
 
+    /// Whether the ranks' group is to be an RDMA fabric; a rank alone has no group.
+    pub fn uses_fabric(&self) -> bool {
+        self.engine.backend == Backend::Jaccl && self.rank.len() > 1
+    }
+
     /// What must be equal on all machines, value by value, so that a difference can be named. What
     /// only this machine's own processes see is left out.
     fn components(&self) -> Vec<Component> {
@@ -52,9 +58,12 @@ impl Config {
             found.push(component(&format!("[[rank]] {number}"), value));
         }
         let engine = toml::Table::try_from(&self.engine).unwrap_or_default();
+        // Machines of unequal memory wire unequally.
+        let is_common = |(key, _): &(&String, &toml::Value)| *key != "wired_limit_mib";
         found.extend(
             engine
                 .iter()
+                .filter(is_common)
                 .map(|(key, value)| component(&format!("engine.{key}"), value.to_string())),
         );
         found.push(component("gateway.peer_port", self.gateway.peer_port.to_string()));

@@ -61,6 +61,9 @@ pub(super) fn catalogue(path: &Path) -> Result<Signatures, tandem_evidence::Cata
     }
 }
 
+/// The catalogue's kind of what carries data between ranks.
+const KIND_FABRIC: &str = "fabric";
+
 /// Notes what a line of a child's output tells.
 pub(super) fn of_line(shared: &Shared, catalogue: &Catalogue, who: Who, epoch: u64, line: &str) {
     if let Some(signature) = catalogue.match_output(line) {
@@ -92,6 +95,7 @@ fn note(shared: &Shared, signature: &Signature, text: &str, source: EvidenceSour
     let hit = signature.hit(text);
     let evidence = Evidence {
         rung: hit.action,
+        is_of_fabric: signature.kind.as_deref() == Some(KIND_FABRIC),
         id: hit.id,
         text: hit.text,
         remedy: signature.remedy.clone(),

@@ -37,6 +37,8 @@ pub struct RealWorld {
     launcher: Launcher,
     canary_key: String,
     neighbours: Option<Neighbours>,
+    /// The `[engine]` section that the ranks of all nodes were last started with.
+    started: Option<tandem_engine::Settings>,
     manifest_watch: Option<JoinHandle<()>>,
     catalogue: evidence::Signatures,
     host: HostThread,
@@ -97,6 +99,7 @@ impl RealWorld {
             launcher,
             canary_key,
             neighbours,
+            started: None,
             manifest_watch: None,
             catalogue,
             reboots: Reboots::default(),
@@ -178,6 +181,7 @@ impl RealWorld {
         }
         // After it: what the model needs of memory is computed from that file.
         self.host.watch(watched(&config, &self.launcher));
+        self.started = None;
         let is_other_model = self.config.model.path != config.model.path;
         self.config = Arc::clone(&config);
         if is_other_model {
@@ -222,6 +226,7 @@ fn watched(config: &Config, launcher: &Launcher) -> Watched {
         fallback_dir: config.fallback.is_set().then(|| config.fallback.path.clone()),
         state_dir: config.node.state_dir.clone(),
         fit: Arc::new(fit),
+        uses_fabric: config.uses_fabric(),
     }
 }
 
@@ -261,6 +266,7 @@ impl World for RealWorld {
             gateway: GatewaySeen { process: facts.gateway.process.clone(), ready },
             terminations: facts.terminations,
             invariants: facts.invariants.clone(),
+            thunderbolt: facts.thunderbolt.clone(),
             memory: facts.memory.clone(),
             artifacts: facts.artifacts.clone(),
             fallback_artifacts: facts.fallback_artifacts.clone(),
@@ -297,8 +303,8 @@ impl World for RealWorld {
     fn perform(&mut self, action: &Action) {
         match action {
             Action::Mend(repair) => self.host.mend(repair.clone()),
-            Action::StartGang { epoch, prefill_step_tokens, alone } => {
-                self.start_gang(*epoch, *prefill_step_tokens, *alone);
+            Action::StartGang { epoch, prefill_step_tokens, alone, carrier } => {
+                self.start_gang(*epoch, *prefill_step_tokens, *alone, carrier);
             }
             Action::StartGateway { mode } => self.start_gateway(*mode),
             Action::UnloadRank { rank } => self.with(self.place(*rank), Child::ask_to_end),

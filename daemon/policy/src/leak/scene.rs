@@ -46,6 +46,7 @@ pub(crate) fn quiet(at_ms: u64) -> Observation {
         gateway: GatewaySeen { process, ready: Reading::Known { value: true, age_ms: 10 } },
         terminations: 0,
         invariants: BTreeMap::new(),
+        thunderbolt: None,
         memory: Some(memory(at_ms, 5, Vec::new())),
         artifacts: Artifacts::Complete { weights_bytes: 400 * GIB, need: Need::Estimated },
         fallback_artifacts: Artifacts::Unread,

@@ -6,6 +6,7 @@ fn evidence(id: &str, rung: Rung, epoch: u64) -> Evidence {
     Evidence {
         id: id.into(),
         rung,
+        is_of_fabric: false,
         text: format!("text of {id}"),
         remedy: "remedy".into(),
         source: EvidenceSource::Rank { rank: 0, epoch },

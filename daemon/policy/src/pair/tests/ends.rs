@@ -9,6 +9,7 @@ fn evidence(id: &str, rung: Rung, rank: u32, epoch: u64) -> Evidence {
     Evidence {
         id: id.into(),
         rung,
+        is_of_fabric: false,
         text: format!("text of {id}"),
         remedy: "remedy".into(),
         source: EvidenceSource::Rank { rank, epoch },
@@ -239,6 +240,7 @@ fn a_node_whose_fabric_is_used_up_says_so_and_no_epoch_begins() {
         rig.nodes.iter_mut().for_each(|node| {
             node.setup.can_reboot = false;
             node.setup.uses_fabric = true;
+            node.setup.ring_fallback = false;
             node.setup.supervise.fabric_starts_max = 10;
         });
         rig.nodes[node].state.fabric_starts = 10;
