@@ -36,6 +36,14 @@ def files_with(folder, mark):
     return found
 
 
+def strike(pair):
+    """Kills rank 1, which has much to be said, and waits until all is well again."""
+    epoch = pair.epoch()
+    os.kill(pair.pids()[1], signal.SIGKILL)
+    pair.wait_for(lambda: pair.epoch() > epoch, "started again")
+    pair.wait_until_served()
+
+
 def test_no_prompt_is_in_any_file_even_when_everything_is_logged(tmp_path):
     env = {"RUST_LOG": "trace"}
     section = node(tmp_path, log_level="trace", log_file_max_mib=64)
@@ -63,9 +71,7 @@ def test_no_prompt_is_in_any_file_even_when_everything_is_logged(tmp_path):
 def test_what_the_children_say_is_in_the_file_at_its_level(tmp_path):
     with Supervised(tmp_path, {"node": node(tmp_path, log_format="json")}) as pair:
         pair.wait_until_served()
-        os.kill(pair.pids()[1], signal.SIGKILL)
-        pair.wait_for(lambda: pair.epoch() == 2, "started again")
-        pair.wait_until_served()
+        strike(pair)
         mode = stat.S_IMODE((tmp_path / "logs/tandem.log").stat().st_mode)
         assert mode == 0o640, oct(mode)
         assert not list((tmp_path / "run").glob("tandem.log*")), "the children have no files"
@@ -97,22 +103,19 @@ def test_a_full_or_vanished_log_folder_stops_nobody_and_is_told_once(tmp_path):
                         file.write(b"x" * size)
                 except OSError:
                     continue
-        os.kill(pair.pids()[0], signal.SIGKILL)
-        pair.wait_for(lambda: "tandem.log can't be written: No space" in pair.said(), "told")
-        pair.wait_until_served()
+        strike(pair)
+        assert "tandem.log can't be written: No space" in pair.said()
         assert pair.chat()[1] == ANSWER
         filler.unlink()
-        os.kill(pair.pids()[0], signal.SIGKILL)
-        pair.wait_for(lambda: "tandem.log is written again" in pair.said(), "written again")
-        pair.wait_until_served()
+        strike(pair)
+        assert "tandem.log is written again" in pair.said()
         assert pair.said().count("can't be written") == 1
         text = (inside / "tandem.log").read_text()
         assert re.search(r"\d+ lines are missing there", text), "the file says what it lacks"
         # Removed under the supervisor's hands.
         (inside / "tandem.log").unlink()
-        os.kill(pair.pids()[1], signal.SIGKILL)
-        pair.wait_for((inside / "tandem.log").exists, "made again")
-        pair.wait_until_served()
+        strike(pair)
+        assert (inside / "tandem.log").exists(), "made again"
 
 
 # Stands for the system's own way, which ends its jobs by SIGTERM before the machine goes down: the

@@ -87,7 +87,7 @@ async fn a_program_that_closes_its_output_and_stays_is_ended() {
 async fn a_program_that_never_stops_writing_is_read_so_far_and_no_further() {
     let pace = Pace { bytes_max: 64 << 10, period: Duration::from_secs(3_600), ..QUICK };
     let stream = script(&format!("while :; do echo '{ENTRY}'; done"), pace);
-    let most = (64 << 10) / ENTRY.len();
+    let most = (64 << 10) / (ENTRY.len() + 1);
     let texts = Texts::default();
     let sink = Arc::clone(&texts);
     let following = tokio::spawn(follow(stream, move |line| sink.lock().unwrap().push(line.text)));
