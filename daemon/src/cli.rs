@@ -1,6 +1,9 @@
 //! The command line.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -149,6 +152,9 @@ enum KeyCommand {
     New,
 }
 
+/// Longest time that the supervisor's end waits for a read or a write that is under way.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Exit code of a supervisor that could not begin (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: i32 = 69;
 
@@ -254,20 +260,24 @@ fn run_supervisor(path: &Path) -> anyhow::Result<i32> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    log::start(config.node.log_level, config.node.log_format);
+    // Kept to the end: the last lines are to be in the file.
+    let _log_file = log::start_supervisor(&config.node);
     // Two threads: one may wait for a disk while the other answers for the status.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("can't start the supervisor's threads")?;
-    Ok(match runtime.block_on(supervise::run(config, path)) {
+    let code = match runtime.block_on(supervise::run(config, path)) {
         Ok(()) => exit::OK,
         Err(error) => {
             tracing::error!("{error:#}");
             EXIT_UNAVAILABLE
         }
-    })
+    };
+    // All that matters is saved and stopped; what a disk still holds up must not hold up a shutdown.
+    runtime.shutdown_timeout(END_TIMEOUT);
+    Ok(code)
 }
 
 /// Prints what was made. A pipe whose reader has gone has what it wanted.

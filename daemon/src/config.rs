@@ -82,7 +82,16 @@ pub struct Node {
     pub log_level: LogLevel,
     /// How a line of log looks.
     pub log_format: LogFormat,
+    /// Folder of the supervisor's log files; empty for none.
+    pub log_dir: PathBuf,
+    /// Largest log file, in MiB.
+    pub log_file_max_mib: u32,
+    /// Most log files, the newest included.
+    pub log_files_max: u32,
 }
+
+/// Most that `node.log_files_max` can be.
+pub const LOG_FILES_MAX: u32 = 100;
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,6 +233,9 @@ impl Default for Node {
             user: "_tandem".into(),
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
+            log_dir: PathBuf::new(),
+            log_file_max_mib: 16,
+            log_files_max: 8,
         }
     }
 }
@@ -288,6 +300,9 @@ impl Config {
             config.node.run_dir = folder.join(&config.node.run_dir);
             config.node.state_dir = folder.join(&config.node.state_dir);
             config.model.path = folder.join(&config.model.path);
+            if !config.node.log_dir.as_os_str().is_empty() {
+                config.node.log_dir = folder.join(&config.node.log_dir);
+            }
             if config.fallback.is_set() {
                 config.fallback.path = folder.join(&config.fallback.path);
             }

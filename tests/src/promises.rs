@@ -313,8 +313,12 @@ fn mends_are_paced(node: &mut Node, invariant: Invariant, now: Moment) -> Outcom
     Ok(())
 }
 
-/// The supervisor does not end while something of it is alive.
+/// The supervisor does not end while something of it is alive, unless the system goes down anyway.
 fn nothing_is_left_alive(node: &Node) -> Outcome {
+    let goes_down = |state: &State| matches!(state.reboot, reboot::Phase::Rebooting { .. });
+    if node.disk.saved.as_ref().is_some_and(goes_down) {
+        return Ok(());
+    }
     if node.ranks.iter().any(|rank| rank.process.is_running()) {
         return broken("it ended before its ranks");
     }

@@ -18,6 +18,7 @@ pub mod mac;
 mod mend_error;
 mod os;
 pub mod probes;
+mod reboot;
 mod terminal;
 
 #[cfg(target_os = "linux")]
@@ -38,4 +39,5 @@ pub use platform::{
     release_start_memory, thunderbolt_ports,
 };
 pub use probes::Probes;
+pub use reboot::{RebootStep, reboot, reboot_step};
 pub use terminal::columns;

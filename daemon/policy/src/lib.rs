@@ -162,7 +162,7 @@ pub fn decide(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> 
     gates::step(&served, &mut next, &shown, now);
     let view = View { setup: served, seen: shown };
     fault::step(setup, &mut next, seen, &view, now);
-    if operator::has_ended(&next, seen) {
+    if operator::has_ended(&next, seen, now) {
         // An orderly stop forgets what only a run of failures needs; the epoch's number stays.
         next.gang = gang::Phase::Drained;
         next.gateway = gateway::Phase::Stopped;

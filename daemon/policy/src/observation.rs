@@ -169,6 +169,12 @@ pub enum EvidenceSource {
         /// The boot that it ended, if the report says so.
         boot: Option<String>,
     },
+    /// In a line of the system's own log. Lines are dropped there and anybody's names are in them, so
+    /// this is a hint: it is told, and nothing is ever done for it.
+    SystemLog {
+        /// The process that wrote the line: `kernel` or `launchd`.
+        process: String,
+    },
 }
 
 /// A request that was sent to prove serving.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_policy::pair::NODES_MAX;
 
-use super::Config;
+use super::{Config, LOG_FILES_MAX};
 
 /// Longest path of a Unix socket that every platform takes (104 bytes with its zero on macOS).
 const SOCKET_PATH_BYTES_MAX: usize = 103;
@@ -14,6 +14,9 @@ const RANKS_MAX: usize = 8;
 
 /// Most ways to one machine: each is asked all the time.
 const ADDRESSES_MAX: usize = 4;
+
+/// Most that `node.log_file_max_mib` can be: what an editor still opens.
+const LOG_FILE_MIB_MAX: u32 = 1_024;
 
 impl Config {
     /// Everything wrong with the values, one sentence each; empty if they are fine.
@@ -37,6 +40,14 @@ impl Config {
     fn check_node(&self, problems: &mut Vec<String>) {
         if self.node.name.is_empty() {
             problems.push("node.name is empty; give this machine a name".into());
+        }
+        for (key, value, most) in [
+            ("log_file_max_mib", self.node.log_file_max_mib, LOG_FILE_MIB_MAX),
+            ("log_files_max", self.node.log_files_max, LOG_FILES_MAX),
+        ] {
+            if !(1..=most).contains(&value) {
+                problems.push(format!("node.{key} is {value}; it must be from 1 to {most}"));
+            }
         }
         let socket = self.rank_socket(RANKS_MAX as u32 - 1);
         let length = socket.as_os_str().len();

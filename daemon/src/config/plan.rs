@@ -32,7 +32,7 @@ impl Config {
             uses_fabric: self.uses_fabric(),
             ring_fallback: engine.ring_fallback,
             prefill_step_tokens: step_tokens,
-            can_reboot: !self.reboot.command.is_empty() || cfg!(target_os = "macos"),
+            can_reboot: !self.reboot.command.is_empty() || tandem_host::reboot_step(0).is_some(),
             supervise: self.supervise.clone(),
             host: self.host.clone(),
             invariants: self.invariants.clone(),
@@ -106,6 +106,9 @@ impl Config {
             ("node.user", self.node.user != in_force.node.user),
             ("node.log_level", self.node.log_level != in_force.node.log_level),
             ("node.log_format", self.node.log_format != in_force.node.log_format),
+            ("node.log_dir", self.node.log_dir != in_force.node.log_dir),
+            ("node.log_file_max_mib", self.node.log_file_max_mib != in_force.node.log_file_max_mib),
+            ("node.log_files_max", self.node.log_files_max != in_force.node.log_files_max),
             (
                 "supervise.status_listen",
                 self.supervise.status_listen != in_force.supervise.status_listen,

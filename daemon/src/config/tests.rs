@@ -150,7 +150,7 @@ fn alone_the_usual_names_mean_the_fallback_model() {
 #[test]
 fn contradictions_are_all_named_at_once() {
     type Break = fn(&mut Config);
-    let cases: [(Break, &str); 19] = [
+    let cases: [(Break, &str); 21] = [
         (|c| c.rank.clear(), "there are 0 [[rank]]"),
         (|c| c.rank[1].node = "other".into(), "rank 1 has node"),
         (|c| c.rank[0].weight = 0, "rank 0 has weight = 0"),
@@ -169,6 +169,8 @@ fn contradictions_are_all_named_at_once() {
         (|c| c.peer = vec![peer("b", &["0.0.0.0:1"])], "peer \"b\" has the address 0.0.0.0:1"),
         (|c| c.peer = vec![peer("b", &["10.0.0.1:1"])], "peer \"b\" has no [[rank]]"),
         (|c| c.fallback.path = "/m".into(), "fallback.path is set"),
+        (|c| c.node.log_file_max_mib = 0, "node.log_file_max_mib is 0"),
+        (|c| c.node.log_files_max = 101, "node.log_files_max is 101"),
         (|c| c.pair.report_ms = 0, "pair.report_ms is 0"),
     ];
     let mut all = Config::default();
@@ -192,6 +194,7 @@ fn relative_paths_are_taken_from_the_files_own_folder() {
     let config = Config::load(&file).unwrap();
     let folder = folder.path().canonicalize().unwrap();
     assert_eq!(config.node.run_dir, folder.join("run"));
+    assert_eq!(config.node.log_dir, PathBuf::new(), "none stays none");
     assert_eq!(config.model.served_id(), "tiny");
     assert_eq!(config.rank_socket(1), folder.join("run/rank-1.sock"));
     assert!(config.rank_setup(2).is_none(), "there are two ranks");

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use nix::unistd::{Uid, User};
 use tandem_console::control::Orders;
 use tandem_ledger::Ledger;
 use tandem_policy::{
@@ -25,6 +26,7 @@ use super::{
     neighbours::Neighbours,
     reboot::Reboots,
     requests::Requests,
+    unified_log::{self, Stream},
 };
 use crate::config::Config;
 
@@ -127,7 +129,12 @@ impl RealWorld {
             self.shared.clone(),
             self.catalogue.clone(),
             self.config.host.report_dirs.clone(),
+            home(self.launcher.user.as_ref()),
         ));
+        if let Some(stream) = Stream::of_platform() {
+            let (shared, catalogue) = (self.shared.clone(), self.catalogue.clone());
+            tokio::spawn(unified_log::watch(shared, catalogue, stream));
+        }
         let in_force = Config::clone(&self.config);
         tokio::spawn(config_file::watch(self.shared.clone(), config_path, in_force));
         let (orders, shared) = (self.orders.clone(), self.shared.clone());
@@ -228,6 +235,12 @@ fn watched(config: &Config, launcher: &Launcher) -> Watched {
         fit: Arc::new(fit),
         uses_fabric: config.uses_fabric(),
     }
+}
+
+/// Home of the user that the children run as.
+fn home(user: Option<&User>) -> Option<PathBuf> {
+    let own = || User::from_uid(Uid::effective()).ok().flatten();
+    user.cloned().or_else(own).map(|user| user.dir).filter(|dir| dir.is_absolute())
 }
 
 async fn count_signals(shared: Shared, mut signals: tokio::signal::unix::Signal) {
