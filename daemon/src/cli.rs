@@ -6,7 +6,13 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tandem_wire::exit;
 
-use crate::{bench, config, config::Config, console, log, pair_command, role, supervise, world};
+use crate::{
+<<<<<<< HEAD
+    bench, config, config::Config, console, log, pair_command, role, selftest, supervise, world,
+=======
+    bench, config, config::Config, console, log, pair_command, role, service, supervise, world,
+>>>>>>> service
+};
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
 #[derive(Parser, Debug)]
@@ -36,6 +42,8 @@ enum Command {
     /// Make this machine and another trust each other
     #[command(subcommand)]
     Pair(pair_command::Command),
+    /// Have launchd start and stop the supervisor (macOS)
+    Service(service::Command),
     /// Import and inspect models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -47,6 +55,12 @@ enum Command {
         #[command(subcommand)]
         command: Option<KeyCommand>,
     },
+    /// Show what this machine is and has, without a supervisor and without changing anything
+    ///
+    /// Reads every invariant of the host once, and multiplies two small matrices on the engine's device.
+    /// The report holds no secret: it is made to be pasted. Exit codes: 0 all is fine, 1 something is
+    /// not.
+    Selftest(selftest::Options),
     /// Measure a server with an OpenAI-compatible API
     Bench(bench::Options),
     /// Print the version
@@ -142,6 +156,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         }),
         Command::Console(command) => console::run(&command),
         Command::Pair(command) => pair_command::run(command),
+        Command::Service(command) => service::run(&command),
         Command::Model(ModelCommand::Import { file, name, models }) => {
             import(&file, &models, name.as_deref())
         }
@@ -160,6 +175,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
             Err(code) => Ok(code),
         },
         Command::Key { .. } => new_key(),
+        Command::Selftest(options) => selftest::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Completions { shell } => {
             let mut out = Vec::new();

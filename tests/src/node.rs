@@ -274,7 +274,7 @@ impl Node {
             return excuses;
         }
         // The day is one of running time, of which a power cut loses some: it may be a long one.
-        let asked = self.record.reboots_asked.len().max(self.record.reboots_decided);
+        let asked = self.record.reboots_asked.len().max(self.record.reboots_decided.len());
         let is_lost = self.record.memory_was_lost;
         if leaks && (!limits.automatic || !self.setup.can_reboot) {
             excuses.push("memory is stranded and no reboot is allowed");

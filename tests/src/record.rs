@@ -66,9 +66,9 @@ pub struct Record {
     pub(crate) reboots: Vec<(u64, u32)>,
     /// The reboot that was last asked for: boot, since when, cause.
     pub(crate) reboot_asked: Option<(u32, u64, String)>,
-    /// Reboots that were decided and told: they count, even if nothing could be saved until it was
-    /// too late to ask for them.
-    pub(crate) reboots_decided: usize,
+    /// Intents of reboots that were decided and told: they count, even if the power went, or nothing
+    /// could be saved, until it was too late to ask for them.
+    pub(crate) reboots_decided: BTreeSet<String>,
     /// When each was first asked for, in true time: these count, whatever came of them.
     pub(crate) reboots_asked: Vec<u64>,
     /// Whether the reboot that was last asked for was ordered by an operator: no budget counts it.
@@ -215,8 +215,15 @@ impl Record {
         self.saves += 1;
         let is_order = |event: &&Event| matches!(event.what, What::Order { .. });
         self.orders_told += events.iter().filter(is_order).count() as u64;
-        let is_reboot = |event: &&Event| matches!(&event.what, What::Reboot { phase, .. } if phase == "rebooting");
-        self.reboots_decided += events.iter().filter(is_reboot).count();
+        let decided = |event: &Event| match &event.what {
+            What::Reboot { phase, intent, .. }
+                if ["committed", "rebooting"].contains(&phase.as_str()) =>
+            {
+                intent.clone()
+            }
+            _ => None,
+        };
+        self.reboots_decided.extend(events.iter().filter_map(decided));
         self.events += events.len() as u64;
     }
 
