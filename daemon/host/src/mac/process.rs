@@ -13,10 +13,6 @@ pub const OWNERS_MAX: usize = 64;
 /// Longest command line that is told, in bytes: far more than any of ours has.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024;
 
-/// `ESRCH` and `EPERM` of `<sys/errno.h>`.
-const ENDED: i32 = 3;
-const NOT_PERMITTED: i32 = 1;
-
 /// The most that a process can have wired, in bytes. Memory that it made for the GPU is in its
 /// footprint, wired or not, and not in its wired size; locked pages of files are in that one only.
 pub fn footprint_bytes(phys_footprint_bytes: u64, wired_bytes: u64) -> u64 {
@@ -31,13 +27,13 @@ pub fn largest(mut owners: Vec<Owner>) -> Vec<Owner> {
 }
 
 /// Whether a process whose memory could not be read may be left out of the owners: it ended
-/// meanwhile; or the system keeps even root from looking, which it does for none that could own
-/// gigabytes. Without root, memory of others' processes would look as if nobody owned it, so then
-/// memory is not known at all.
+/// meanwhile; or the system keeps even root from looking, and memory can't wait for ever for one
+/// process that it protects. Without root all other users' processes are hidden, and their memory would
+/// look as if nobody owned it, so then memory is not known.
 pub fn may_be_left_out(errno: Option<i32>, is_root: bool) -> bool {
     match errno {
-        Some(ENDED) => true,
-        Some(NOT_PERMITTED) => is_root,
+        Some(libc::ESRCH) => true,
+        Some(libc::EPERM) => is_root,
         _ => false,
     }
 }
@@ -131,11 +127,11 @@ mod tests {
     #[test]
     fn a_process_that_can_not_be_read_is_left_out_only_where_that_hides_nothing() {
         for (errno, is_root, expected, story) in [
-            (Some(3), false, true, "it ended"),
-            (Some(3), true, true, "it ended"),
-            (Some(1), true, true, "not even root may"),
-            (Some(1), false, false, "another user's"),
-            (Some(22), true, false, "the system does not know the question"),
+            (Some(libc::ESRCH), false, true, "it ended"),
+            (Some(libc::ESRCH), true, true, "it ended"),
+            (Some(libc::EPERM), true, true, "not even root may"),
+            (Some(libc::EPERM), false, false, "another user's"),
+            (Some(libc::EINVAL), true, false, "the system does not know the question"),
             (None, true, false, "no reason is given"),
         ] {
             assert_eq!(may_be_left_out(errno, is_root), expected, "{story}");

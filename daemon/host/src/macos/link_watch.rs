@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    mem::offset_of,
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -20,6 +21,16 @@ use crate::mac::{
     kernel_event::{INTERFACES, SIOCSKEVFILT},
     link_change,
 };
+
+// The messages are laid out as `mac::route` reads them.
+const _: () = assert!(size_of::<libc::if_msghdr>() == 112);
+const _: () = assert!(offset_of!(libc::if_msghdr, ifm_data.ifi_mtu) == 24);
+const _: () = assert!(size_of::<libc::if_msghdr2>() == 160);
+const _: () = assert!(offset_of!(libc::if_msghdr2, ifm_data.ifi_mtu) == 40);
+const _: () = assert!(size_of::<libc::ifa_msghdr>() == 20);
+const _: () =
+    assert!(libc::RTM_VERSION == 5 && libc::RTM_IFINFO == 0xe && libc::RTM_IFINFO2 == 0x12);
+const _: () = assert!(libc::RTM_NEWADDR == 0xc && libc::RTM_DELADDR == 0xd);
 
 /// Longest message that is read whole, in bytes. Those about links have under 200; a longer one is
 /// cut, and what is cut counts as a change.
