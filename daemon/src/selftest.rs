@@ -11,7 +11,10 @@ use tandem_console::{
     Style,
     command::{self, Check, Outcome},
 };
-use tandem_host::{LinkWatch, probes};
+use tandem_host::{
+    LinkWatch,
+    probes::{self, Tool},
+};
 use tandem_policy::invariant::{Invariant, Unknown};
 use tandem_wire::exit;
 
@@ -21,7 +24,7 @@ use crate::{
 };
 
 /// Longest time of the engine's proof: the first use of a GPU compiles its kernels.
-const ENGINE_TIMEOUT: Duration = Duration::from_secs(60);
+const ENGINE_TIMEOUT_MS: u64 = 60_000;
 
 /// Longest time of the list of Thunderbolt ports: Apple's tool for it takes seconds.
 const PORTS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -155,9 +158,11 @@ fn ports() -> Vec<Check> {
 /// In a process of its own: where there is no GPU to be had, MLX ends the process that asks.
 fn engine() -> anyhow::Result<Check> {
     let executable = std::env::current_exe().context("can't find this executable")?;
-    let output = probes::bounded("the engine's proof", ENGINE_TIMEOUT, move || {
-        probes::command(&executable, &["selftest", "--engine"])
-    });
+    let tool = Tool::new(executable.display().to_string(), &["selftest", "--engine"])
+        .within(ENGINE_TIMEOUT_MS);
+    // It is killed at its limit, so a moment later there is an answer.
+    let limit = Duration::from_millis(ENGINE_TIMEOUT_MS + 5_000);
+    let output = probes::bounded("the engine's proof", limit, move || probes::command(&tool));
     let device = if tandem_engine::mlx::on_metal() { "the GPU" } else { "the CPU" };
     let found = match output {
         Ok(output) if output.code == Some(exit::OK) => Ok(format!("{device} multiplies")),

@@ -9,7 +9,7 @@ use std::{
 
 use tandem_host::{
     mac::launchctl,
-    probes::{CommandOutput, command},
+    probes::{CommandOutput, Tool, command},
 };
 
 use super::{
@@ -45,13 +45,14 @@ impl Launchctl {
 
     /// Calls it. A call that is late is left behind: what it asked for may still come about.
     fn call(&self, arguments: &[&str]) -> Result<CommandOutput, String> {
-        let tool = self.tool.clone();
+        let tool = self.tool.display().to_string();
+        let call_max_ms = CALL_MAX.as_millis() as u64;
         let owned: Vec<String> = arguments.iter().map(|one| (*one).to_owned()).collect();
         let (sender, receiver) = sync_channel(1);
         let call = move || {
             let arguments: Vec<&str> = owned.iter().map(String::as_str).collect();
             // Nobody takes a late answer.
-            let _ = sender.send(command(&tool, &arguments));
+            let _ = sender.send(command(&Tool::new(tool, &arguments).within(2 * call_max_ms)));
         };
         thread::Builder::new().spawn(call).map_err(|error| error.to_string())?;
         match receiver.recv_timeout(CALL_MAX) {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tandem_host::{LinkWatch, Probes, probes::Asked};
+use tandem_host::{LinkWatch, Probes, probes};
 use tandem_policy::{
     Artifacts, Repair, ThunderboltPort,
     invariant::{Found, Invariant, Sighting, Unknown},
@@ -263,7 +263,7 @@ async fn probe_ports(shared: Shared, mut watched: watch::Receiver<Watched>, reli
         if !now.uses_fabric {
             keep_ports(&shared, None);
         } else if probes.ask((), "the Thunderbolt ports", tandem_host::thunderbolt_ports)
-            == Asked::Pending
+            == probes::Asked::Pending
         {
             // What is being read may be older than the change.
             relinked.notify_one();

@@ -1,6 +1,7 @@
 //! Starting a tool, within bounds.
 
 use std::{
+    borrow::Cow,
     fmt,
     io::{self, Read},
     os::unix::process::CommandExt,
@@ -38,7 +39,7 @@ const WAIT_PAUSE: Duration = Duration::from_millis(2);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tool {
     /// Its absolute path: the search path of a daemon is short and not ours.
-    pub program: &'static str,
+    pub program: Cow<'static, str>,
     /// What follows its name.
     pub arguments: Vec<String>,
     /// Longest time it may take; then it is killed.
@@ -52,9 +53,9 @@ pub struct Tool {
 
 impl Tool {
     /// A tool with the usual bounds, [`TOOL_TIMEOUT_MS`] and [`OUTPUT_BYTES_MAX`].
-    pub fn new(program: &'static str, arguments: &[&str]) -> Self {
+    pub fn new(program: impl Into<Cow<'static, str>>, arguments: &[&str]) -> Self {
         Self {
-            program,
+            program: program.into(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             timeout_ms: TOOL_TIMEOUT_MS,
             output_bytes_max: OUTPUT_BYTES_MAX,
@@ -120,11 +121,11 @@ enum Trouble {
 /// [`Unknown::Hung`] if it was late and can't be killed, or asks a driver.
 pub fn command(tool: &Tool) -> Answer<CommandOutput> {
     let failed = |reason: &dyn fmt::Display| Unknown::Failed(format!("`{tool}`: {reason}"));
-    if !Path::new(tool.program).is_absolute() {
+    if !Path::new(tool.program.as_ref()).is_absolute() {
         return Err(failed(&"it is not an absolute path"));
     }
     let deadline = Instant::now() + Duration::from_millis(tool.timeout_ms);
-    let mut child = Command::new(tool.program)
+    let mut child = Command::new(tool.program.as_ref())
         .args(&tool.arguments)
         .env("LC_ALL", "C")
         .current_dir("/")

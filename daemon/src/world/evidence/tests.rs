@@ -21,7 +21,7 @@ fn reports_are_looked_for_where_the_config_says_or_the_system_puts_them() {
 
 fn found(id: usize, source: EvidenceSource) -> Evidence {
     let (text, remedy) = (String::new(), String::new());
-    Evidence { id: format!("id-{id}"), rung: Rung::None, text, remedy, source }
+    Evidence { id: format!("id-{id}"), rung: Rung::None, is_of_fabric: false, text, remedy, source }
 }
 
 fn hint() -> EvidenceSource {
