@@ -41,6 +41,8 @@ pub(crate) fn set_mtu(link: &str, mtu_bytes: u32) -> io::Result<()> {
 }
 
 /// Whether it is up and has its resources.
+// Not read by any invariant yet.
+#[allow(dead_code)]
 pub(crate) fn is_running(link: &str) -> io::Result<bool> {
     let flags = ask(link, layout::SIOCGIFFLAGS)?.flags();
     Ok(flags & IFF_UP != 0 && flags & IFF_RUNNING != 0)
