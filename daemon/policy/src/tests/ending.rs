@@ -109,7 +109,8 @@ fn a_shutdown_that_was_asked_for_is_not_made_to_wait() {
     let stuck = || [running(EPOCH, tandem_wire::Phase::Unloading), stopped()[1].clone()];
     let overdue = || Gang::Stopping { deadline_ms: NOW - 1, cause: StopCause::Drain };
     // Ranks, since when the system reboots, whether the last save failed, and whether it ends.
-    let rows: Vec<(Gang, [RankSeen; 2], Option<u64>, bool, bool)> = vec![
+    type Row = (Gang, [RankSeen; 2], Option<u64>, bool, bool);
+    let rows: [Row; 6] = [
         (Gang::Drained, stopped(), Some(NOW - 1), false, true),
         (Gang::Drained, stopped(), None, false, true),
         // A rank that can't end does not end by waiting longer, and the reboot ends it.
