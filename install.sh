@@ -21,6 +21,8 @@ DATA=$ROOT/.tandem
 . "$HERE/demo.sh"
 # shellcheck source=tests/setup/checks.sh
 . "$HERE/checks.sh"
+# shellcheck source=tests/setup/appliance.sh
+. "$HERE/appliance.sh"
 
 usage() {
   cat <<'USAGE'
@@ -35,18 +37,20 @@ Tandem serves one language model from two machines through OpenAI's API.
   ./install.sh toolchain  only set up what building needs; afterwards cargo works as usual
   ./install.sh help       this text
 
+On a Mac, which it makes an appliance of:
+
+  sudo ./install.sh [--pkg FILE] [--config FILE] [--model NAME] [--pair init|HOST]
+                          check the Mac, install or upgrade the package, start it, and wait until it
+                          serves or say what keeps it. --model takes a folder's name in
+                          /usr/local/var/tandem/models, a folder, or a GGUF file to import; --pair init
+                          shows a code, --pair HOST asks for it
+  sudo ./install.sh --uninstall [--purge]
+                          remove it; --purge also removes config, models, state and logs
+
 Linux (Debian 12, x86-64) is for trying and developing: MLX runs on the CPU there. What these
 commands need is fetched by pinned version and kept in .tandem/ and target/; only Debian packages
 are installed outside this folder, and for those it asks sudo.
 USAGE
-}
-
-appliance_notice() {
-  cat <<'NOTICE'
-
-Installing Tandem on a Mac as an appliance (a package for both Macs, see pkg/README.md) is not
-built yet. From source `./install.sh demo` builds with Xcode; this has not been tried on a Mac.
-NOTICE
 }
 
 set_up() {
@@ -62,6 +66,16 @@ set_up() {
 }
 
 main() {
+  case "${1:-}" in
+    --help) ;;
+    -*) appliance "$@" && return ;;
+    "")
+      if [ "$(uname)" = Darwin ]; then
+        appliance
+        return
+      fi
+      ;;
+  esac
   [ $# -le 1 ] || [ "$1" = package ] || { usage >&2 && exit 64; }
   case "${1:-}" in
     demo)
@@ -86,11 +100,7 @@ main() {
       } >&2
       build_package "${@:2}"
       ;;
-    help | -h | --help) usage ;;
-    "")
-      usage
-      [ "$(uname)" != Darwin ] || appliance_notice
-      ;;
+    help | --help | "") usage ;;
     *)
       say "install.sh: there is no command '$1'" >&2
       usage >&2

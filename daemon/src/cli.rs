@@ -1,12 +1,18 @@
 //! The command line.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tandem_wire::exit;
 
-use crate::{bench, config, config::Config, console, log, pair_command, role, supervise, world};
+use crate::{
+    bench, config, config::Config, console, fit, log, pair_command, role, selftest, service,
+    supervise, world,
+};
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
 #[derive(Parser, Debug)]
@@ -36,6 +42,8 @@ enum Command {
     /// Make this machine and another trust each other
     #[command(subcommand)]
     Pair(pair_command::Command),
+    /// Have launchd start and stop the supervisor (macOS)
+    Service(service::Command),
     /// Import and inspect models
     #[command(subcommand)]
     Model(ModelCommand),
@@ -47,6 +55,12 @@ enum Command {
         #[command(subcommand)]
         command: Option<KeyCommand>,
     },
+    /// Show what this machine is and has, without a supervisor and without changing anything
+    ///
+    /// Reads every invariant of the host once, and multiplies two small matrices on the engine's device.
+    /// The report holds no secret: it is made to be pasted. Exit codes: 0 all is fine, 1 something is
+    /// not.
+    Selftest(selftest::Options),
     /// Measure a server with an OpenAI-compatible API
     Bench(bench::Options),
     /// Print the version
@@ -105,6 +119,17 @@ enum ModelCommand {
         #[arg(long = "models", alias = "models-dir", value_name = "DIR", default_value = DEFAULT_MODELS)]
         models: PathBuf,
     },
+    /// Say how much memory the model needs on each machine, and whether this one has it
+    ///
+    /// Weights, KV cache and the peak of a step are computed from the files' headers and the config;
+    /// no weight is read. Exit codes: 0 it fits, 64 it does not or the config is bad, 65 no model that
+    /// can be served is there.
+    Fit {
+        #[command(flatten)]
+        config: ConfigPath,
+        #[command(flatten)]
+        options: fit::Options,
+    },
 }
 
 /// Where models are kept unless `--models` says otherwise: beside the default of `model.path`.
@@ -113,6 +138,9 @@ const DEFAULT_MODELS: &str = "/usr/local/var/tandem/models";
 #[derive(Subcommand, Debug)]
 enum ConfigCommand {
     /// Say what is wrong with a config; exit code 64 if anything is
+    ///
+    /// Where the model's folder is there, that includes whether this machine's memory is enough for it
+    /// (`tandem model fit` shows the figures).
     Check(ConfigPath),
     /// Print the config in force, defaults included, as TOML
     Show(ConfigPath),
@@ -123,6 +151,9 @@ enum KeyCommand {
     /// Print a new key for a client and its hash for gateway.api_keys (the default)
     New,
 }
+
+/// Longest time that the supervisor's end waits for a read or a write that is under way.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Exit code of a supervisor that could not begin (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: i32 = 69;
@@ -142,14 +173,16 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         }),
         Command::Console(command) => console::run(&command),
         Command::Pair(command) => pair_command::run(command),
+        Command::Service(command) => service::run(&command),
         Command::Model(ModelCommand::Import { file, name, models }) => {
             import(&file, &models, name.as_deref())
         }
+        Command::Model(ModelCommand::Fit { config, options }) => match load(&config.config) {
+            Ok(config) => fit::run(&config, &options),
+            Err(code) => Ok(code),
+        },
         Command::Config(ConfigCommand::Check(path)) => Ok(match load(&path.config) {
-            Ok(_) => {
-                println!("{} is fine", path.config.display());
-                exit::OK
-            }
+            Ok(config) => check(&path.config, &config),
             Err(code) => code,
         }),
         Command::Config(ConfigCommand::Show(path)) => match load(&path.config) {
@@ -160,6 +193,7 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
             Err(code) => Ok(code),
         },
         Command::Key { .. } => new_key(),
+        Command::Selftest(options) => selftest::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Completions { shell } => {
             let mut out = Vec::new();
@@ -186,6 +220,31 @@ pub(crate) fn load(path: &Path) -> Result<Config, i32> {
     })
 }
 
+/// Says whether the models of a config, where they are there, fit into this machine's memory.
+fn check(path: &Path, config: &Config) -> i32 {
+    let fallback = config.fallback.is_set().then(|| config.alone());
+    for config in std::iter::once(config).chain(&fallback) {
+        let model_dir = &config.model.path;
+        if !model_dir.join("config.json").exists() {
+            continue;
+        }
+        match fit::report(config) {
+            Ok(report) if report.verdict.too_much.is_some() => {
+                eprint!("{}: {}", path.display(), report.text);
+                return exit::USAGE;
+            }
+            Ok(_) => {}
+            // The config is none the worse for it: the folder may not be filled yet.
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                eprintln!("whether the model fits into memory can't be told: {error:#}");
+            }
+        }
+    }
+    println!("{} is fine", path.display());
+    exit::OK
+}
+
 fn with_config(path: &Path, run: impl FnOnce(&Config) -> i32) -> anyhow::Result<i32> {
     Ok(match load(path) {
         Ok(config) => {
@@ -201,20 +260,24 @@ fn run_supervisor(path: &Path) -> anyhow::Result<i32> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    log::start(config.node.log_level, config.node.log_format);
+    // Kept to the end: the last lines are to be in the file.
+    let _log_file = log::start_supervisor(&config.node);
     // Two threads: one may wait for a disk while the other answers for the status.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("can't start the supervisor's threads")?;
-    Ok(match runtime.block_on(supervise::run(config, path)) {
+    let code = match runtime.block_on(supervise::run(config, path)) {
         Ok(()) => exit::OK,
         Err(error) => {
             tracing::error!("{error:#}");
             EXIT_UNAVAILABLE
         }
-    })
+    };
+    // All that matters is saved and stopped; what a disk still holds up must not hold up a shutdown.
+    runtime.shutdown_timeout(END_TIMEOUT);
+    Ok(code)
 }
 
 /// Prints what was made. A pipe whose reader has gone has what it wanted.

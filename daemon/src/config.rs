@@ -4,6 +4,7 @@
 //! Each section is declared once, by the part that uses it; `config/tandem.toml` shows every key
 //! with its default and the reason for it, and a test keeps the two equal.
 
+mod ceiling;
 mod check;
 mod plan;
 mod read;
@@ -81,7 +82,16 @@ pub struct Node {
     pub log_level: LogLevel,
     /// How a line of log looks.
     pub log_format: LogFormat,
+    /// Folder of the supervisor's log files; empty for none.
+    pub log_dir: PathBuf,
+    /// Largest log file, in MiB.
+    pub log_file_max_mib: u32,
+    /// Most log files, the newest included.
+    pub log_files_max: u32,
 }
+
+/// Most that `node.log_files_max` can be.
+pub const LOG_FILES_MAX: u32 = 100;
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,6 +233,9 @@ impl Default for Node {
             user: "_tandem".into(),
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
+            log_dir: PathBuf::new(),
+            log_file_max_mib: 16,
+            log_files_max: 8,
         }
     }
 }
@@ -287,6 +300,9 @@ impl Config {
             config.node.run_dir = folder.join(&config.node.run_dir);
             config.node.state_dir = folder.join(&config.node.state_dir);
             config.model.path = folder.join(&config.model.path);
+            if !config.node.log_dir.as_os_str().is_empty() {
+                config.node.log_dir = folder.join(&config.node.log_dir);
+            }
             if config.fallback.is_set() {
                 config.fallback.path = folder.join(&config.fallback.path);
             }
@@ -354,7 +370,8 @@ impl Config {
         self.node.run_dir.join(format!("rank-{rank}.sock"))
     }
 
-    /// What the rank process of this number is told; `None` if there is no such rank.
+    /// What the rank process of this number is told, but for
+    /// [`memory_ceiling`](Self::memory_ceiling); `None` if there is no such rank.
     pub fn rank_setup(&self, rank: u32) -> Option<RankSetup> {
         self.rank.get(rank as usize)?;
         let place = |r: &Rank| RankPlace { address: r.address, weight: r.weight };
@@ -364,6 +381,7 @@ impl Config {
             model_dir: self.model.path.clone(),
             run_dir: self.node.run_dir.clone(),
             settings: self.engine.clone(),
+            ceiling: None,
         })
     }
 

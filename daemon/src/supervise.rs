@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
+    service::Output,
     world::{Parts, RealWorld, RunDir},
 };
 
@@ -25,6 +26,9 @@ const RECALLED_MAX: usize = 1_000;
 /// How often memory is given back: a start is long over by then, and what it costs (a millisecond, and
 /// reading again what is still used) is nothing in a minute.
 const RELEASE_PERIOD: Duration = Duration::from_secs(60);
+
+/// How often the log file is looked at: newsyslog renames it at most every half hour.
+const OUTPUT_PERIOD: Duration = Duration::from_secs(60);
 
 /// Least time between two turns, so that a storm of events costs little.
 const TURN_PAUSE: Duration = Duration::from_millis(5);
@@ -60,6 +64,7 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
 
     let state_dir = config.node.state_dir.clone();
     tokio::spawn(release_memory());
+    tokio::spawn(follow_output());
     let config = Arc::new(config);
     let mut setup = config.policy_setup();
     let mut world = RealWorld::new(Parts {
@@ -109,6 +114,19 @@ async fn release_memory() {
     loop {
         tokio::time::sleep(RELEASE_PERIOD).await;
         tandem_host::release_start_memory();
+    }
+}
+
+/// Goes on in the new file when the one that standard error goes to was renamed.
+async fn follow_output() {
+    let Some(output) = Output::of_standard_error() else { return };
+    loop {
+        tokio::time::sleep(OUTPUT_PERIOD).await;
+        match output.follow() {
+            Ok(true) => info!("this file was begun anew"),
+            Ok(false) => {}
+            Err(error) => warn!("the log can't be opened again: {error}"),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod reboot;
 mod requests;
 mod run_dir;
 mod stale;
+mod unified_log;
 
 pub use launch::{random_hex, rank_environment};
 pub use real::{Parts, RealWorld};

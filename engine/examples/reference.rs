@@ -12,6 +12,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use mlx_rs::Array;
+use tandem_engine::budget;
 use tandem_engine::settings::{Backend, RankPlace, RankSetup, Settings};
 use tandem_engine::start::{ModelFiles, start};
 use tandem_engine::step::{Admit, Execute, Prefill, Step};
@@ -36,6 +37,7 @@ fn main() -> Result<(), Failure> {
         ranks: numbers("--weights")?.iter().map(place).collect(),
         model_dir: arguments.first().ok_or("MODEL_DIR is missing")?.into(),
         run_dir: std::env::temp_dir(),
+        ceiling: None,
         settings: Settings {
             backend: match value("--backend").as_deref() {
                 None | Some("ring") => Backend::Ring,
@@ -51,6 +53,11 @@ fn main() -> Result<(), Failure> {
 
     let began = Instant::now();
     let files = ModelFiles::open(&setup.model_dir)?;
+    let demands = budget::demands(&files, &setup)?;
+    let demand = demands.get(setup.rank as usize).ok_or("there is no such rank")?;
+    // Of what is generated below: one request, in the growth of caches.
+    let kv_tokens = budget::cache_tokens((prompt.len() + count + 1) as u64);
+    let predicted = demand.budget(kv_tokens, files.context_tokens(&setup.settings));
     let mut executor = start(&setup, &files, &|_| {})?;
     let load_ms = began.elapsed().as_millis();
     let peak_rss = peak_rss_bytes();
@@ -64,7 +71,9 @@ fn main() -> Result<(), Failure> {
         serde_json::json!({
             "tokens": tokens, "bytes_read": loaded.bytes_read,
             "weights_bytes": loaded.weights_bytes, "memory": executor.memory_bytes(),
-            "peak_rss_after_load": peak_rss,
+            "predicted_weights_bytes": predicted.weights_bytes,
+            "predicted_bytes": predicted.total(),
+            "peak_rss_after_load": peak_rss, "peak_rss": peak_rss_bytes(),
             "load_ms": load_ms, "prefill_ms": prefill_ms, "decode_ms": decode_ms,
         })
     );

@@ -94,6 +94,7 @@ mod tests {
             model_dir: "model".into(),
             run_dir: "run".into(),
             settings: Settings::default(),
+            ceiling: None,
         }
     }
 

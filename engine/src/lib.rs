@@ -13,6 +13,7 @@
 //! and gives token ids.
 
 pub mod affinity;
+pub mod budget;
 pub mod checkpoint;
 pub mod control;
 pub mod error;

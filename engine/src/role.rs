@@ -5,13 +5,15 @@ use tandem_wire::{Session, exit};
 
 use crate::settings::RankSetup;
 use crate::start::{ModelFiles, start};
-use crate::{EngineError, rank};
+use crate::{EngineError, budget, rank};
 
 /// Runs a rank until it is told to unload; gives the process's exit code then. Where it can't go on,
 /// logs why and ends the process with that error's code. Codes: [`tandem_wire::exit`].
 pub fn run_rank(setup: RankSetup, session: Session) -> i32 {
     let (number, epoch) = (setup.rank, session.epoch);
     let outcome = ModelFiles::open(&setup.model_dir).and_then(|files| {
+        // Before any other rank is spoken to: nothing of it has to be undone.
+        budget::fit_rank(&files, &setup)?;
         let parity = parity(&files);
         rank::run(setup, session, parity, move |setup, tell| start(setup, &files, tell))
     });

@@ -39,6 +39,9 @@ pub struct Limits {
     pub prefill_step_tokens: u32,
     /// Most tokens of prompt and completion together.
     pub context_tokens: u32,
+    /// Most positions that the KV caches of all slots may come to hold together
+    /// ([`crate::budget::Fit::kv_tokens`]).
+    pub kv_tokens: u64,
     /// Token ids run from 0 to this, exclusive.
     pub vocab_size: u32,
 }
@@ -84,6 +87,8 @@ struct Sequence {
     scheduled: u32,
     /// Completion tokens at which the request ends: `max_tokens`, or the context's rest.
     completion_max: u32,
+    /// Positions that its KV cache may come to hold.
+    kv_tokens: u64,
 }
 
 /// A step not collected yet: for each token it samples, the slot and the sequence it is for.
@@ -206,6 +211,12 @@ impl Scheduler {
         std::mem::take(&mut self.messages)
     }
 
+    /// Lowers what the KV caches may hold, before anything is submitted: another rank of the gang
+    /// has room for less.
+    pub fn lower_kv_tokens(&mut self, kv_tokens: u64) {
+        self.limits.kv_tokens = self.limits.kv_tokens.min(kv_tokens);
+    }
+
     /// Requests in slots.
     pub fn active(&self) -> u32 {
         self.slots.iter().flatten().count() as u32
@@ -231,17 +242,25 @@ impl Scheduler {
         }
     }
 
-    /// Fills free slots from the queue. A slot that this same step releases counts as free: a step
-    /// executes its releases first.
+    /// Fills free slots from the queue, while what their KV caches may come to hold fits beside that
+    /// of all that run. A slot that this same step releases counts as free: a step executes its
+    /// releases first. A request that does not fit yet is waited for, and those behind it with it:
+    /// letting small ones pass could keep a large one waiting for ever.
     fn admit(&mut self) -> Vec<Admit> {
         let mut admitted = Vec::new();
+        let mut held: u64 = self.slots.iter().flatten().map(|s| s.kv_tokens).sum();
         for slot in 0..self.slots.len() {
             if self.slots[slot].is_some() {
                 continue;
             }
-            let Some((key, submit)) = self.queue.pop_front() else {
+            let fits = |(_, submit): &mut (RequestKey, Submit)| {
+                held + check::kv_tokens(submit, &self.limits) <= self.limits.kv_tokens
+            };
+            let Some((key, submit)) = self.queue.pop_front_if(fits) else {
                 break;
             };
+            let kv_tokens = check::kv_tokens(&submit, &self.limits);
+            held += kv_tokens;
             let prompt_len = submit.prompt.len() as u32;
             let resumed = submit.generated.len() as u32;
             self.slots[slot] = Some(Sequence {
@@ -252,6 +271,7 @@ impl Scheduler {
                 collected: resumed,
                 scheduled: resumed,
                 completion_max: check::completion_max(&submit, &self.limits),
+                kv_tokens,
                 stop_tokens: submit.stop_tokens,
             });
             self.next_serial += 1;

@@ -13,12 +13,22 @@ pub struct Settings {
     pub control_port: u16,
     /// Rank `n` listens for the ring on this port plus `n`.
     pub ring_port_base: u16,
+    /// TCP port of rank 0 on which JACCL's ranks meet.
+    pub coordinator_port: u16,
+    /// Whether an epoch that can't have JACCL is carried by the ring.
+    pub ring_fallback: bool,
+    /// Whether MLX waits for the GPU by polling memory (`MLX_METAL_FAST_SYNCH`).
+    pub metal_fast_synch: bool,
+    /// Memory that MLX keeps wired, in MiB (`mlx_set_wired_limit`); 0 leaves that call out.
+    pub wired_limit_mib: u64,
     /// Most tokens of a prompt computed in one step.
     pub prefill_step_tokens: u32,
     /// Most tokens of prompt and completion together; 0 takes the model's own limit.
     pub context_tokens: u32,
     /// Most requests decoded together.
     pub max_active: u32,
+    /// Most memory for the KV caches of one rank, in MiB; 0 takes what the machine's ceiling leaves.
+    pub kv_cache_max_mib: u64,
     /// Most requests waiting in rank 0 behind those.
     pub max_queued: u32,
     /// On a CPU: expand quantised weights to f32 at load.
@@ -37,9 +47,14 @@ impl Default for Settings {
             backend: Backend::Ring,
             control_port: 52310,
             ring_port_base: 52320,
+            coordinator_port: 52311,
+            ring_fallback: true,
+            metal_fast_synch: false,
+            wired_limit_mib: 0,
             prefill_step_tokens: 512,
             context_tokens: 0,
             max_active: 16,
+            kv_cache_max_mib: 0,
             max_queued: 64,
             cpu_expand: true,
             form_timeout_ms: 30_000,
@@ -82,8 +97,13 @@ impl Settings {
         within("control_port", self.control_port.into(), 1, 65_535)?;
         // One port a rank, and eight ranks are the most that JACCL's mesh takes.
         within("ring_port_base", self.ring_port_base.into(), 1, 65_527)?;
+        within("coordinator_port", self.coordinator_port.into(), 1, 65_535)?;
+        // 16 TiB: more is a slip of units.
+        within("wired_limit_mib", self.wired_limit_mib, 0, 16 << 20)?;
         within("prefill_step_tokens", self.prefill_step_tokens.into(), 16, 16_384)?;
         within("max_active", self.max_active.into(), 1, 256)?;
+        // 16 TiB: far above any machine, far below where its bytes would overflow.
+        within("kv_cache_max_mib", self.kv_cache_max_mib, 0, 1 << 24)?;
         within("max_queued", self.max_queued.into(), 0, 4_096)?;
         within("form_timeout_ms", self.form_timeout_ms, 1_000, 600_000)?;
         within("silence_timeout_ms", self.silence_timeout_ms, 500, 60_000)?;
@@ -104,6 +124,8 @@ pub struct RankSetup {
     pub run_dir: std::path::PathBuf,
     /// The `[engine]` section.
     pub settings: Settings,
+    /// The most that this machine's ranks may hold together; `None` if it is not known.
+    pub ceiling: Option<crate::budget::Ceiling>,
 }
 
 /// Where a rank is and how much of the model it takes.

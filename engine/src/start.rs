@@ -5,14 +5,15 @@ use std::rc::Rc;
 
 use tandem_wire::{ModelCard, Transport};
 
+use crate::budget::{self, Ceiling};
 use crate::checkpoint::Checkpoint;
 use crate::execute::MlxExecutor;
 use crate::load::Loader;
-use crate::mlx::{Group, install_error_handler, memory_bytes, on_metal};
+use crate::mlx::{Group, install_error_handler, memory_bytes, on_metal, working_set_bytes};
 use crate::model;
 use crate::model_config::ModelConfig;
 use crate::sample::Vocabulary;
-use crate::settings::RankSetup;
+use crate::settings::{RankSetup, Settings};
 use crate::shard::ShardPlan;
 use crate::step::Loaded;
 use crate::{EngineError, affinity, transport};
@@ -32,6 +33,15 @@ impl ModelFiles {
         let config = ModelConfig::load(&checkpoint)?;
         Ok(Self { checkpoint, config })
     }
+
+    /// Most tokens of one request: the model's own limit, or a lower one that is configured.
+    pub fn context_tokens(&self, settings: &Settings) -> u32 {
+        let own = u32::try_from(self.config.context_limit()).unwrap_or(u32::MAX);
+        match settings.context_tokens {
+            0 => own,
+            configured => own.min(configured),
+        }
+    }
 }
 
 /// What is told of a start while it goes on.
@@ -43,7 +53,8 @@ pub enum Progress {
     Loading,
 }
 
-/// Forms the group, measures it, loads this rank's shard. To be called on the thread that will own MLX.
+/// Forms the group, measures it, loads this rank's shard; refuses before all that what does not fit
+/// into the device's memory. To be called on the thread that will own MLX.
 pub fn start(
     setup: &RankSetup,
     files: &ModelFiles,
@@ -51,6 +62,9 @@ pub fn start(
 ) -> Result<MlxExecutor, EngineError> {
     affinity::pin(setup);
     install_error_handler();
+    let ceiling = Ceiling::lowered(setup.ceiling.clone(), working_set_bytes());
+    let fit = budget::fit_rank(files, &RankSetup { ceiling, ..setup.clone() })?;
+    wire(setup.settings.wired_limit_mib)?;
     let ModelFiles { checkpoint, config } = files;
     let weights: Vec<u32> = setup.ranks.iter().map(|place| place.weight).collect();
     let plan_of = |rank| ShardPlan::new(config, &weights, rank);
@@ -77,16 +91,18 @@ pub fn start(
         card: ModelCard {
             architecture: config.model_type.name().to_owned(),
             vocab_size: config.vocab_size as u32,
-            context_tokens: context_tokens(config, setup.settings.context_tokens),
+            context_tokens: files.context_tokens(&setup.settings),
         },
         bytes_read: checkpoint.bytes_read(),
         weights_bytes: decoder.weights_bytes(),
+        kv_tokens: fit.kv_tokens,
     };
     tracing::info!(
         rank,
         bytes_read = loaded.bytes_read,
         checkpoint_bytes = checkpoint.total_bytes(),
         weights_bytes = loaded.weights_bytes,
+        kv_tokens = loaded.kv_tokens,
         memory_peak_bytes = memory_bytes().1,
         load_ms = began.elapsed().as_millis() as u64,
         "shard loaded"
@@ -95,8 +111,16 @@ pub fn start(
     Ok(MlxExecutor::new(decoder, Vocabulary::new(parts, rank)?, loaded))
 }
 
-/// The model's own limit, or a lower one that was configured.
-fn context_tokens(config: &ModelConfig, configured: u32) -> u32 {
-    let own = u32::try_from(config.context_limit()).unwrap_or(u32::MAX);
-    if configured == 0 { own } else { own.min(configured) }
+/// Has MLX keep so much of its memory wired, if the config asks for it; no call at all otherwise. Metal
+/// wires what a command buffer uses by itself, and a kernel panic of macOS 26.3 to 26.5
+/// (`completeMemory() prepare count underflow`) was met only by programs that had made this call
+/// (ml-explore/mlx#3186), so not to make it is the default.
+fn wire(limit_mib: u64) -> Result<(), EngineError> {
+    if limit_mib == 0 || !on_metal() {
+        return Ok(());
+    }
+    let limit_bytes = usize::try_from(limit_mib << 20).unwrap_or(usize::MAX);
+    let before_bytes = mlx_rs::memory::set_wired_limit(limit_bytes)?;
+    tracing::info!(limit_bytes, before_bytes, "MLX's wired limit is set");
+    Ok(())
 }

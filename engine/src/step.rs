@@ -101,4 +101,6 @@ pub struct Loaded {
     pub bytes_read: u64,
     /// Bytes of this rank's weights in memory.
     pub weights_bytes: u64,
+    /// Positions that its KV caches have room for ([`crate::budget::Fit::kv_tokens`]).
+    pub kv_tokens: u64,
 }

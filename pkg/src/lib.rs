@@ -4,6 +4,19 @@
 //!   cross ─▶ executable, libraries, metallib ─▶ payload ─▶ component ─▶ product archive (.pkg)
 //! ```
 
+pub mod bom;
+pub mod command;
+pub mod cpio;
 pub mod cross;
+pub mod distribution;
+pub mod inspect;
 pub mod layout;
 pub mod macho;
+pub mod pack;
+pub mod package_info;
+pub mod payload;
+pub mod product;
+pub mod sign;
+pub mod sources;
+pub mod xar;
+pub mod xml;

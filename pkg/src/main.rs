@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use tandem_pkg::command::{Check, Pack, PackOptions};
 use tandem_pkg::cross::{self, Options, Sign};
 use tandem_pkg::macho::{self, Expected};
 
@@ -18,12 +19,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build everything.
-    Build(BuildArgs),
+    /// Build everything and pack it.
+    Build {
+        #[command(flatten)]
+        build: BuildArgs,
+        #[command(flatten)]
+        pack: PackOptions,
+    },
     /// Build only the executable, with its libraries beside it.
     Cross(BuildArgs),
     /// Check an executable for Apple silicon, and the libraries beside it.
     CheckExecutable(CheckExecutableArgs),
+    /// Pack what was built before.
+    Pack(Pack),
+    /// Read a package again, all that is in it, with owners, modes and digests.
+    Check(Check),
 }
 
 /// Where to build and how to sign.
@@ -70,13 +80,36 @@ impl BuildArgs {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
-        Command::Build(args) | Command::Cross(args) => {
+        Command::Build { build, pack } => {
+            let options = build.options()?;
+            let built = cross::build(&options)?;
+            let report = macho::check_product(&built.executable, &Expected::product(&options)?)?;
+            anyhow::ensure!(report.faults().is_empty(), "the build is not fit to ship:\n{report}");
+            pack.run(&built, &mlx_license(&options)?, &options.root)?;
+        }
+        Command::Cross(args) => {
             let built = cross::build(&args.options()?)?;
             println!("{}", built.executable.display());
-            Ok(ExitCode::SUCCESS)
         }
-        Command::CheckExecutable(args) => check_executable(&args),
+        Command::CheckExecutable(args) => return check_executable(&args),
+        Command::Pack(pack) => pack.run()?,
+        Command::Check(check) => check.run()?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// MLX's licence, as its wheel brings it.
+fn mlx_license(options: &Options) -> anyhow::Result<PathBuf> {
+    let mlx = options.mlx();
+    let wheel = mlx.parent().context("MLX's wheel lies in no folder")?;
+    for entry in std::fs::read_dir(wheel).with_context(|| format!("no {}", wheel.display()))? {
+        let folder = entry?.path();
+        let license = folder.join("licenses/LICENSE");
+        if folder.extension().is_some_and(|end| end == "dist-info") && license.is_file() {
+            return Ok(license);
+        }
+    }
+    anyhow::bail!("{} holds no licence of MLX; ./install.sh package brings it", wheel.display())
 }
 
 /// Prints a report; exit code 1 if anything is wrong.

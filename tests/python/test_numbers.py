@@ -40,6 +40,8 @@ def test_tokens_and_logits_are_those_of_mlx_lm_on_one_rank_and_on_two(name, bina
                 binary, tmp_path, weights, PROMPT, TOKENS, expand=expand, logits=True)
             case = f"{name} on {weights}, expand={expand}"
             assert all(r["tokens"] == reports[0]["tokens"] for r in reports), case
+            for r in reports:
+                assert r["weights_bytes"] == r["predicted_weights_bytes"], case
             error = float(np.abs(ours - logits).max()) if reports[0]["tokens"] == tokens else None
             assert error is not None or margin(logits) < 1e-3, f"{case}: other tokens"
             assert error is None or error < 1e-3, f"{case}: logits differ by {error}"
@@ -73,6 +75,8 @@ def test_loading_holds_little_more_than_the_shard(binary, weights, expand):
     for report in ranks.generate(binary, smollm2(), weights, [1, 2], 1, expand=expand)[0]:
         bound = 1.15 * report["weights_bytes"] + 150e6
         assert report["peak_rss_after_load"] < bound, report
+        assert report["weights_bytes"] == report["predicted_weights_bytes"], report
+        assert report["peak_rss"] < report["predicted_bytes"], report
 
 
 def smollm2():

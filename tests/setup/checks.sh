@@ -30,14 +30,16 @@ run_checks() {
   check rustdoc check_rustdoc
   check tests check_tests
   check doc-tests check_doc_tests
-  check mutations check_mutations
+  # The tests of whole processes wait for most of their time, so what only computes runs beside them.
+  beside mutations check_mutations
   check python check_python
+  each_beside keep_failure
   summary
 }
 
-# What runs emulated machines, and shellcheck in the same go.
+# What runs emulated machines, reads packages, and shellcheck, in the same go.
 set_up_guests() {
-  local needed="shellcheck $DEBIAN_GUESTS"
+  local needed="shellcheck $DEBIAN_GUESTS $DEBIAN_READERS"
   # The plain busybox does as well, and can't be installed beside the static one.
   command -v busybox >/dev/null || needed="$needed busybox-static"
   debian_packages "$needed"
@@ -61,6 +63,10 @@ fetch_guest_kernel() {
 # check NAME FUNCTION: a step whose failure is kept for the summary.
 check() {
   watch_step "$1" "$2"
+  keep_failure "$1"
+}
+
+keep_failure() {
   [ "$STEP_RC" -ne 0 ] || return 0
   explain "$1" "mend what the log shows, then ./install.sh test"
   FAILED+=("$1")
@@ -80,7 +86,8 @@ install_peer() {
 
 check_format() { cd "$ROOT" && cargo fmt --all --check; }
 
-check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh tests/qemu/init; }
+check_shell() { cd "$ROOT" && shellcheck -x install.sh .ci/run tests/setup/*.sh tests/qemu/init \
+  pkg/scripts/* tests/mac/*; }
 
 check_set_up() { "$HERE/steps_test.sh"; }
 

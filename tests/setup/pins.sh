@@ -35,6 +35,8 @@ DEBIAN_RUN="libopenblas0-pthread python3-venv ca-certificates curl"
 DEBIAN_RUST="rustc-web cargo-web rust-web-clippy rustfmt-web"
 # The Rust that builds for the Mac, with its standard library's source; 7-Zip and bsdtar read what was packed.
 DEBIAN_CROSS="rustc-web cargo-web rust-web-src libarchive-tools 7zip"
+# Readers of packages that did not write them, and what runs the checks of an installer.
+DEBIAN_READERS="libarchive-tools 7zip nodejs"
 # The emulated machines of tests/qemu. Debian's kernel for them is unpacked, not installed.
 DEBIAN_GUESTS="qemu-system-x86 e2fsprogs"
 DEBIAN_GUEST_KERNEL=linux-image-cloud-amd64

@@ -8,6 +8,9 @@
 STEP_LOG=""
 STEP_RC=0
 CHILD=""
+# Steps that others run beside: name, process and start of each. (A Mac's bash takes an empty array
+# for an unset one, hence the way in which it is read.)
+BESIDE=()
 
 say() { printf '%s\n' "$*"; }
 
@@ -59,30 +62,62 @@ always() {
 # leaves its exit code in STEP_RC. (Never call it in an `if` or before `||`: bash would then go on
 # after a failed line of FUNCTION.)
 watch_step() {
-  local name=$1 began=$SECONDS said=$SECONDS
-  STEP_LOG=$DATA/logs/$name.log
-  say "  $name: started"
+  say "  $1: started"
+  start_step "$1" "$2"
+  watch_child "$1" "$SECONDS"
+}
+
+# start_step NAME FUNCTION: as process CHILD.
+start_step() {
   # A process group of its own, so that stop_child reaches the compilers too.
   set -m
   (
     set -euo pipefail
     "$2"
-  ) >"$STEP_LOG" 2>&1 </dev/null 9>&- &
+  ) >"$DATA/logs/$1.log" 2>&1 </dev/null 9>&- &
   CHILD=$!
   set +m
+}
+
+# watch_child NAME BEGAN: until it ends.
+watch_child() {
+  local said=$SECONDS
+  STEP_LOG=$DATA/logs/$1.log
   while kill -0 "$CHILD" 2>/dev/null; do
     sleep 0.2
     if [ $((SECONDS - said)) -ge 15 ]; then
       said=$SECONDS
-      say "  $name: $((SECONDS - began)) s: $(last_line)"
+      say "  $1: $((SECONDS - $2)) s: $(last_line)"
     fi
   done
   STEP_RC=0
   wait "$CHILD" || STEP_RC=$?
   CHILD=""
   if [ "$STEP_RC" -eq 0 ]; then
-    say "  $name: done in $((SECONDS - began)) s"
+    say "  $1: done in $((SECONDS - $2)) s"
   fi
+}
+
+# beside NAME FUNCTION: begins a step at low priority, for the steps after it to run beside.
+beside() {
+  say "  $1: started, beside what follows"
+  start_step "$1" "$2"
+  # Of the whole group: what it has started by now, and what it will start.
+  renice -n 19 -g "$CHILD" >/dev/null 2>&1 || true
+  BESIDE+=("$1 $CHILD $SECONDS")
+  CHILD=""
+}
+
+# each_beside FUNCTION: waits for every such step, and calls the function with its name.
+each_beside() {
+  local name pid began entry
+  for entry in ${BESIDE[@]+"${BESIDE[@]}"}; do
+    read -r name pid began <<<"$entry"
+    CHILD=$pid
+    watch_child "$name" "$began"
+    "$1" "$name"
+  done
+  BESIDE=()
 }
 
 # The newest line of the log that says something, cut to a screen's width.
@@ -114,4 +149,10 @@ lock() {
 }
 
 # Ctrl-C must not leave a compiler at work in the background.
-stop_child() { [ -z "$CHILD" ] || kill -- "-$CHILD" 2>/dev/null || true; }
+stop_child() {
+  local entry pid
+  for entry in ${BESIDE[@]+"${BESIDE[@]}"} "- $CHILD"; do
+    read -r _ pid _ <<<"$entry"
+    [ -z "$pid" ] || kill -- "-$pid" 2>/dev/null || true
+  done
+}

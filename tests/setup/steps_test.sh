@@ -67,6 +67,17 @@ expect "a failed step leaves no stamp" "absent" "$([ -e "$DATA/stamps/burn" ] ||
 out=$(step hollow key-1 "$ROOT/never" "a remedy" leave_nothing 2>&1) || true
 expect "a step that makes nothing has failed" "it ended well but left no $ROOT/never" "$out"
 
+wait_for_the_other() { until [ -e "$ROOT/other" ]; do sleep 0.1; done; }
+do_the_other() { touch "$ROOT/other"; }
+tell_rc() { say "$1 ended with $STEP_RC"; }
+beside patient wait_for_the_other >/dev/null
+beside burnt fail_in_the_middle >/dev/null
+# Brings what the first waits for.
+watch_step other do_the_other >/dev/null
+each_beside tell_rc >"$ROOT/told"
+expect "a step runs beside others" "patient ended with 0" "$(cat "$ROOT/told")"
+expect "and its failure is told" "burnt ended with 1" "$(cat "$ROOT/told")"
+
 expect "no pid file is no demo" "none" "$(demo_pid || echo none)"
 echo $$ >"$DEMO/supervise.pid"
 expect "a pid file that names another program is no demo" "none" "$(demo_pid || echo none)"

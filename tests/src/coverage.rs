@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     run,
-    trouble::{Kind, PairTrouble, Trouble},
+    trouble::{FabricTrouble, Kind, PairTrouble, Trouble},
 };
 
 /// What one life met.
@@ -104,6 +104,10 @@ const MUST_MEET_IN_PAIR: &[&str] = &[
     "reboot ordered",
     "followed a proposer that was already gone",
     "veto NotAllowed",
+    "the fabric failed",
+    "the ring in the fabric's place",
+    "served by the ring in the fabric's place",
+    "fault fabric",
 ];
 
 impl Coverage {
@@ -128,7 +132,10 @@ impl Coverage {
         let name = |name: &str| format!("trouble {name}");
         let mut wanted: Vec<String> = match kind {
             run::Kind::Alone => Trouble::ALL.iter().map(|t| name(t.name())).collect(),
-            run::Kind::Pair => PairTrouble::ALL.iter().map(|t| name(t.name())).collect(),
+            run::Kind::Pair => {
+                let of_fabric = FabricTrouble::ALL.iter().map(|t| name(t.name()));
+                PairTrouble::ALL.iter().map(|t| name(t.name())).chain(of_fabric).collect()
+            }
         };
         let others = match kind {
             run::Kind::Alone => MUST_MEET,

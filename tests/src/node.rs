@@ -14,7 +14,8 @@ pub mod ranks;
 use std::rc::Rc;
 
 use tandem_policy::{
-    Action, Artifacts, Event, Health, Moment, Observation, SaveError, Setup, State, Status, World,
+    Action, Artifacts, Event, Health, Moment, Need, Observation, SaveError, Setup, State, Status,
+    World,
 };
 
 use crate::{
@@ -252,9 +253,9 @@ impl Node {
         let in_window = |at: &&u64| last - **at < supervise.restart_window_ms;
         let restarts = self.record.restarts_ms.iter().filter(in_window).count();
         let is_spent = restarts >= supervise.restarts_max as usize;
-        let fallback = self.record.fallback_starts_in_boot;
-        let starts = self.record.starts_in_boot - fallback + self.record.takeovers_in_boot;
-        let burnt = self.setup.uses_fabric && starts >= supervise.fabric_starts_max;
+        let starts = self.record.fabric_starts_in_boot + self.record.takeovers_in_boot;
+        let must_be_fabric = self.setup.uses_fabric && !self.setup.ring_fallback;
+        let burnt = must_be_fabric && starts >= supervise.fabric_starts_max;
         if is_spent {
             excuses.push("the restarts of the window are spent");
         }
@@ -274,7 +275,7 @@ impl Node {
             return excuses;
         }
         // The day is one of running time, of which a power cut loses some: it may be a long one.
-        let asked = self.record.reboots_asked.len().max(self.record.reboots_decided);
+        let asked = self.record.reboots_asked.len().max(self.record.reboots_decided.len());
         let is_lost = self.record.memory_was_lost;
         if leaks && (!limits.automatic || !self.setup.can_reboot) {
             excuses.push("memory is stranded and no reboot is allowed");
@@ -354,7 +355,7 @@ impl Node {
         if self.setup.fallback.is_none() || self.t < self.machine.files_known_at {
             Artifacts::Unread
         } else {
-            Artifacts::Complete { weights_bytes: FALLBACK_BYTES }
+            Artifacts::Complete { weights_bytes: 1, need: Need::Bytes(FALLBACK_BYTES) }
         }
     }
 
@@ -364,7 +365,7 @@ impl Node {
         } else if self.t < self.machine.files_known_at {
             Artifacts::Unread
         } else {
-            Artifacts::Complete { weights_bytes: WEIGHTS_BYTES }
+            Artifacts::Complete { weights_bytes: WEIGHTS_BYTES, need: Need::Estimated }
         }
     }
 }
@@ -381,6 +382,7 @@ impl World for Node {
             gateway: self.gateway_seen(),
             terminations: self.machine.terminations,
             invariants: self.host_seen(),
+            thunderbolt: self.around.as_ref().and_then(|around| around.fabric.shown.clone()),
             memory: self.memory_seen(),
             artifacts: self.artifacts(),
             fallback_artifacts: self.fallback_artifacts(),
@@ -467,7 +469,7 @@ impl World for Node {
         match action {
             Action::Mend(repair) => self.mend(repair),
             Action::StartGang { epoch, alone: true, .. } => self.start_fallback(*epoch),
-            Action::StartGang { epoch, .. } => self.start_gang(*epoch),
+            Action::StartGang { epoch, carrier, .. } => self.start_gang(*epoch, carrier),
             Action::UnloadRank { rank } => {
                 if let Some(index) = self.index_of(*rank) {
                     self.ask_to_unload(index);

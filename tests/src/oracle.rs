@@ -2,7 +2,7 @@
 //! policy's decisions with. Nothing here calls policy's judgements.
 
 use tandem_policy::{
-    Artifacts, Moment, Observation, Setup,
+    Artifacts, Moment, Need, Observation, Setup,
     invariant::{Found, Invariant, Mode, Severity, Sighting, Unknown},
 };
 
@@ -62,6 +62,21 @@ fn is_moot(setup: &Setup, invariant: Invariant, seen: &Observation) -> bool {
         )
 }
 
+/// Whether one holds, or there is nothing to hold.
+pub(crate) fn accepts(
+    setup: &Setup,
+    invariant: Invariant,
+    seen: &Observation,
+    now: Moment,
+) -> bool {
+    is_moot(setup, invariant, seen) || holds(setup, invariant, seen, now) == Some(true)
+}
+
+/// The config as it is for an epoch by the ring.
+pub(crate) fn of_ring(setup: &Setup) -> Setup {
+    Setup { uses_fabric: false, ..setup.clone() }
+}
+
 /// Why the engine may not start, by what was shown; `None` if it may.
 pub(crate) fn refuses_start(
     node: &Node,
@@ -79,18 +94,22 @@ pub(crate) fn refuses_start(
             return Some(format!("{invariant:?} does not hold or is not known"));
         }
     }
-    let Artifacts::Complete { weights_bytes } = seen.artifacts else {
+    let Artifacts::Complete { weights_bytes, need } = &seen.artifacts else {
         return Some("the model's files are not complete".into());
     };
     // What this node's ranks hold of them.
-    let weights_bytes = weights_bytes / 1_000 * u64::from(setup.share_permille);
+    let need_bytes = match need {
+        Need::Estimated => weights_bytes / 1_000 * u64::from(setup.share_permille),
+        Need::Bytes(bytes) => *bytes,
+        Need::TooMuch(_) => return Some("the model never fits".into()),
+    };
     let Some(memory) = &seen.memory else {
         return Some("memory is not known".into());
     };
     if now.boot_ms - memory.at_ms > 3 * setup.leak.sample_ms + 10_000 {
         return Some("memory was not read lately".into());
     }
-    if memory.available_bytes < weights_bytes + (setup.leak.reserve_mib << 20) {
+    if memory.available_bytes < need_bytes + (setup.leak.reserve_mib << 20) {
         return Some("there is too little memory".into());
     }
     let owned: u64 = memory.owners.iter().map(|owner| owner.footprint_bytes).sum();

@@ -5,6 +5,8 @@
 //! that is behind all others goes next.
 
 pub(crate) mod around;
+pub(crate) mod carriers;
+pub(crate) mod fabric;
 mod healing;
 mod network;
 mod notes;
@@ -24,6 +26,7 @@ use crate::{
     trouble::{Kind, PairTrouble, Troubles},
 };
 use around::{Around, LeaderBoots, Other, OtherRank};
+use fabric::{Cables, Felt};
 use network::{Listener, Network, PATHS};
 use truth::{NodeTruth, Truth};
 
@@ -41,6 +44,7 @@ const SALT: u64 = 0x7061_6972;
 pub(crate) struct Pair {
     pub(crate) lives: Vec<Life>,
     network: Network,
+    cables: Cables,
     dice: Dice,
     troubles: Troubles<PairTrouble>,
     faulty: bool,
@@ -74,8 +78,10 @@ pub fn live(seed: u64, tells: bool) -> Outcome {
 impl Pair {
     pub(crate) fn new(seed: u64, tells: bool) -> Self {
         let mut dice = Dice::new(seed ^ SALT.rotate_left(32));
-        let setups = setups::roll(&mut dice);
+        let mut of_cables = Cables::dice(seed);
+        let setups = setups::roll(&mut dice, &mut of_cables);
         let count = setups.len();
+        let cables = Cables::new(of_cables, &setups);
         let truth = Rc::new(RefCell::new(Truth::default()));
         let named = |setup: &Setup| NodeTruth { name: setup.node.clone(), ..NodeTruth::default() };
         truth.borrow_mut().nodes = setups.iter().map(named).collect();
@@ -96,6 +102,7 @@ impl Pair {
                 is_to_be_cut: false,
                 manifest: "manifest".into(),
                 slept: None,
+                fabric: Felt::default(),
             };
             let own = Dice::new(dice.roll());
             let node = Node::of(setup, own, Some(around), tells);
@@ -104,6 +111,7 @@ impl Pair {
         let mut pair = Self {
             lives,
             network: Network::new(count),
+            cables,
             dice,
             troubles,
             faulty: true,
@@ -191,6 +199,7 @@ impl Pair {
             self.surround(place);
         } else {
             self.strike(place);
+            self.strike_cables(place);
             self.surround(place);
             self.lives[place].node.pass();
             self.note_voice(place);
@@ -204,6 +213,7 @@ impl Pair {
         self.lives[place].wake();
         self.note_voice(place);
         self.take_plan(place);
+        self.surround_by_cables(place);
         self.hear(place);
         let ends = self.lives[place].take();
         self.note_voice(place);

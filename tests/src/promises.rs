@@ -3,10 +3,17 @@
 use tandem_policy::{
     Action, Event, Health, Moment, Process, State, Turn, What, gang,
     invariant::{Invariant, Mode},
-    leak, reboot,
+    leak,
+    pair::fabric::Carrier,
+    reboot,
 };
 
-use crate::{node::Node, node::host::invariant_of, oracle, pair::promises as pair};
+use crate::{
+    node::Node,
+    node::host::invariant_of,
+    oracle,
+    pair::{carriers, promises as pair},
+};
 
 type Outcome = Result<(), String>;
 
@@ -20,7 +27,9 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
     let Some((_, now)) = node.shown.as_ref() else { return };
     let now = *now;
     let outcome = match action {
-        Action::StartGang { epoch, alone, .. } => start(node, *epoch, *alone, now),
+        Action::StartGang { epoch, alone, carrier, .. } => {
+            start(node, *epoch, *alone, carrier, now)
+        }
         Action::UnloadRank { rank } => {
             if let Some(index) = node.index_of(*rank) {
                 node.record.note_unload(index, node.t, now.boot_ms);
@@ -42,16 +51,17 @@ pub(crate) fn of_action(node: &mut Node, action: &Action) {
     node.check(outcome);
 }
 
-fn start(node: &Node, epoch: u64, alone: bool, now: Moment) -> Outcome {
+fn start(node: &Node, epoch: u64, alone: bool, carrier: &Carrier, now: Moment) -> Outcome {
     one_epoch_at_most(node)?;
     epochs_grow(node, epoch)?;
-    a_start_is_saved_first(node, epoch)?;
-    a_start_is_admitted(node, alone, now)?;
+    a_start_is_saved_first(node, epoch, carrier)?;
+    a_start_is_admitted(node, alone, carrier, now)?;
     a_start_is_allowed(node)?;
     if alone {
         return pair::a_fallback_is_needed(node);
     }
-    the_fabric_budget_is_kept(node)?;
+    the_fabric_budget_is_kept(node, carrier)?;
+    carriers::start(node, carrier, now)?;
     pair::start(node, epoch, now)
 }
 
@@ -73,7 +83,7 @@ fn epochs_grow(node: &Node, epoch: u64) -> Outcome {
 }
 
 /// No start without the state that led to it on disk: number, phase, count.
-fn a_start_is_saved_first(node: &Node, epoch: u64) -> Outcome {
+fn a_start_is_saved_first(node: &Node, epoch: u64, carrier: &Carrier) -> Outcome {
     let Some(saved) = &node.disk.saved else {
         return broken("ranks were started with nothing saved");
     };
@@ -84,6 +94,9 @@ fn a_start_is_saved_first(node: &Node, epoch: u64) -> Outcome {
             saved.gang.name()
         ));
     }
+    if saved.carrier != *carrier {
+        return broken(format!("{carrier:?} was started while {:?} was saved", saved.carrier));
+    }
     if saved.starts_in_boot == 0 || saved.boot != node.boot_id() {
         return broken("a start was not counted in this boot before it was done");
     }
@@ -92,7 +105,7 @@ fn a_start_is_saved_first(node: &Node, epoch: u64) -> Outcome {
 
 /// No start onto a host that is not right or into memory that is not there, nor against an
 /// operator's order; unknown is not right.
-fn a_start_is_admitted(node: &Node, alone: bool, now: Moment) -> Outcome {
+fn a_start_is_admitted(node: &Node, alone: bool, carrier: &Carrier, now: Moment) -> Outcome {
     let Some((seen, _)) = &node.shown else { return Ok(()) };
     if node.record.intent.hold.is_some() {
         return broken("ranks were started under an operator's hold");
@@ -106,8 +119,10 @@ fn a_start_is_admitted(node: &Node, alone: bool, now: Moment) -> Outcome {
     let refused = if alone {
         let (setup, seen) = oracle::of_fallback(&node.setup, seen);
         oracle::refuses_start(node, &setup, &seen, now)
-    } else {
+    } else if carrier.is_fabric() {
         oracle::refuses_start(node, &node.setup, seen, now)
+    } else {
+        oracle::refuses_start(node, &oracle::of_ring(&node.setup), seen, now)
     };
     match refused {
         Some(why) => broken(format!("ranks were started though {why}")),
@@ -137,10 +152,9 @@ fn a_start_is_allowed(node: &Node) -> Outcome {
 }
 
 /// Each start of the fabric burns driver resources: so many a boot and no more.
-fn the_fabric_budget_is_kept(node: &Node) -> Outcome {
+fn the_fabric_budget_is_kept(node: &Node, carrier: &Carrier) -> Outcome {
     let most = node.setup.supervise.fabric_starts_max;
-    let starts = node.record.starts_in_boot - node.record.fallback_starts_in_boot;
-    if node.setup.uses_fabric && starts >= most {
+    if carrier.is_fabric() && node.record.fabric_starts_in_boot >= most {
         return broken(format!("more than {most} starts of the fabric in one boot"));
     }
     Ok(())
@@ -299,8 +313,12 @@ fn mends_are_paced(node: &mut Node, invariant: Invariant, now: Moment) -> Outcom
     Ok(())
 }
 
-/// The supervisor does not end while something of it is alive.
+/// The supervisor does not end while something of it is alive, unless the system goes down anyway.
 fn nothing_is_left_alive(node: &Node) -> Outcome {
+    let goes_down = |state: &State| matches!(state.reboot, reboot::Phase::Rebooting { .. });
+    if node.disk.saved.as_ref().is_some_and(goes_down) {
+        return Ok(());
+    }
     if node.ranks.iter().any(|rank| rank.process.is_running()) {
         return broken("it ended before its ranks");
     }
@@ -350,6 +368,7 @@ pub fn of_turn(node: &mut Node, turn: &Turn, state: &State) {
     let outcome = proof_is_true(node, turn, now)
         .and_then(|()| pair::proof_is_of_all(node, turn))
         .and_then(|()| healthy_is_true(node, turn))
+        .and_then(|()| carriers::a_ring_is_told(node, turn, state))
         .and_then(|()| strangers_are_not_adopted(node, turn))
         .and_then(|()| events_are_bounded(turn))
         .and_then(|()| a_leak_is_cleared_by_evidence(node, state, now));

@@ -44,8 +44,8 @@ pub struct Record {
     pub(crate) foreign_epoch: u64,
     /// Starts of the ranks in this boot, since the budget last began anew.
     pub(crate) starts_in_boot: u32,
-    /// How many of them were of the fallback, which has no fabric.
-    pub(crate) fallback_starts_in_boot: u32,
+    /// How many of them were by the RDMA fabric.
+    pub(crate) fabric_starts_in_boot: u32,
     /// Supervisors of this boot: each may have died between counting a start and doing it.
     pub(crate) takeovers_in_boot: u32,
     /// Starts of the ranks, and what allows one: a decision to try again after a failure, a new
@@ -66,9 +66,9 @@ pub struct Record {
     pub(crate) reboots: Vec<(u64, u32)>,
     /// The reboot that was last asked for: boot, since when, cause.
     pub(crate) reboot_asked: Option<(u32, u64, String)>,
-    /// Reboots that were decided and told: they count, even if nothing could be saved until it was
-    /// too late to ask for them.
-    pub(crate) reboots_decided: usize,
+    /// Intents of reboots that were decided and told: they count, even if the power went, or nothing
+    /// could be saved, until it was too late to ask for them.
+    pub(crate) reboots_decided: BTreeSet<String>,
     /// When each was first asked for, in true time: these count, whatever came of them.
     pub(crate) reboots_asked: Vec<u64>,
     /// Whether the reboot that was last asked for was ordered by an operator: no budget counts it.
@@ -124,7 +124,7 @@ impl Record {
 
     pub(crate) fn booted(&mut self) {
         self.starts_in_boot = 0;
-        self.fallback_starts_in_boot = 0;
+        self.fabric_starts_in_boot = 0;
         self.takeovers_in_boot = 0;
         self.restarts_ms.clear();
         self.latched.clear();
@@ -145,7 +145,7 @@ impl Record {
         self.memory_was_lost = true;
         // One is taken as done: an engine may have run.
         self.starts_in_boot = 1;
-        self.fallback_starts_in_boot = 0;
+        self.fabric_starts_in_boot = 1;
         self.restarts_ms.clear();
         self.latched.clear();
     }
@@ -203,9 +203,10 @@ impl Record {
         self.reboots.push((t, boots));
     }
 
-    pub(crate) fn started(&mut self, _t: u64, _boots: u32, epoch: u64) {
+    pub(crate) fn started(&mut self, epoch: u64, is_by_fabric: bool) {
         self.starts += 1;
         self.starts_in_boot += 1;
+        self.fabric_starts_in_boot += u32::from(is_by_fabric);
         self.epoch_floor = self.epoch_floor.max(epoch);
         self.unloads.clear();
     }
@@ -215,8 +216,15 @@ impl Record {
         self.saves += 1;
         let is_order = |event: &&Event| matches!(event.what, What::Order { .. });
         self.orders_told += events.iter().filter(is_order).count() as u64;
-        let is_reboot = |event: &&Event| matches!(&event.what, What::Reboot { phase, .. } if phase == "rebooting");
-        self.reboots_decided += events.iter().filter(is_reboot).count();
+        let decided = |event: &Event| match &event.what {
+            What::Reboot { phase, intent, .. }
+                if ["committed", "rebooting"].contains(&phase.as_str()) =>
+            {
+                intent.clone()
+            }
+            _ => None,
+        };
+        self.reboots_decided.extend(events.iter().filter_map(decided));
         self.events += events.len() as u64;
     }
 
@@ -286,7 +294,7 @@ impl Record {
         if self.are_ranks_held {
             self.excuses.retain(|why| is_of_gateway(why));
             self.starts_in_boot = 0;
-            self.fallback_starts_in_boot = 0;
+            self.fabric_starts_in_boot = 0;
             self.restarts_ms.clear();
         }
     }

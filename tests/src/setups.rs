@@ -16,6 +16,7 @@ pub(crate) fn roll(dice: &mut Dice) -> Setup {
         rank_plan: "ranks 0".into(),
         gateway_plan: "gateway 0".into(),
         uses_fabric: dice.once_in(2),
+        ring_fallback: false,
         can_reboot: !dice.once_in(10),
         supervise: supervise(dice),
         host: Host {

@@ -192,6 +192,24 @@ troubles! {
     }
 }
 
+troubles! {
+    /// One kind of trouble of the RDMA fabric between nodes.
+    FabricTrouble {
+        /// The system lists no RDMA device of a port for a while.
+        DeviceMissing 150,
+        /// A cable is out for a while.
+        CableOut 150,
+        /// A cable is in a port of another machine for a while.
+        CableMoved 200,
+        /// One end of a cable does not see the other for a while.
+        SeenByOne 200,
+        /// A node's ports can't be read for a while.
+        PortsUnread 200,
+        /// The next starts by the fabric fail.
+        FabricFails 60,
+    }
+}
+
 /// Which troubles a life has, and how often.
 #[derive(Clone, Debug)]
 pub struct Troubles<K> {

@@ -111,6 +111,18 @@ pub fn run(
     Ok(code)
 }
 
+/// Prints checks that were made without a supervisor, each that is not fine with what to do, and their
+/// sum; returns the exit code.
+///
+/// # Errors
+///
+/// If `out` can't be written.
+pub fn print_checks(out: &mut impl Write, style: &Style, checks: &[Check]) -> io::Result<i32> {
+    let code = doctor::print(out, style, checks)?;
+    out.flush()?;
+    Ok(code)
+}
+
 type Print<W> = fn(&mut W, &Style, &Asked) -> io::Result<i32>;
 
 /// A view of the status, as JSON or for people.

@@ -10,7 +10,8 @@ use std::{
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use crate::{
-    CatalogueError, Exit, Problem, Report, Signature, Source, Trigger, explain, parse, text,
+    CatalogueError, Exit, LogLine, Problem, Report, Signature, Source, Trigger, explain, parse,
+    text,
 };
 
 /// Largest catalogue file, in bytes; the built-in one has some ten thousands.
@@ -37,6 +38,7 @@ pub struct Catalogue {
     crash: Patterns,
     jetsam: Patterns,
     panic: Patterns,
+    system_log: Patterns,
 }
 
 /// The patterns of one source.
@@ -98,6 +100,7 @@ impl Catalogue {
             crash: patterns(Source::CrashReport)?,
             jetsam: patterns(Source::Jetsam)?,
             panic: patterns(Source::Panic)?,
+            system_log: patterns(Source::SystemLog)?,
             signatures,
         })
     }
@@ -155,6 +158,11 @@ impl Catalogue {
             .and_then(|p| self.signatures.get(p))
     }
 
+    /// What a message of the system's log hints at.
+    pub fn match_system_log(&self, line: &LogLine) -> Option<&Signature> {
+        self.all_in_text(Source::SystemLog, &line.text).next()
+    }
+
     /// What is known about `text`, best first, at most [`crate::EXPLAIN_MAX`]: it is an id, or a
     /// pasted line of a log, or words that occur in an id or a meaning.
     pub fn explain(&self, text: &str) -> Vec<&Signature> {
@@ -178,6 +186,7 @@ impl Catalogue {
             Source::CrashReport => Some(&self.crash),
             Source::Jetsam => Some(&self.jetsam),
             Source::Panic => Some(&self.panic),
+            Source::SystemLog => Some(&self.system_log),
             Source::Exit | Source::Symptom => None,
         }
     }

@@ -26,7 +26,8 @@ pub(crate) fn explain<'c>(catalogue: &'c Catalogue, question: &str) -> Vec<&'c S
         }
     };
     catalogue.get(question).into_iter().for_each(&mut add);
-    let read = [Source::Output, Source::CrashReport, Source::Panic, Source::Jetsam];
+    let read =
+        [Source::Output, Source::CrashReport, Source::Panic, Source::Jetsam, Source::SystemLog];
     read.into_iter().flat_map(|source| catalogue.all_in_text(source, question)).for_each(&mut add);
     exits(question).iter().filter_map(|ended| catalogue.match_exit(ended)).for_each(&mut add);
     let lower = question.to_lowercase();

@@ -148,6 +148,11 @@ impl Reader<'_> {
         let source =
             self.choice(table, &at, "source", Source::from_name, &Source::ALL.map(Source::name));
         let action = self.choice(table, &at, "action", Rung::from_name, &Rung::ALL.map(Rung::name));
+        if source == Some(Source::SystemLog) && action.is_some_and(|rung| rung != Rung::None) {
+            let at = table.get("action").map_or(at.clone(), Spanned::span);
+            let what = "source \"system-log\" takes action \"none\" only: it is a hint";
+            self.problem(&at, what.into());
+        }
         let meaning = self.prose(table, &at, "meaning");
         let remedy = self.prose(table, &at, "remedy");
         let kind = self.name(table, "kind");
@@ -236,7 +241,11 @@ impl Reader<'_> {
         let found: Vec<_> = found.collect();
         let source = source?;
         let allowed: &[&str] = match source {
-            Source::Output | Source::CrashReport | Source::Jetsam | Source::Panic => &["pattern"],
+            Source::Output
+            | Source::CrashReport
+            | Source::Jetsam
+            | Source::Panic
+            | Source::SystemLog => &["pattern"],
             Source::Exit => &["code", "signal"],
             Source::Symptom => &[],
         };

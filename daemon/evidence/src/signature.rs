@@ -22,14 +22,23 @@ pub enum Source {
     Jetsam,
     /// A kernel panic (210).
     Panic,
+    /// A message of the kernel or of launchd in the system's own log: a hint, whose action is none.
+    SystemLog,
     /// Nothing that can be read: the supervisor measures it, or a person sees it.
     Symptom,
 }
 
 impl Source {
     /// All.
-    pub const ALL: [Self; 6] =
-        [Self::Output, Self::Exit, Self::CrashReport, Self::Jetsam, Self::Panic, Self::Symptom];
+    pub const ALL: [Self; 7] = [
+        Self::Output,
+        Self::Exit,
+        Self::CrashReport,
+        Self::Jetsam,
+        Self::Panic,
+        Self::SystemLog,
+        Self::Symptom,
+    ];
 
     /// Its name in the catalogue.
     pub const fn name(self) -> &'static str {
@@ -39,6 +48,7 @@ impl Source {
             Self::CrashReport => "crash-report",
             Self::Jetsam => "jetsam",
             Self::Panic => "panic",
+            Self::SystemLog => "system-log",
             Self::Symptom => "symptom",
         }
     }

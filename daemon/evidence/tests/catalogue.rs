@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 use serde::Deserialize;
-use tandem_evidence::{Catalogue, EXPLAIN_MAX, Exit, Report, Rung, Source, Trigger, Victim};
+use tandem_evidence::{
+    Catalogue, EXPLAIN_MAX, Exit, LogLine, LogSender, Report, Rung, Source, Trigger, Victim,
+};
 use tandem_wire::exit;
 
 #[derive(Deserialize)]
@@ -52,6 +54,10 @@ fn panic_of(text: &str) -> Report {
     Report::Panic { boot_session: None, text: text.to_owned(), captured_wall_ms: None }
 }
 
+fn logged(text: &str) -> LogLine {
+    LogLine { sender: LogSender::Kernel, text: text.to_owned(), wall_ms: None, boot: None }
+}
+
 fn crash_of(text: &str) -> Report {
     Report::Crash {
         process: "tandem".into(),
@@ -88,6 +94,7 @@ fn every_signature_has_a_sample_and_every_sample_finds_its_signature() {
             Source::Jetsam => {
                 matching(Source::Jetsam, text).first().and_then(|id| catalogue.get(id))
             }
+            Source::SystemLog => catalogue.match_system_log(&logged(text)),
             Source::Symptom => catalogue.explain(text).first().copied(),
         };
         let found = found.map(|signature| signature.id.as_str());

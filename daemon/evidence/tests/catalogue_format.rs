@@ -192,3 +192,18 @@ fn the_first_in_the_file_wins() {
         assert_eq!(catalogue.match_output(line).unwrap().id, first);
     }
 }
+
+#[test]
+fn a_hint_of_the_systems_log_leads_to_nothing() {
+    let hint = GOOD.replace("\"output\"", "\"system-log\"");
+    for rung in Rung::ALL {
+        let text = hint.replace("\"restart\"", &format!("{:?}", rung.name()));
+        if rung == Rung::None {
+            assert!(Catalogue::parse(&text, "").is_ok());
+            continue;
+        }
+        let told = problems(&text);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].0 == 6 && told[0].1.contains("takes action \"none\" only"), "{told:?}");
+    }
+}

@@ -25,11 +25,9 @@ pub fn now() -> Moment {
 /// What tells this boot from all others. Empty if the system does not say, which is then the same
 /// at every boot: held ranks then stay held over a reboot, the safe side.
 pub fn boot_id() -> String {
+    // Its time of boot moves whenever the clock is set.
     #[cfg(target_os = "macos")]
-    let text = std::process::Command::new("/usr/sbin/sysctl")
-        .args(["-n", "kern.bootsessionuuid"])
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let text = crate::macos::sysctl::text("kern.bootsessionuuid");
     #[cfg(not(target_os = "macos"))]
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     text.unwrap_or_default().trim().to_owned()

@@ -13,13 +13,12 @@
 mod clock;
 mod disk;
 mod limits;
-// The reader of a Mac will use it too.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod link_address;
 pub mod mac;
 mod mend_error;
 mod os;
 pub mod probes;
+mod reboot;
 mod terminal;
 
 #[cfg(target_os = "linux")]
@@ -40,4 +39,5 @@ pub use platform::{
     release_start_memory, thunderbolt_ports,
 };
 pub use probes::Probes;
+pub use reboot::{RebootStep, reboot, reboot_step};
 pub use terminal::columns;

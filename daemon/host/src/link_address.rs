@@ -1,18 +1,23 @@
 //! The IPv4 address of a link.
 
-use std::net::Ipv4Addr;
+use std::{io, net::Ipv4Addr};
 
 use nix::ifaddrs::getifaddrs;
+#[cfg(target_os = "linux")]
 use tandem_policy::invariant::{Found, Unknown};
 
 /// The IPv4 addresses of an interface that is known to exist; none is an empty list.
+#[cfg(target_os = "linux")]
 pub(crate) fn addresses(link: &str) -> Result<(Found, String), Unknown> {
-    let all = getifaddrs().map_err(|error| Unknown::Failed(format!("getifaddrs: {error}")))?;
-    let names = all
-        .filter(|each| each.interface_name == link)
-        .filter_map(|each| Some(each.address?.as_sockaddr_in()?.ip().to_string()))
-        .collect();
+    let all = ipv4(link).map_err(|error| Unknown::Failed(format!("getifaddrs: {error}")))?;
+    let names = all.iter().map(Ipv4Addr::to_string).collect();
     Ok((Found::Names(names), format!("getifaddrs {link}")))
+}
+
+/// The same as addresses.
+pub(crate) fn ipv4(link: &str) -> io::Result<Vec<Ipv4Addr>> {
+    let own = getifaddrs()?.filter(|each| each.interface_name == link);
+    Ok(own.filter_map(|each| Some(each.address?.as_sockaddr_in()?.ip())).collect())
 }
 
 /// The link-local address of an interface: always the same one for the same hardware address, so

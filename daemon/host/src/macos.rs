@@ -1,148 +1,84 @@
-//! macOS: what both platforms share is read; the rest says that it is not.
+//! macOS: what is decided in [`crate::mac`], done by the system's own calls and tools.
 
-use std::{
-    io::{self, Read},
-    path::PathBuf,
-    process::{Command, Stdio},
-    time::Duration,
-};
+mod bridge;
+// Whether a link is running is not an invariant.
+#[allow(dead_code)]
+mod interface;
+mod link_watch;
+mod memory;
+mod process;
+// The GPU's counters, and the class of a port's driver, are not asked for yet.
+#[allow(dead_code)]
+mod registry;
+mod socket;
+pub(crate) mod sysctl;
+mod tools;
+
+use std::path::PathBuf;
 
 use tandem_policy::{
-    Memory, Repair, ThunderboltPort,
+    Repair, ThunderboltPort,
     invariant::{Found, Invariant, Unknown},
     settings::Host,
 };
 
-use crate::{MendError, disk, limits};
+pub use link_watch::LinkWatch;
+pub use memory::memory;
+pub use process::{command_line, cpu_time_ms, exited, footprint_bytes, is_running};
 
-/// How often a process that is not our child is asked for.
-const EXIT_POLL: Duration = Duration::from_millis(250);
+use crate::{
+    MendError,
+    mac::{mend as mending, ports, read as reading},
+    probes::TOOL_TIMEOUT_MS,
+};
+use tools::System;
 
-/// Most of a command line that is read: far more than any of ours has.
-const COMMAND_BYTES_MAX: u64 = 64 * 1024;
+/// Of five parts of a probe's time those that its tools may take: the rest is for ending one that is
+/// late, before the probe counts as hung and is never run again.
+const TOOL_PARTS: u64 = 4;
 
-/// Reads one invariant: what was found, and where.
+/// Longest time of all tools of one repair: the thread that makes it also reads what is read often,
+/// which gets too old after 20 s with the default periods.
+const MEND_TIMEOUT_MS: u64 = 15_000;
+
+/// Longest time of the tools that list the Thunderbolt ports: the report of all buses may take 30 s.
+const PORTS_TIMEOUT_MS: u64 = 30_000 + 2 * TOOL_TIMEOUT_MS;
+
+/// Reads one invariant: what was found, and where. Takes well under a millisecond for those that are
+/// not slow; the others start tools and end within the time of a probe. Only the clock needs root.
+///
+/// `disks` are the folders whose file systems must have room. Units are the invariant's own.
 ///
 /// # Errors
-/// Why it is not known.
+/// Why it is not known; a link that is not there is unknown too.
 pub fn read(
     invariant: Invariant,
-    _host: &Host,
+    host: &Host,
     disks: &[PathBuf],
 ) -> Result<(Found, String), Unknown> {
-    match invariant {
-        Invariant::DiskSpace => disk::least_free(disks),
-        Invariant::OpenFiles => limits::open_files(),
-        _ => Err(Unknown::Failed("not read yet on this platform".into())),
-    }
+    let timeout_ms = host.probe_timeout_ms / 5 * TOOL_PARTS;
+    reading::read(invariant, host, disks, &System::within(timeout_ms))
 }
 
-/// Makes one setting. Making it again does no harm.
+/// Makes one setting, within 15 s. Making it again does no harm. All but the open files need root;
+/// what still holds after a reboot is said at [`crate::mac::mend`].
 ///
 /// # Errors
-/// What was to be set, and why it was not.
+/// What was to be set, why it could not be, what of it is done, and what to do.
 pub fn mend(repair: &Repair) -> Result<(), MendError> {
-    match repair {
-        Repair::OpenFiles { count } => limits::raise_open_files(*count),
-        other => Err(MendError::system(format!("{other:?}"), io::ErrorKind::Unsupported.into())),
-    }
-}
-
-/// One sample of the host's memory.
-///
-/// # Errors
-/// `Unsupported`: it is not read yet on this platform.
-pub fn memory(_owner_min_bytes: u64) -> io::Result<Memory> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Waits for any change of any link or IPv4 address.
-pub struct LinkWatch(std::convert::Infallible);
-
-impl LinkWatch {
-    /// Begins to watch.
-    ///
-    /// # Errors
-    /// `Unsupported`: changes are not announced yet on this platform.
-    pub fn open() -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Waits for the next change.
-    ///
-    /// # Errors
-    /// The system's.
-    #[allow(clippy::unused_async)]
-    pub async fn changed(&mut self) -> io::Result<()> {
-        match self.0 {}
-    }
-}
-
-/// A process's arguments in one line; empty if there is none.
-pub fn command_line(pid: u32) -> String {
-    ps(pid, "command=")
-}
-
-/// Whether a process runs, and does not just wait to be reaped.
-pub fn is_running(pid: u32) -> bool {
-    let state = ps(pid, "state=");
-    !state.is_empty() && !state.starts_with('Z')
-}
-
-/// One column of `ps` for one process; empty if there is none.
-fn ps(pid: u32, column: &str) -> String {
-    let child = Command::new("/bin/ps")
-        .args(["-o", column, "-p", &pid.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(mut child) = child else { return String::new() };
-    let mut bytes = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        // What was read before an error counts: the process may end meanwhile.
-        let _ = stdout.take(COMMAND_BYTES_MAX).read_to_end(&mut bytes);
-    }
-    let _ = child.wait();
-    String::from_utf8_lossy(&bytes).trim().to_owned()
-}
-
-/// Waits until a process that need not be our child has ended.
-///
-/// # Errors
-/// None yet.
-#[allow(clippy::unnecessary_wraps)]
-pub async fn exited(pid: u32) -> io::Result<()> {
-    while is_running(pid) {
-        tokio::time::sleep(EXIT_POLL).await;
-    }
-    Ok(())
-}
-
-/// A process's memory, in bytes.
-///
-/// # Errors
-/// `Unsupported`: it is not read yet on this platform.
-pub fn footprint_bytes(_pid: u32) -> io::Result<u64> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// The CPU time that a process has used, in milliseconds.
-///
-/// # Errors
-/// `Unsupported`: it is not read yet on this platform.
-pub fn cpu_time_ms(_pid: u32) -> io::Result<u64> {
-    Err(io::ErrorKind::Unsupported.into())
+    mending::mend(repair, &System::within(MEND_TIMEOUT_MS))
 }
 
 /// Gives back memory that only the start needed: nothing here, where the kernel compresses and drops
 /// what is not used by itself.
 pub const fn release_start_memory() {}
 
-/// Every Thunderbolt port. Starts tools and takes seconds.
+/// Every Thunderbolt port with its RDMA device and the domain at the other end of its cable. Starts
+/// tools and takes seconds, at most 40. Needs no privilege. To be asked again at every boot and when
+/// a link changes: interfaces get other numbers.
 ///
 /// # Errors
-/// Why they are not known.
+/// Why they are not known, such as a port that can't be told from another.
 pub fn thunderbolt_ports() -> Result<Vec<ThunderboltPort>, Unknown> {
-    Err(Unknown::Failed("not read yet on this platform".into()))
+    ports::read(&System::within(PORTS_TIMEOUT_MS))
 }

@@ -39,6 +39,50 @@ pub enum MendError {
     /// The interface has no hardware address to derive an address from.
     #[error("{0} has no hardware address to derive a link-local address from: give it an address")]
     NoHardwareAddress(String),
+    /// A step of a setting that uses a tool failed.
+    #[error(
+        "{step} failed ({reason}); {done}: run `{command}` by hand to see what stands in the way"
+    )]
+    Step {
+        /// What it does.
+        step: String,
+        /// The tool with its arguments.
+        command: String,
+        /// What the tool said, or why it said nothing.
+        reason: String,
+        /// What of the setting is done.
+        done: &'static str,
+    },
+    /// It was set, and what is found then is something else.
+    #[error(
+        "{what} was set to {wanted} and is {found}; {done}: the system or a management profile keeps \
+         it so (`sudo profiles list`), so ask for what it takes, or set it to \"observe\" in \
+         [invariants]"
+    )]
+    NotTaken {
+        /// What was set.
+        what: String,
+        /// To what.
+        wanted: String,
+        /// What it is.
+        found: String,
+        /// What of the setting is done.
+        done: &'static str,
+    },
+    /// This Mac does not print the power key, so nothing would tell whether it is set.
+    #[error("this Mac has no power key {0}: set its invariant to \"observe\" in [invariants]")]
+    UnknownPowerKey(String),
+    /// The system would be left with too little.
+    #[error(
+        "the GPU may not wire {mib} MiB of this machine's memory, for the system needs the rest: set \
+         host.wired_limit_mib to at most {most_mib}"
+    )]
+    TooMuchWired {
+        /// What was asked for, in MiB.
+        mib: u64,
+        /// The most that leaves enough, in MiB.
+        most_mib: u64,
+    },
     /// The system refused.
     #[error("setting {what} failed ({source}): set it by hand to see what stands in the way")]
     System {

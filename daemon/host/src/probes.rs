@@ -13,7 +13,7 @@ mod command;
 #[cfg(test)]
 mod tests;
 
-pub use command::{CommandOutput, OUTPUT_BYTES_MAX, command};
+pub use command::{CommandOutput, OUTPUT_BYTES_MAX, TOOL_TIMEOUT_MS, Tool, command};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -121,7 +121,7 @@ fn run_all<K: Copy + Ord, T: Send + 'static>(
     while let Ok(Question { key, what, probe }) = queue.recv() {
         let answer = match hung.get(&key) {
             Some(reason) => Err(Unknown::Hung(reason.clone())),
-            None => run(&what, probe, timeout),
+            None => bounded(&what, timeout, probe),
         };
         if let Err(Unknown::Hung(reason)) = &answer {
             hung.entry(key).or_insert_with(|| reason.clone());
@@ -132,11 +132,15 @@ fn run_all<K: Copy + Ord, T: Send + 'static>(
     }
 }
 
-/// Runs one on a thread of its own, which is left behind if it is late.
-fn run<T: Send + 'static>(
+/// Runs one probe, described by `what` for people, on a thread of its own, which is left behind if it
+/// is late: for a process that asks once and ends.
+///
+/// # Errors
+/// The probe's, or [`Unknown::Hung`] after this long.
+pub fn bounded<T: Send + 'static>(
     what: &str,
-    probe: Box<dyn FnOnce() -> Answer<T> + Send>,
     timeout: Duration,
+    probe: impl FnOnce() -> Answer<T> + Send + 'static,
 ) -> Answer<T> {
     let (sender, receiver) = sync_channel(1);
     // Nobody takes a late answer.

@@ -1,11 +1,13 @@
 //! The settings of a Mac, read from recorded answers, and what they say about its invariants.
 
+use std::net::Ipv4Addr;
+
 use tandem_host::mac::{
     Unparsed,
     defaults::{self, Setting},
-    fdesetup, firewall, mdutil,
+    fdesetup, firewall, firewall_rules, mdutil,
     os_version::{Build, Version},
-    pmset, time_sync,
+    pmset, services, time_sync,
 };
 use tandem_policy::invariant::Found;
 
@@ -178,6 +180,9 @@ fn the_firewall_is_open_only_when_it_is_off() {
         (fixture!("socketfilterfw/blocking"), FALSE),
         ("Firewall is blocking all non-essential connections. (State = 2)\n", FALSE),
         (fixture!("socketfilterfw/enabled"), None),
+        (fixture!("socketfilterfw/enabled_stealth"), None),
+        ("Firewall is disabled. (State = 0)\nFirewall stealth mode is off\n", TRUE),
+        ("Firewall is disabled. (State = 0)\nFirewall is enabled. (State = 1)\n", None),
         ("Firewall is disabled. (State = 1)\n", None),
         ("Firewall is enabled. (State = 0)\n", None),
         ("Firewall is disabled.\n", None),
@@ -194,6 +199,48 @@ fn a_firewall_with_rules_says_that_ours_is_not_known() {
     let state = firewall::parse(fixture!("socketfilterfw/enabled")).unwrap();
     assert_eq!(state, firewall::Firewall::PerApplication);
     assert!(matches!(state.firewall_open(), Err(Unparsed::Absent { .. })));
+}
+
+#[test]
+fn only_this_executables_own_rule_opens_an_enabled_firewall() {
+    let program = "/usr/local/libexec/tandem/tandem".as_ref();
+    let rows = [
+        ("allowed", fixture!("firewall_rules/allowed").to_owned(), TRUE),
+        ("blocked, another allowed", fixture!("firewall_rules/blocked").to_owned(), FALSE),
+        ("another's path begins alike", fixture!("firewall_rules/absent").to_owned(), None),
+        ("no rules", fixture!("firewall_rules/none").to_owned(), None),
+        (
+            "allowed and blocked",
+            fixture!("firewall_rules/allowed")
+                .replace("/Applications/Music.app", "/usr/local/libexec/tandem/tandem"),
+            None,
+        ),
+    ];
+    for (name, text, wanted) in rows {
+        let rules = firewall_rules::parse(&text).unwrap();
+        assert_eq!(firewall_rules::firewall_open(&rules, program).ok(), wanted, "{name}");
+    }
+}
+
+#[test]
+fn firewall_rules_of_another_form_are_refused() {
+    let allowed = fixture!("firewall_rules/allowed");
+    let rows = [
+        ("nothing", String::new()),
+        ("no count", allowed.lines().skip(1).collect::<Vec<_>>().join("\n")),
+        ("cut after a rule", allowed.split("3 :").next().unwrap().into()),
+        (
+            "cut within a rule",
+            allowed.trim_end().trim_end_matches("( Block incoming connections )").into(),
+        ),
+        ("a rule twice", allowed.replace("3 :", "2 :")),
+        ("another decision", allowed.replace("Block", "Ask for")),
+        ("no path", allowed.replace("/usr/libexec", "usr/libexec")),
+        ("usage", "usage: socketfilterfw [--listapps]\n".into()),
+    ];
+    for (name, text) in rows {
+        assert!(matches!(firewall_rules::parse(&text), Err(Unparsed::Form { .. })), "{name}");
+    }
 }
 
 #[test]
@@ -266,4 +313,67 @@ fn versions_and_builds_of_another_form_are_refused() {
         assert!(text.parse::<Build>().is_err(), "{text:?}");
     }
     assert!(matches!("2".repeat(49).parse::<Version>(), Err(Unparsed::TooLong { .. })));
+}
+
+#[test]
+fn network_services_keep_their_order_and_say_which_are_disabled() {
+    let parse = |text| services::parse(text).unwrap();
+    let names = |text| parse(text).into_iter().map(|s| (s.name, s.device)).collect::<Vec<_>>();
+    let named = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(name, device)| ((*name).into(), (*device).into()))
+            .collect::<Vec<(String, String)>>()
+    };
+    assert_eq!(
+        names(fixture!("network_services/own_first")),
+        named(&[
+            ("Tandem Thunderbolt 4", "en5"),
+            ("Ethernet", "en0"),
+            ("Wi-Fi", "en1"),
+            ("Office VPN", "")
+        ]),
+    );
+    for text in [fixture!("network_services/bridged"), fixture!("network_services/own_last")] {
+        let services = parse(text);
+        let disabled: Vec<_> = services.iter().filter(|s| !s.is_enabled).collect();
+        assert_eq!(disabled.len(), 1, "with and without a number");
+        assert_eq!((&*disabled[0].name, &*disabled[0].port), ("USB LAN", "Ethernet Adapter (en8)"));
+    }
+    assert_eq!(parse("An asterisk (*) denotes that a network service is disabled.\n"), []);
+}
+
+#[test]
+fn network_services_of_another_form_are_refused() {
+    let text = fixture!("network_services/bridged");
+    let rows = [
+        ("nothing", String::new()),
+        ("a complaint", fixture!("network_services/refused").into()),
+        ("no sentence", text.lines().skip(1).collect::<Vec<_>>().join("\n")),
+        ("no port", text.replace("(Hardware Port: Wi-Fi, Device: en1)", "")),
+        ("cut", text.trim_end().trim_end_matches("bridge0)").into()),
+        ("no name", text.replace("(3) Wi-Fi", "(3) ")),
+        ("no place", text.replace("(3) Wi-Fi", "Wi-Fi")),
+        ("a place that is none", text.replace("(3) Wi-Fi", "(x3) Wi-Fi")),
+    ];
+    for (name, text) in rows {
+        assert!(matches!(services::parse(&text), Err(Unparsed::Form { .. })), "{name}");
+    }
+}
+
+#[test]
+fn an_address_is_fixed_only_if_it_is_the_one_and_set_by_hand() {
+    let ours = Ipv4Addr::new(169, 254, 100, 7);
+    let fixed = fixture!("network_info/fixed");
+    let rows = [
+        ("fixed", fixed.to_owned(), Some(true)),
+        ("by DHCP", fixture!("network_info/dhcp").to_owned(), Some(false)),
+        ("the same by DHCP", fixed.replace("Manual", "DHCP"), Some(false)),
+        ("another", fixed.replace("100.7", "100.77"), Some(false)),
+        ("no such service", fixture!("network_info/absent").to_owned(), None),
+        ("nothing", String::new(), None),
+    ];
+    for (name, text, wanted) in rows {
+        assert_eq!(services::has_fixed_address(&text, ours).ok(), wanted, "{name}");
+    }
 }

@@ -1,8 +1,10 @@
 //! Whether the engine may start: not onto a host that is not right, nor into memory it will not
 //! find. A supervisor that starts it regardless turns one leak into hundreds of restarts.
 //!
-//! What is needed is this machine's share of the weights, by its ranks' weights in the config, plus a
-//! reserve. What a step needs beside them is bounded by the engine, which says so when it is short.
+//! What is needed is computed from the model's headers and the config: weights, the KV cache of one
+//! request of the full context, the peak of a step; plus a reserve. Where it could not be computed,
+//! this machine's share of the weights' files stands in for it, and the rank itself, which computes it
+//! again, refuses before it reads a weight.
 //!
 //! No text has a figure that changes by itself, since what is told is also written to disk.
 
@@ -10,11 +12,12 @@
 mod tests;
 
 use crate::{
-    Artifacts, Memory, Moment, Observation, Rung, Setup, State,
+    Artifacts, Memory, Moment, Need, Observation, Rung, Setup, State,
     fault::{Condition, Kind},
     gang,
     invariant::drift,
     leak::{self, Verdict},
+    pair::fabric,
 };
 
 /// Most broken invariants that one refusal names; the status has all of them.
@@ -38,15 +41,14 @@ impl Refusal {
 /// Whether the engine may start now. How often it may is not asked here: that is a matter of
 /// budgets, not of the host.
 pub fn check(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Result<(), Refusal> {
-    let weights_bytes = check_host(setup, state, seen, now)?;
+    let need_bytes = check_host(setup, state, seen, now)?;
     let memory = check_known(setup, seen, now)?;
     check_verdict(state)?;
     check_unexplained(setup, state, memory)?;
-    check_room(setup, memory, weights_bytes)
+    check_room(setup, memory, need_bytes)
 }
 
-/// All but memory, which is only judged while no engine has it: the size of the weights' files, in
-/// bytes.
+/// All but what memory is free, which is only judged while no engine has it: what will be needed of it, in bytes.
 pub(crate) fn check_host(
     setup: &Setup,
     state: &State,
@@ -57,8 +59,9 @@ pub(crate) fn check_host(
         return Err(Refusal::new("an operator holds it", "`tandem release` ends the hold"));
     }
     check_invariants(setup, seen, now)?;
-    let weights_bytes = check_artifacts(seen)?;
-    Ok(weights_bytes)
+    check_fabric(setup, seen, now)?;
+    let need_bytes = check_artifacts(setup, seen)?;
+    Ok(need_bytes)
 }
 
 /// That memory keeps the engine from starting, while it would start otherwise. A leak that is
@@ -73,7 +76,9 @@ pub fn conditions(setup: &Setup, state: &State, seen: &Observation, now: Moment)
         check_verdict(state)?;
         check_unexplained(setup, state, memory)?;
         match &seen.artifacts {
-            Artifacts::Complete { weights_bytes } => check_room(setup, memory, *weights_bytes),
+            Artifacts::Complete { weights_bytes, need } => {
+                check_room(setup, memory, need_bytes(setup, *weights_bytes, need)?)
+            }
             Artifacts::Unread | Artifacts::Incomplete(_) => Ok(()),
         }
     });
@@ -93,7 +98,9 @@ fn is_first_look(setup: &Setup, state: &State, seen: &Observation, now: Moment) 
 }
 
 fn check_invariants(setup: &Setup, seen: &Observation, now: Moment) -> Result<(), Refusal> {
-    let blocking = drift::blocking(setup, seen, now);
+    let mut blocking = drift::blocking(setup, seen, now);
+    // Whether there is a fabric is asked of the fabric: an epoch may do without.
+    blocking.retain(|(invariant, _)| !invariant.is_of_fabric());
     if blocking.is_empty() {
         return Ok(());
     }
@@ -105,9 +112,23 @@ fn check_invariants(setup: &Setup, seen: &Observation, now: Moment) -> Result<()
     Err(Refusal::new(text, "`tandem check` shows every invariant and what mends it"))
 }
 
-fn check_artifacts(seen: &Observation) -> Result<u64, Refusal> {
+/// That the fabric can be used, where nothing may be used in its place.
+fn check_fabric(setup: &Setup, seen: &Observation, now: Moment) -> Result<(), Refusal> {
+    if setup.ring_fallback {
+        return Ok(());
+    }
+    match fabric::obstacle(setup, seen, now) {
+        Some(why) => {
+            Err(Refusal::new(format!("the RDMA fabric can't be used: {why}"), fabric::REMEDY))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What the model's files say will be needed, in bytes.
+fn check_artifacts(setup: &Setup, seen: &Observation) -> Result<u64, Refusal> {
     match &seen.artifacts {
-        Artifacts::Complete { weights_bytes } => Ok(*weights_bytes),
+        Artifacts::Complete { weights_bytes, need } => need_bytes(setup, *weights_bytes, need),
         Artifacts::Unread => Err(Refusal::new(
             "the model's files were not looked at yet",
             "wait; if it stays so, see the supervisor's log",
@@ -162,20 +183,32 @@ fn share_bytes(setup: &Setup, weights_bytes: u64) -> u64 {
     u64::try_from(share.div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
-fn check_room(setup: &Setup, memory: &Memory, weights_bytes: u64) -> Result<(), Refusal> {
-    let own_bytes = share_bytes(setup, weights_bytes);
+/// What this host's ranks need, in bytes; refused if the host can never have it.
+fn need_bytes(setup: &Setup, weights_bytes: u64, need: &Need) -> Result<u64, Refusal> {
+    match need {
+        Need::Estimated => Ok(share_bytes(setup, weights_bytes)),
+        Need::Bytes(bytes) => Ok(*bytes),
+        Need::TooMuch(why) => Err(Refusal::new(
+            format!("the model does not fit into this host's memory: {why}"),
+            "change what it names in the config; `tandem model fit` shows the figures",
+        )),
+    }
+}
+
+fn check_room(setup: &Setup, memory: &Memory, own_bytes: u64) -> Result<(), Refusal> {
     let need_bytes = own_bytes.saturating_add(leak::mib(setup.leak.reserve_mib));
     if memory.available_bytes >= need_bytes {
         return Ok(());
     }
     let text = format!(
-        "the weights of this host's ranks need {} MiB and leak.reserve_mib keeps {} MiB free, which \
+        "this host's ranks need {} MiB and leak.reserve_mib keeps {} MiB free, which \
          is more than this host has available of its {} MiB",
         own_bytes >> 20,
         setup.leak.reserve_mib,
         memory.total_bytes >> 20
     );
-    let remedy = "end what else uses memory (`tandem status` shows what is available), or serve a \
+    let remedy = "end what else uses memory (`tandem status` shows what is available), lower \
+                  engine.context_tokens (`tandem model fit` shows what needs how much), or serve a \
                   smaller model";
     Err(Refusal::new(text, remedy))
 }

@@ -100,6 +100,8 @@ pub enum Kind {
     Unpaired(String),
     /// The fallback model is served, by this node alone.
     Fallback,
+    /// The RDMA fabric that the config asks for can't be used; the ranks do without, or wait for it.
+    Fabric,
     /// A changed config was refused; the old one is in force.
     Config,
     /// The supervisor's memory was lost or can't be written.
@@ -130,6 +132,7 @@ impl Kind {
             Self::Parity(_) => "parity",
             Self::Unpaired(_) => "unpaired",
             Self::Fallback => "fallback",
+            Self::Fabric => "fabric",
             Self::Config => "config",
             Self::Ledger => "ledger",
         }

@@ -27,7 +27,7 @@ use crate::{
     Action, Leak, Moment, Observation, Process, RankSeen, Setup, State, admission, canary,
     fault::Kind,
     gateway,
-    pair::{self, Mode},
+    pair::{self, Mode, fabric},
     reboot, retune, stall,
 };
 use others::Others;
@@ -197,6 +197,12 @@ pub(super) fn step(
         state.gang_since_ms = now.boot_ms;
         state.scratch.unload_asked_ms.clear();
     }
+    if state.gang != Phase::Idle {
+        state.scratch.fabric_due_ms = None;
+    }
+    if !setup.uses_fabric && state.mode == Mode::Pair {
+        state.fabric_fallback = None;
+    }
     state.crashed_in_boot |= failure::is_crash(seen, state.epoch);
     act(setup, state, seen, now, actions);
 }
@@ -349,12 +355,12 @@ fn may_return(state: &State, seen: &Observation, now: Moment) -> bool {
 /// was lost.
 fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> Phase {
     let supervise = &setup.supervise;
-    if setup.uses_fabric && state.fabric_starts >= supervise.fabric_starts_max {
-        let evidence = format!(
-            "{} starts of the RDMA fabric in one boot are all that supervise.fabric_starts_max \
-             allows",
-            state.fabric_starts
-        );
+    // Counted while nothing but the fabric is missing; anything else begins it anew.
+    let fabric_due_ms = state.scratch.fabric_due_ms.take();
+    if setup.uses_fabric
+        && !setup.ring_fallback
+        && let Some(evidence) = fabric::spent(setup, state)
+    {
         return failure::held(evidence, Some("fabric"));
     }
     if admission::check(setup, state, seen, now).is_err() {
@@ -364,6 +370,10 @@ fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> P
         if pair::hindrance(setup, seen, now).is_some() {
             return Phase::Idle;
         }
+        let Some(carrier) = fabric::choose(setup, state, seen, now, fabric_due_ms) else {
+            return Phase::Idle;
+        };
+        fabric::note_start(state, carrier);
         let known = others::highest_epoch(state, seen);
         let highest = known.max(others::highest_told(setup, seen)).min(u64::MAX - 1);
         state.epoch = state.epoch.max(highest) + 1;
@@ -372,9 +382,9 @@ fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> P
         let Some(start) = others::told_start(setup, state, seen, now) else { return Phase::Idle };
         state.epoch = start.epoch;
         state.told_step_tokens = Some(start.prefill_step_tokens);
+        fabric::note_start(state, start.carrier);
     }
     state.starts_in_boot = state.starts_in_boot.saturating_add(1);
-    state.fabric_starts = state.fabric_starts.saturating_add(u32::from(setup.uses_fabric));
     state.scratch.begun_epoch = Some(state.epoch);
     state.rank_plan.clone_from(&setup.rank_plan);
     let served_ms = std::mem::take(&mut state.last_served_ms);
@@ -396,17 +406,24 @@ fn act(
         Phase::Starting { .. } if matches!(Look::at(seen, state.epoch), Look::Unstarted) => {
             let own = retune::step_tokens(setup, state);
             let prefill_step_tokens = state.told_step_tokens.unwrap_or(own);
-            let alone = state.mode.is_alone();
-            actions.push(Action::StartGang { epoch: state.epoch, prefill_step_tokens, alone });
+            actions.push(Action::StartGang {
+                epoch: state.epoch,
+                prefill_step_tokens,
+                alone: state.mode.is_alone(),
+                carrier: state.carrier.clone(),
+            });
         }
         Phase::Serving => {
             let served_ms = now.boot_ms.saturating_sub(state.gang_since_ms);
-            if served_ms >= setup.supervise.stable_after_ms {
+            let is_stable = served_ms >= setup.supervise.stable_after_ms;
+            if is_stable {
                 state.gang_failures = 0;
             }
-            if canary::is_proven(setup, state, now) {
+            let is_proven = canary::is_proven(setup, state, now);
+            if is_proven {
                 state.last_failure = None;
             }
+            fabric::note_serving(state, is_proven, is_stable);
         }
         Phase::Stopping { deadline_ms, .. } => {
             let overdue = now.boot_ms >= *deadline_ms;

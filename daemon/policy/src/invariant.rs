@@ -126,6 +126,13 @@ pub enum Severity {
     Degrades,
 }
 
+impl Invariant {
+    /// Whether only an RDMA fabric needs it: a ring does without.
+    pub(crate) const fn is_of_fabric(self) -> bool {
+        matches!(self, Self::RdmaEnabled | Self::RdmaActive)
+    }
+}
+
 impl Sighting {
     /// What was found, if it was read no longer ago than this.
     pub fn fresh(&self, now_ms: u64, age_ms_max: u64) -> Result<&Found, Unknown> {
@@ -140,4 +147,4 @@ impl Sighting {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

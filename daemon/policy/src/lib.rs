@@ -40,7 +40,7 @@ pub use event::{Event, What};
 pub use fault::{Fault, Rung};
 pub use observation::{
     Artifacts, CanaryOutcome, CanarySeen, EVIDENCE_MAX, Ended, Evidence, EvidenceSource,
-    GatewaySeen, Memory, Observation, Order, OrderKind, Owner, Process, RankSeen, Reading,
+    GatewaySeen, Memory, Need, Observation, Order, OrderKind, Owner, Process, RankSeen, Reading,
 };
 pub use repair::Repair;
 pub use setup::{Fallback, Setup};
@@ -53,7 +53,10 @@ pub use turn::{SaveError, Turn, Turns, World};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{pair::alone::View, settings::Supervise};
+use crate::{
+    pair::{alone::View, fabric::Carrier},
+    settings::Supervise,
+};
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +82,8 @@ pub enum Action {
         /// Whether it is the fallback: one rank, number 0 of a gang of one, in the place of this
         /// node's first rank.
         alone: bool,
+        /// What carries its activations.
+        carrier: Carrier,
     },
     /// Ask a rank to unload and exit.
     UnloadRank {
@@ -157,7 +162,7 @@ pub fn decide(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> 
     gates::step(&served, &mut next, &shown, now);
     let view = View { setup: served, seen: shown };
     fault::step(setup, &mut next, seen, &view, now);
-    if operator::has_ended(&next, seen) {
+    if operator::has_ended(&next, seen, now) {
         // An orderly stop forgets what only a run of failures needs; the epoch's number stays.
         next.gang = gang::Phase::Drained;
         next.gateway = gateway::Phase::Stopped;

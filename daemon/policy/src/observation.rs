@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tandem_wire::{Vitals, exit};
 
 use crate::{
+    ThunderboltPort,
     fault::Rung,
     invariant::{Invariant, Sighting},
     pair::PeerSeen,
@@ -46,6 +47,8 @@ pub struct Observation {
     pub terminations: u32,
     /// What was read of the host. A missing one was not read yet.
     pub invariants: BTreeMap<Invariant, Sighting>,
+    /// This node's Thunderbolt ports; `None` while they are not read, or where there are none to read.
+    pub thunderbolt: Option<Vec<ThunderboltPort>>,
     /// The host's memory; `None` if it can't be read.
     pub memory: Option<Memory>,
     /// The model's files.
@@ -106,9 +109,23 @@ pub enum Artifacts {
     Complete {
         /// Size of the weights' files, in bytes.
         weights_bytes: u64,
+        /// What this machine's ranks need of its memory to serve them.
+        need: Need,
     },
     /// Something is missing or half there.
     Incomplete(String),
+}
+
+/// What this machine's ranks need of its memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It could not be computed: their share of the weights' files stands in for it.
+    Estimated,
+    /// So many bytes: weights, the KV cache of one request of the full context, the peak of a step,
+    /// and what a process takes.
+    Bytes(u64),
+    /// More than the machine may ever give: what is needed, what there is, which key to lower.
+    TooMuch(String),
 }
 
 /// A signature of the catalogue that was found.
@@ -118,6 +135,8 @@ pub struct Evidence {
     pub id: String,
     /// The smallest action that mends it.
     pub rung: Rung,
+    /// Whether the catalogue counts it to the fabric: what carries data between ranks.
+    pub is_of_fabric: bool,
     /// What was found, cut.
     pub text: String,
     /// What an operator can do.
@@ -149,6 +168,12 @@ pub enum EvidenceSource {
         report: String,
         /// The boot that it ended, if the report says so.
         boot: Option<String>,
+    },
+    /// In a line of the system's own log. Lines are dropped there and anybody's names are in them, so
+    /// this is a hint: it is told, and nothing is ever done for it.
+    SystemLog {
+        /// The process that wrote the line: `kernel` or `launchd`.
+        process: String,
     },
 }
 

@@ -1,6 +1,10 @@
 //! Operators' orders, and what stops everything: a signal, an order or a reboot.
 
-use crate::{Hold, Moment, Observation, OrderKind, Process, State, gang, gateway, reboot::Latch};
+use crate::{
+    Hold, Moment, Observation, OrderKind, Process, State, gang, gateway,
+    pair::fabric,
+    reboot::{self, Latch},
+};
 
 /// Obeys new orders, ends a hold that is over, and sets or ends the drain.
 pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
@@ -20,7 +24,10 @@ pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
 fn obey(state: &mut State, what: OrderKind, now: Moment) {
     match what {
         OrderKind::Drain => state.operator.drained = true,
-        OrderKind::Resume => state.operator.drained = false,
+        OrderKind::Resume => {
+            state.operator.drained = false;
+            fabric::forgive(state);
+        }
         OrderKind::Hold { until_wall_ms } => state.operator.hold = Some(Hold { until_wall_ms }),
         OrderKind::Release => release(state),
         OrderKind::Reboot { all, reason } => state.reboot_memory.order(all, reason, now),
@@ -31,6 +38,7 @@ fn obey(state: &mut State, what: OrderKind, now: Moment) {
 /// what a day allows does not.
 fn release(state: &mut State) {
     state.operator.hold = None;
+    fabric::forgive(state);
     if matches!(state.gang, gang::Phase::Held { .. }) {
         state.gang = gang::Phase::Idle;
         state.restarts_ms.clear();
@@ -67,13 +75,22 @@ pub(crate) fn drain(state: &mut State, seen: &Observation, now: Moment) {
     }
 }
 
-/// Whether the supervisor was asked to end and all is stopped.
-pub(crate) fn has_ended(state: &State, seen: &Observation) -> bool {
+/// Whether the supervisor was asked to end and has nothing left to wait for: all is stopped, or the
+/// system goes down because this supervisor asked it to.
+pub(crate) fn has_ended(state: &State, seen: &Observation, now: Moment) -> bool {
     let no_ranks = matches!(state.gang, gang::Phase::Drained | gang::Phase::Held { .. });
     let idle = |process: &Process| !process.is_running();
-    seen.terminations > 0
+    let is_stopped = idle(&seen.gateway.process)
         && no_ranks
         && seen.ranks.iter().all(|rank| idle(&rank.process))
-        && matches!(state.gateway, gateway::Phase::Stopped | gateway::Phase::Held { .. })
-        && idle(&seen.gateway.process)
+        && matches!(state.gateway, gateway::Phase::Stopped | gateway::Phase::Held { .. });
+    seen.terminations > 0 && (is_stopped || goes_down(state, seen, now))
+}
+
+/// Whether the system was asked to reboot, in an earlier turn that could be saved. Being asked to end
+/// is then the system ending its jobs, and it waits for this one. What still runs was given all of its
+/// time before; the reboot ends it, and gives back what it holds.
+fn goes_down(state: &State, seen: &Observation, now: Moment) -> bool {
+    let reboot::Phase::Rebooting { since_ms, .. } = &state.reboot else { return false };
+    *since_ms < now.boot_ms && seen.ledger_trouble.is_none()
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod alone;
 pub(crate) mod events;
+pub mod fabric;
 pub(crate) mod faults;
 pub mod parity;
 mod report;

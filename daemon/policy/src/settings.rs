@@ -30,6 +30,10 @@ pub struct Supervise {
     pub restart_window_ms: u64,
     /// Most initialisations of an RDMA fabric in one boot; TCP rings are not counted.
     pub fabric_starts_max: u32,
+    /// Most failures of the RDMA fabric in one boot before epochs are carried by the ring.
+    pub fabric_failures_max: u32,
+    /// Longest time that an epoch waits for the RDMA fabric before it is carried by the ring.
+    pub fabric_timeout_ms: u64,
     /// Longest time from the start of the ranks until all are ready.
     pub start_timeout_ms: u64,
     /// Longest time a ready rank may leave the supervisor's questions unanswered.
@@ -180,6 +184,8 @@ impl Default for Supervise {
             restarts_max: 10,
             restart_window_ms: 3_600_000,
             fabric_starts_max: 10,
+            fabric_failures_max: 3,
+            fabric_timeout_ms: 120_000,
             start_timeout_ms: 600_000,
             silence_timeout_ms: 30_000,
             stall_timeout_ms: 120_000,

@@ -35,8 +35,10 @@ pub struct Setup {
     pub rank_plan: String,
     /// The same for the gateway.
     pub gateway_plan: String,
-    /// Whether a start of the ranks initialises an RDMA fabric, which burns driver resources.
+    /// Whether the config asks for an RDMA fabric, a start of which burns driver resources.
     pub uses_fabric: bool,
+    /// Whether an epoch that can't have it is carried by a TCP ring, with a fault, or none is begun.
+    pub ring_fallback: bool,
     /// The configured prefill step, in tokens: what retuning starts from.
     pub prefill_step_tokens: u32,
     /// Whether this platform can be rebooted by us at all: a command is set, or there is a native
@@ -88,6 +90,7 @@ impl Default for Setup {
             rank_plan: "plan".into(),
             gateway_plan: "plan".into(),
             uses_fabric: false,
+            ring_fallback: true,
             prefill_step_tokens: 512,
             can_reboot: true,
             supervise: Supervise::default(),

@@ -12,11 +12,13 @@ use crate::{
     gates::Gate,
     gateway,
     invariant::{Invariant, drift},
-    leak, pair, reboot, retune,
+    leak,
+    pair::{self, fabric::Carrier},
+    reboot, retune,
 };
 
 /// Raised whenever the file's meaning changes; a file of another version is set aside.
-pub const STATE_VERSION: u32 = 3;
+pub const STATE_VERSION: u32 = 4;
 
 /// Most suspected leaks remembered; the oldest go first. More than any restart budget allows.
 const LEAKS_MAX: usize = 32;
@@ -48,8 +50,17 @@ pub struct State {
     pub last_served_ms: u64,
     /// Starts of the ranks in this boot.
     pub starts_in_boot: u32,
-    /// How many of them initialised an RDMA fabric: the fallback has none.
+    /// How many of them initialised an RDMA fabric: neither the fallback nor a ring has one.
     pub fabric_starts: u32,
+    /// What carries the last epoch that was started or is being started.
+    pub carrier: Carrier,
+    /// Failures of the RDMA fabric in this boot, since it last served or operators saw to it.
+    pub fabric_failures: u32,
+    /// The last of them, in words.
+    pub last_fabric_failure: Option<String>,
+    /// Why epochs are carried by the ring and not by the fabric that the config asks for; forgotten
+    /// once the fabric serves.
+    pub fabric_fallback: Option<String>,
     /// Whether a rank crashed or was killed in this boot.
     pub crashed_in_boot: bool,
     /// [`crate::Setup::rank_plan`] of the last start.
@@ -163,6 +174,8 @@ pub struct Scratch {
     pub mode_due_ms: Option<u64>,
     /// When the others must have started their ranks of a starting epoch, since boot.
     pub join_due_ms: Option<u64>,
+    /// When the next epoch is carried by the ring if the fabric can't be used until then, since boot.
+    pub fabric_due_ms: Option<u64>,
 }
 
 /// A rank that did not unload by itself.
@@ -194,6 +207,10 @@ impl State {
             last_served_ms: 0,
             starts_in_boot: 0,
             fabric_starts: 0,
+            carrier: Carrier::default(),
+            fabric_failures: 0,
+            last_fabric_failure: None,
+            fabric_fallback: None,
             crashed_in_boot: false,
             rank_plan: String::new(),
             last_failure: None,
@@ -292,7 +309,7 @@ impl State {
         };
         let scratch = &self.scratch;
         let silent = scratch.peers.values().filter_map(|known| known.silent_at_ms).min();
-        let pair = [scratch.mode_due_ms, scratch.join_due_ms, silent];
+        let pair = [scratch.mode_due_ms, scratch.join_due_ms, scratch.fabric_due_ms, silent];
         let own = [ranks, gateway, drift::next_deadline_ms(self)];
         own.into_iter().chain(pair).flatten().min()
     }

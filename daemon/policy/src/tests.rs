@@ -13,6 +13,8 @@ mod keeping;
 
 const EPOCH: u64 = 5;
 const NOW: u64 = 1_000_000;
+/// What carries epochs where the config asks for no fabric.
+const RING: Carrier = Carrier::Ring { instead: None };
 const SERVE: Action = StartGateway { mode: gateway::Mode::Serve };
 
 fn setup() -> Setup {
@@ -94,6 +96,7 @@ fn seen(ranks: [RankSeen; 2]) -> Observation {
         gateway,
         terminations: 0,
         invariants: sound_host(),
+        thunderbolt: None,
         memory: Some(Memory {
             at_ms: NOW,
             total_bytes: 64 << 30,
@@ -101,7 +104,7 @@ fn seen(ranks: [RankSeen; 2]) -> Observation {
             available_bytes: 60 << 30,
             owners: Vec::new(),
         }),
-        artifacts: Artifacts::Complete { weights_bytes: 1 << 30 },
+        artifacts: Artifacts::Complete { weights_bytes: 1 << 30, need: Need::Estimated },
         fallback_artifacts: Artifacts::Unread,
         manifest: None,
         peers: Vec::new(),
@@ -193,7 +196,8 @@ fn check(rows: Vec<Row>) {
 
 #[test]
 fn ranks_start_together_and_stop_together() {
-    let start = |epoch| vec![StartGang { epoch, prefill_step_tokens: 512, alone: false }];
+    let start =
+        |epoch| vec![StartGang { epoch, prefill_step_tokens: 512, alone: false, carrier: RING }];
     let none = Vec::new;
     check(vec![
         // Start.
@@ -218,7 +222,8 @@ fn ranks_start_together_and_stop_together() {
 
 #[test]
 fn stopping_waits_for_all_and_kills_last() {
-    let start = |epoch| vec![StartGang { epoch, prefill_step_tokens: 512, alone: false }];
+    let start =
+        |epoch| vec![StartGang { epoch, prefill_step_tokens: 512, alone: false, carrier: RING }];
     let none = Vec::new;
     check(vec![
         // Stopping waits for all, and kills only after the deadline.

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem_engine::settings::Backend;
 use tandem_policy::pair::NODES_MAX;
 
-use super::Config;
+use super::{Config, LOG_FILES_MAX};
 
 /// Longest path of a Unix socket that every platform takes (104 bytes with its zero on macOS).
 const SOCKET_PATH_BYTES_MAX: usize = 103;
@@ -16,6 +15,9 @@ const RANKS_MAX: usize = 8;
 /// Most ways to one machine: each is asked all the time.
 const ADDRESSES_MAX: usize = 4;
 
+/// Most that `node.log_file_max_mib` can be: what an editor still opens.
+const LOG_FILE_MIB_MAX: u32 = 1_024;
+
 impl Config {
     /// Everything wrong with the values, one sentence each; empty if they are fine.
     pub fn problems(&self) -> Vec<String> {
@@ -24,6 +26,7 @@ impl Config {
         problems.extend(self.gateway.validate().err());
         self.check_node(&mut problems);
         self.check_ranks(&mut problems);
+        self.check_fabric(&mut problems);
         self.check_peers(&mut problems);
         self.check_supervise(&mut problems);
         self.host.problems(&mut problems);
@@ -37,6 +40,14 @@ impl Config {
     fn check_node(&self, problems: &mut Vec<String>) {
         if self.node.name.is_empty() {
             problems.push("node.name is empty; give this machine a name".into());
+        }
+        for (key, value, most) in [
+            ("log_file_max_mib", self.node.log_file_max_mib, LOG_FILE_MIB_MAX),
+            ("log_files_max", self.node.log_files_max, LOG_FILES_MAX),
+        ] {
+            if !(1..=most).contains(&value) {
+                problems.push(format!("node.{key} is {value}; it must be from 1 to {most}"));
+            }
         }
         let socket = self.rank_socket(RANKS_MAX as u32 - 1);
         let length = socket.as_os_str().len();
@@ -91,12 +102,34 @@ impl Config {
                 ));
             }
         }
-        if self.engine.backend == Backend::Jaccl && count > 1 {
+    }
+
+    /// What JACCL asks of ranks and ports. Whether cables and devices are there is seen while running.
+    fn check_fabric(&self, problems: &mut Vec<String>) {
+        if !self.uses_fabric() {
+            return;
+        }
+        for node in self.nodes().into_iter().filter(|node| node.ranks.len() > 1) {
+            problems.push(format!(
+                "engine.backend is \"jaccl\" and \"{}\" has {} [[rank]] sections; an RDMA device joins \
+                 two machines, so each must have one, or engine.backend must be \"ring\"",
+                node.name,
+                node.ranks.len()
+            ));
+        }
+        if self.host.link.is_empty() {
             problems.push(
-                "engine.backend is \"jaccl\", which this version can't set up between machines yet; \
-                 it must be \"ring\""
+                "engine.backend is \"jaccl\" and host.link is empty; it must be the interface of the \
+                 Thunderbolt port that joins the machines, such as en5"
                     .into(),
             );
+        }
+        if let Some(rank) = self.rank.first().filter(|rank| !rank.address.is_ipv4()) {
+            problems.push(format!(
+                "engine.backend is \"jaccl\" and rank 0 has address = \"{}\"; JACCL's ranks meet over \
+                 IPv4, so it must be an IPv4 address",
+                rank.address
+            ));
         }
     }
 
@@ -175,6 +208,8 @@ impl Config {
             ("restart_window_ms", s.restart_window_ms, 1_000, 24 * hour_ms),
             ("start_timeout_ms", s.start_timeout_ms, 1_000, 2 * hour_ms),
             ("fabric_starts_max", s.fabric_starts_max.into(), 1, 1_000),
+            ("fabric_failures_max", s.fabric_failures_max.into(), 1, 1_000),
+            ("fabric_timeout_ms", s.fabric_timeout_ms, 1_000, 24 * hour_ms),
             ("silence_timeout_ms", s.silence_timeout_ms, 1_000, hour_ms),
             ("stall_timeout_ms", s.stall_timeout_ms, 1_000, 24 * hour_ms),
             ("gateway_timeout_ms", s.gateway_timeout_ms, 1_000, hour_ms),
@@ -217,6 +252,10 @@ impl Config {
         }
         if self.rank.len() > 1 {
             claims.push((self.engine.control_port.into(), "engine.control_port".to_owned()));
+            if self.uses_fabric() {
+                let port = self.engine.coordinator_port.into();
+                claims.push((port, "engine.coordinator_port".to_owned()));
+            }
             for rank in self.own_ranks() {
                 claims.push((ring + rank, format!("engine.ring_port_base plus {rank}")));
             }

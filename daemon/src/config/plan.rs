@@ -29,9 +29,10 @@ impl Config {
             gateway_listen: self.gateway.listen.to_string(),
             rank_plan: digest(&(&self.model.path, &self.rank, &engine_plan, step_tokens)),
             gateway_plan: digest(&(&self.model, &self.gateway, self.peer_listen())),
-            uses_fabric: engine.backend == Backend::Jaccl && self.rank.len() > 1,
+            uses_fabric: self.uses_fabric(),
+            ring_fallback: engine.ring_fallback,
             prefill_step_tokens: step_tokens,
-            can_reboot: !self.reboot.command.is_empty() || cfg!(target_os = "macos"),
+            can_reboot: !self.reboot.command.is_empty() || tandem_host::reboot_step(0).is_some(),
             supervise: self.supervise.clone(),
             host: self.host.clone(),
             invariants: self.invariants.clone(),
@@ -40,6 +41,11 @@ impl Config {
             reboot: self.reboot.clone(),
             pair: self.pair.clone(),
         }
+    }
+
+    /// Whether the ranks' group is to be an RDMA fabric; a rank alone has no group.
+    pub fn uses_fabric(&self) -> bool {
+        self.engine.backend == Backend::Jaccl && self.rank.len() > 1
     }
 
     /// What must be equal on all machines, value by value, so that a difference can be named. What
@@ -52,9 +58,12 @@ impl Config {
             found.push(component(&format!("[[rank]] {number}"), value));
         }
         let engine = toml::Table::try_from(&self.engine).unwrap_or_default();
+        // Machines of unequal memory wire unequally.
+        let is_common = |(key, _): &(&String, &toml::Value)| *key != "wired_limit_mib";
         found.extend(
             engine
                 .iter()
+                .filter(is_common)
                 .map(|(key, value)| component(&format!("engine.{key}"), value.to_string())),
         );
         found.push(component("gateway.peer_port", self.gateway.peer_port.to_string()));
@@ -97,6 +106,9 @@ impl Config {
             ("node.user", self.node.user != in_force.node.user),
             ("node.log_level", self.node.log_level != in_force.node.log_level),
             ("node.log_format", self.node.log_format != in_force.node.log_format),
+            ("node.log_dir", self.node.log_dir != in_force.node.log_dir),
+            ("node.log_file_max_mib", self.node.log_file_max_mib != in_force.node.log_file_max_mib),
+            ("node.log_files_max", self.node.log_files_max != in_force.node.log_files_max),
             (
                 "supervise.status_listen",
                 self.supervise.status_listen != in_force.supervise.status_listen,

@@ -76,6 +76,64 @@ fn a_machine_knows_its_own_ranks_and_every_machines_place() {
     assert!(config.problems().iter().any(|p| p.contains("nothing would run here")));
 }
 
+/// Two machines with one rank each, by JACCL.
+fn over_fabric() -> Config {
+    let mut config = Config { peer: vec![peer("b", &["10.0.0.2:52390"])], ..Config::default() };
+    config.rank[1].node = "b".into();
+    for (rank, address) in ["169.254.7.1", "169.254.7.2"].iter().enumerate() {
+        config.rank[rank].address = address.parse().unwrap();
+    }
+    config.engine.backend = tandem_engine::settings::Backend::Jaccl;
+    config.host.link = "en5".into();
+    config
+}
+
+#[test]
+fn jaccl_joins_machines_with_one_rank_each_at_a_port_that_is_named() {
+    type Break = fn(&mut Config);
+    assert_eq!(over_fabric().problems(), Vec::<String>::new());
+    assert!(over_fabric().policy_setup().uses_fabric);
+    let cases: [(Break, &str); 5] = [
+        (
+            |c| c.rank.push(c.rank[1].clone()),
+            "\"b\" has 2 [[rank]] sections; an RDMA device joins two machines",
+        ),
+        (|c| c.host.link.clear(), "host.link is empty"),
+        (|c| c.rank[0].address = "fe80::1".parse().unwrap(), "must be an IPv4 address"),
+        (
+            |c| c.engine.coordinator_port = c.engine.control_port,
+            "engine.coordinator_port has port 52310",
+        ),
+        (|c| c.supervise.fabric_timeout_ms = 0, "supervise.fabric_timeout_ms is 0"),
+    ];
+    for (break_it, expected) in cases {
+        let mut config = over_fabric();
+        break_it(&mut config);
+        let problems = config.problems();
+        assert_eq!(problems.len(), 1, "{expected}: {problems:?}");
+        assert!(problems[0].contains(expected), "{expected}: {problems:?}");
+    }
+    // All ranks on one machine: there is no second one that a device could lead to.
+    let mut config = Config::default();
+    config.engine.backend = tandem_engine::settings::Backend::Jaccl;
+    config.host.link = "en5".into();
+    let problems = config.problems();
+    assert!(problems[0].contains("\"local\" has 2 [[rank]] sections"), "{problems:?}");
+    config.rank.truncate(1);
+    assert_eq!(config.problems(), Vec::<String>::new(), "a rank alone has no group");
+    assert!(!config.policy_setup().uses_fabric);
+}
+
+#[test]
+fn what_mlx_keeps_wired_may_differ_between_machines() {
+    let (one, mut other) = (over_fabric(), over_fabric());
+    other.engine.wired_limit_mib = 400_000;
+    let plan = |config: &Config| config.policy_setup().plan;
+    assert_eq!(plan(&one), plan(&other));
+    other.engine.ring_fallback = false;
+    assert_ne!(plan(&one), plan(&other));
+}
+
 #[test]
 fn alone_the_usual_names_mean_the_fallback_model() {
     let mut config = Config::default();
@@ -92,7 +150,7 @@ fn alone_the_usual_names_mean_the_fallback_model() {
 #[test]
 fn contradictions_are_all_named_at_once() {
     type Break = fn(&mut Config);
-    let cases: [(Break, &str); 19] = [
+    let cases: [(Break, &str); 21] = [
         (|c| c.rank.clear(), "there are 0 [[rank]]"),
         (|c| c.rank[1].node = "other".into(), "rank 1 has node"),
         (|c| c.rank[0].weight = 0, "rank 0 has weight = 0"),
@@ -111,6 +169,8 @@ fn contradictions_are_all_named_at_once() {
         (|c| c.peer = vec![peer("b", &["0.0.0.0:1"])], "peer \"b\" has the address 0.0.0.0:1"),
         (|c| c.peer = vec![peer("b", &["10.0.0.1:1"])], "peer \"b\" has no [[rank]]"),
         (|c| c.fallback.path = "/m".into(), "fallback.path is set"),
+        (|c| c.node.log_file_max_mib = 0, "node.log_file_max_mib is 0"),
+        (|c| c.node.log_files_max = 101, "node.log_files_max is 101"),
         (|c| c.pair.report_ms = 0, "pair.report_ms is 0"),
     ];
     let mut all = Config::default();
@@ -134,6 +194,7 @@ fn relative_paths_are_taken_from_the_files_own_folder() {
     let config = Config::load(&file).unwrap();
     let folder = folder.path().canonicalize().unwrap();
     assert_eq!(config.node.run_dir, folder.join("run"));
+    assert_eq!(config.node.log_dir, PathBuf::new(), "none stays none");
     assert_eq!(config.model.served_id(), "tiny");
     assert_eq!(config.rank_socket(1), folder.join("run/rank-1.sock"));
     assert!(config.rank_setup(2).is_none(), "there are two ranks");

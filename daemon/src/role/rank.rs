@@ -12,10 +12,11 @@ const SESSION_BYTES_MAX: u64 = 4 << 10;
 
 /// Runs a rank until it unloads or fails; returns its exit code ([`tandem_wire::exit`]).
 pub fn run(config: &Config, rank: u32) -> i32 {
-    let Some(setup) = config.rank_setup(rank) else {
+    let Some(mut setup) = config.rank_setup(rank) else {
         error!("--rank {rank}: the config has {} [[rank]] sections", config.rank.len());
         return exit::USAGE;
     };
+    setup.ceiling = config.memory_ceiling();
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         error!(

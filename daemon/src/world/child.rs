@@ -12,7 +12,7 @@ use nix::{
 };
 use tandem_peer::manifest::Manifest;
 use tandem_policy::{
-    Artifacts, CanarySeen, Ended, Evidence, Memory, Process, What,
+    Artifacts, CanarySeen, Ended, Evidence, Memory, Process, ThunderboltPort, What,
     invariant::{Invariant, Sighting},
 };
 use tandem_wire::{Phase, ToRank, Vitals};
@@ -95,6 +95,8 @@ pub(super) struct Facts {
     pub(super) ready: Option<(bool, Instant)>,
     pub(super) terminations: u32,
     pub(super) invariants: BTreeMap<Invariant, Sighting>,
+    /// The Thunderbolt ports; `None` while they are not read.
+    pub(super) thunderbolt: Option<Vec<ThunderboltPort>>,
     pub(super) memory: Option<Memory>,
     pub(super) artifacts: Artifacts,
     /// The fallback model's files.
@@ -177,6 +179,7 @@ impl Shared {
             ready: None,
             terminations: 0,
             invariants: BTreeMap::new(),
+            thunderbolt: None,
             memory: None,
             artifacts: Artifacts::Unread,
             fallback_artifacts: Artifacts::Unread,

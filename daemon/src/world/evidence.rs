@@ -1,7 +1,8 @@
-//! Evidence of crashes: lines of the children's output, how they ended, and crash reports, each
-//! known by the catalogue of signatures.
+//! Evidence of crashes: lines of the children's output, how they ended, crash reports and hints of the
+//! system's log, each known by the catalogue of signatures.
 
 use std::{
+    io,
     ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,8 +10,8 @@ use std::{
 };
 
 use notify::{RecursiveMode, Watcher};
-use tandem_evidence::{Catalogue, Exit, Report, ReportFolder, Signature};
-use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, What};
+use tandem_evidence::{Catalogue, Exit, LogLine, Report, ReportError, ReportFolder, Signature};
+use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, Rung, What};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
@@ -25,13 +26,30 @@ const RESCAN_SOON: Duration = Duration::from_millis(500);
 /// Pause after a hint: reports are written beside and renamed, some in several steps.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Where the platform writes crash reports.
-fn platform_dirs() -> Vec<PathBuf> {
-    if cfg!(target_os = "macos") {
-        vec!["/Library/Logs/DiagnosticReports".into()]
-    } else {
-        Vec::new()
+/// Where macOS puts reports of daemons and of the kernel. Those of processes in a user's session are in
+/// the same place under the user's home. Reports that were sent are moved to `Retired` in either, which
+/// [`ReportFolder`] looks into.
+const SYSTEM_REPORTS: &str = "/Library/Logs/DiagnosticReports";
+const USER_REPORTS: &str = "Library/Logs/DiagnosticReports";
+
+/// A folder to watch.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    path: PathBuf,
+    /// Whether it is trouble if it is not there: a user's is made with the first report in it.
+    is_expected: bool,
+}
+
+/// The folders that the config names; for none those of the platform, of which only macOS has any.
+fn places(configured: Vec<PathBuf>, is_macos: bool, home: Option<&Path>) -> Vec<Place> {
+    if !configured.is_empty() || !is_macos {
+        let place = |path| Place { path, is_expected: true };
+        return configured.into_iter().map(place).collect();
     }
+    let system = Place { path: SYSTEM_REPORTS.into(), is_expected: true };
+    let of_user = home.map(|home| Place { path: home.join(USER_REPORTS), is_expected: false });
+    let is_other = |place: &Place| place.path != Path::new(SYSTEM_REPORTS);
+    [system].into_iter().chain(of_user.filter(is_other)).collect()
 }
 
 /// A catalogue that several tasks read.
@@ -61,6 +79,9 @@ pub(super) fn catalogue(path: &Path) -> Result<Signatures, tandem_evidence::Cata
     }
 }
 
+/// The catalogue's kind of what carries data between ranks.
+const KIND_FABRIC: &str = "fabric";
+
 /// Notes what a line of a child's output tells.
 pub(super) fn of_line(shared: &Shared, catalogue: &Catalogue, who: Who, epoch: u64, line: &str) {
     if let Some(signature) = catalogue.match_output(line) {
@@ -87,20 +108,36 @@ const fn source(who: Who, epoch: u64) -> EvidenceSource {
     }
 }
 
+/// Notes what a line of the system's log hints at: it is told each time that it is asked for.
+pub(super) fn of_system_log(shared: &Shared, signature: &Signature, line: &LogLine) {
+    let source = EvidenceSource::SystemLog { process: line.sender.name().into() };
+    // Whatever the signature asks for: a hint leads to nothing.
+    tell(shared, Evidence { rung: Rung::None, ..evidence(signature, &line.text, source) });
+}
+
 /// Keeps one piece of evidence a source and signature; the oldest give way.
 fn note(shared: &Shared, signature: &Signature, text: &str, source: EvidenceSource) {
+    let evidence = evidence(signature, text, source);
+    let is_known = |known: &Evidence| known.id == evidence.id && known.source == evidence.source;
+    if !shared.facts().evidence.iter().any(is_known) {
+        tell(shared, evidence);
+    }
+}
+
+fn evidence(signature: &Signature, text: &str, source: EvidenceSource) -> Evidence {
     let hit = signature.hit(text);
-    let evidence = Evidence {
+    let remedy = signature.remedy.clone();
+    Evidence {
         rung: hit.action,
+        is_of_fabric: signature.kind.as_deref() == Some(KIND_FABRIC),
         id: hit.id,
         text: hit.text,
-        remedy: signature.remedy.clone(),
+        remedy,
         source,
-    };
-    let is_known = |known: &Evidence| known.id == evidence.id && known.source == evidence.source;
-    if shared.facts().evidence.iter().any(is_known) {
-        return;
     }
+}
+
+fn tell(shared: &Shared, evidence: Evidence) {
     info!(signature = evidence.id, "found: {}", evidence.text);
     let told = What::Evidence {
         signature: evidence.id.clone(),
@@ -109,11 +146,23 @@ fn note(shared: &Shared, signature: &Signature, text: &str, source: EvidenceSour
     };
     shared.change(|facts| {
         facts.tell(told);
-        if facts.evidence.len() >= EVIDENCE_MAX {
-            facts.evidence.remove(0);
-        }
-        facts.evidence.push(evidence);
+        keep(&mut facts.evidence, evidence);
     });
+}
+
+/// Adds to what is kept: in place of the same from the same source, and where there is no room in place of
+/// the oldest hint, else of the oldest. A hint takes the place of no evidence.
+fn keep(kept: &mut Vec<Evidence>, new: Evidence) {
+    let is_hint = |evidence: &Evidence| matches!(evidence.source, EvidenceSource::SystemLog { .. });
+    kept.retain(|known| known.id != new.id || known.source != new.source);
+    if kept.len() >= EVIDENCE_MAX {
+        match kept.iter().position(is_hint) {
+            Some(oldest) => drop(kept.remove(oldest)),
+            None if is_hint(&new) => return,
+            None => drop(kept.remove(0)),
+        }
+    }
+    kept.push(new);
 }
 
 fn in_words(source: &EvidenceSource) -> String {
@@ -123,13 +172,19 @@ fn in_words(source: &EvidenceSource) -> String {
         EvidenceSource::Report { report } | EvidenceSource::Panic { report, .. } => {
             format!("report {report}")
         }
+        EvidenceSource::SystemLog { process } => format!("unified log, {process}"),
     }
 }
 
-/// Watches the folders of crash reports for ever.
-pub(super) async fn watch_reports(shared: Shared, catalogue: Signatures, configured: Vec<PathBuf>) {
-    let dirs = if configured.is_empty() { platform_dirs() } else { configured };
-    if dirs.is_empty() {
+/// Watches the folders of crash reports for ever. `home` is that of the user that the children run as.
+pub(super) async fn watch_reports(
+    shared: Shared,
+    catalogue: Signatures,
+    configured: Vec<PathBuf>,
+    home: Option<PathBuf>,
+) {
+    let places = places(configured, cfg!(target_os = "macos"), home.as_deref());
+    if places.is_empty() {
         return;
     }
     let (hint, mut hints) = mpsc::channel(1);
@@ -142,28 +197,37 @@ pub(super) async fn watch_reports(shared: Shared, catalogue: Signatures, configu
     });
     // Without a watcher the rescan still finds every report, only later.
     let mut watcher = watcher.inspect_err(|error| warn!("crash reports: {error}")).ok();
-    let mut folders: Vec<ReportFolder> = Vec::new();
-    for dir in dirs {
-        if let Some(Err(error)) =
-            watcher.as_mut().map(|watcher| watcher.watch(&dir, RecursiveMode::NonRecursive))
+    let mut folders: Vec<(ReportFolder, bool)> = Vec::new();
+    for Place { path, is_expected } in places {
+        let watched =
+            watcher.as_mut().map(|watcher| watcher.watch(&path, RecursiveMode::NonRecursive));
+        if let Some(Err(error)) = watched
+            && (is_expected || path.is_dir())
         {
-            warn!("crash reports in {} are found late: {error}", dir.display());
+            warn!("crash reports in {} are found late: {error}", path.display());
         }
-        folders.push(ReportFolder::new(dir));
+        folders.push((ReportFolder::new(path), is_expected));
     }
     loop {
-        for folder in &mut folders {
+        for (folder, is_expected) in &mut folders {
             for (id, report) in folder.scan(tandem_host::now().boot_ms) {
                 of_report(&shared, &catalogue, id.as_str(), &report);
             }
             for refused in folder.take_refused() {
+                if !*is_expected && refused.path == folder.path() && is_missing(&refused.error) {
+                    continue;
+                }
                 warn!("{}: {}", refused.path.display(), refused.error);
             }
         }
-        let has_more = folders.iter().any(ReportFolder::has_more);
+        let has_more = folders.iter().any(|(folder, _)| folder.has_more());
         let _ = timeout(if has_more { RESCAN_SOON } else { RESCAN }, hints.recv()).await;
         tokio::time::sleep(SETTLE).await;
     }
+}
+
+fn is_missing(error: &ReportError) -> bool {
+    matches!(error, ReportError::Io(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 fn of_report(shared: &Shared, catalogue: &Catalogue, id: &str, report: &Report) {
@@ -177,3 +241,6 @@ fn of_report(shared: &Shared, catalogue: &Catalogue, id: &str, report: &Report) 
     };
     note(shared, signature, &report.text(), source);
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,23 +3,35 @@
 
 use std::{
     path::PathBuf,
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    process::Command,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
-use tandem_host::{LinkWatch, Probes};
+use tandem_host::{LinkWatch, Probes, probes::Asked};
 use tandem_policy::{
-    Artifacts, Repair,
+    Artifacts, Repair, ThunderboltPort,
     invariant::{Found, Invariant, Sighting, Unknown},
     settings::{Host, Leak},
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use super::{artifacts, child::Shared};
+use super::{artifacts::Asked, child::Shared, launch::Served};
 
 /// Orders that wait; a mend that finds the queue full is asked for again on a later turn.
 const ORDERS_MAX: usize = 64;
+
+/// Longest time of one reading of the Thunderbolt ports, in milliseconds. `system_profiler` takes some
+/// seconds on an idle Mac, which is more than `host.probe_timeout_ms` gives other tools.
+const PORTS_TIMEOUT_MS: u64 = 30_000;
+
+/// How long links get to settle after a change before the ports are read again: a cable that is put in
+/// makes several changes over seconds. A link that flaps without end has them read no more often.
+const LINKS_SETTLE: Duration = Duration::from_secs(10);
 
 /// What the thread is asked for.
 enum Order {
@@ -38,6 +50,10 @@ pub(super) struct Watched {
     pub(super) model_dir: PathBuf,
     pub(super) fallback_dir: Option<PathBuf>,
     pub(super) state_dir: PathBuf,
+    /// Asks what the model needs of memory, or the fallback.
+    pub(super) fit: Arc<dyn Fn(Served) -> Command + Send + Sync>,
+    /// Whether the ranks' group is to be an RDMA fabric, for which ports are read.
+    pub(super) uses_fabric: bool,
 }
 
 /// The thread's other end.
@@ -56,8 +72,10 @@ impl HostThread {
         let (orders, inbox) = sync_channel(ORDERS_MAX);
         let slow = watch::Sender::new(watched.clone());
         tokio::spawn(probe_slow(shared.clone(), slow.subscribe()));
+        let relinked = Arc::new(Notify::new());
+        tokio::spawn(probe_ports(shared.clone(), slow.subscribe(), Arc::clone(&relinked)));
         std::thread::spawn(move || Reader::new(shared, watched, inbox).run());
-        tokio::spawn(watch_links(orders.clone()));
+        tokio::spawn(watch_links(orders.clone(), relinked));
         Self { orders, slow }
     }
 
@@ -74,7 +92,7 @@ impl HostThread {
     }
 }
 
-async fn watch_links(orders: SyncSender<Order>) {
+async fn watch_links(orders: SyncSender<Order>, relinked: Arc<Notify>) {
     let mut links = match LinkWatch::open() {
         Ok(links) => links,
         Err(error) => {
@@ -89,6 +107,7 @@ async fn watch_links(orders: SyncSender<Order>) {
         }
         // A full queue reads the links anyway.
         let _ = orders.try_send(Order::Link);
+        relinked.notify_one();
     }
 }
 
@@ -98,12 +117,22 @@ struct Reader {
     inbox: Receiver<Order>,
     next_poll: Instant,
     next_memory: Instant,
+    model: Asked,
+    fallback: Asked,
 }
 
 impl Reader {
     fn new(shared: Shared, watched: Watched, inbox: Receiver<Order>) -> Self {
         let now = Instant::now();
-        Self { shared, watched, inbox, next_poll: now, next_memory: now }
+        Self {
+            shared,
+            watched,
+            inbox,
+            next_poll: now,
+            next_memory: now,
+            model: Asked::default(),
+            fallback: Asked::default(),
+        }
     }
 
     fn run(mut self) {
@@ -131,6 +160,7 @@ impl Reader {
             }
             Order::Watch(watched) => {
                 self.watched = *watched;
+                (self.model, self.fallback) = (Asked::default(), Asked::default());
                 let now = Instant::now();
                 (self.next_poll, self.next_memory) = (now, now);
             }
@@ -144,11 +174,13 @@ impl Reader {
             let cheap: Vec<Invariant> =
                 Invariant::ALL.into_iter().filter(|invariant| !invariant.row().is_slow).collect();
             self.read(&cheap);
-            let artifacts = artifacts::look(&self.watched.model_dir);
+            let fit = Arc::clone(&self.watched.fit);
+            let artifacts = self.model.look(&self.watched.model_dir, || fit(Served::Together));
             if self.shared.facts().artifacts != artifacts {
                 self.shared.change(|facts| facts.artifacts = artifacts);
             }
-            let fallback = self.watched.fallback_dir.as_deref().map(artifacts::look);
+            let fallback = self.watched.fallback_dir.as_deref();
+            let fallback = fallback.map(|dir| self.fallback.look(dir, || fit(Served::Alone)));
             let fallback = fallback.unwrap_or(Artifacts::Unread);
             if self.shared.facts().fallback_artifacts != fallback {
                 self.shared.change(|facts| facts.fallback_artifacts = fallback);
@@ -213,6 +245,56 @@ async fn probe_slow(shared: Shared, mut watched: watch::Receiver<Watched>) {
                 () = tokio::time::sleep_until(next) => break,
             }
         }
+    }
+}
+
+/// Reads the Thunderbolt ports while the config asks for a fabric: at the start, when links have settled
+/// after a change, and as rarely as what else starts tools. For ever.
+async fn probe_ports(shared: Shared, mut watched: watch::Receiver<Watched>, relinked: Arc<Notify>) {
+    let mut probes: Probes<(), Vec<ThunderboltPort>> = match Probes::start(PORTS_TIMEOUT_MS) {
+        Ok(probes) => probes,
+        Err(error) => {
+            warn!("the Thunderbolt ports can't be read: {error}");
+            return;
+        }
+    };
+    loop {
+        let now = watched.borrow_and_update().clone();
+        if !now.uses_fabric {
+            keep_ports(&shared, None);
+        } else if probes.ask((), "the Thunderbolt ports", tandem_host::thunderbolt_ports)
+            == Asked::Pending
+        {
+            // What is being read may be older than the change.
+            relinked.notify_one();
+        }
+        let next = tokio::time::Instant::now() + Duration::from_millis(now.host.slow_poll_ms);
+        loop {
+            tokio::select! {
+                ((), answer) = probes.answered() => {
+                    if let Err(Unknown::Failed(why) | Unknown::Hung(why)) = &answer {
+                        warn!("the Thunderbolt ports can't be read: {why}");
+                    }
+                    keep_ports(&shared, answer.ok().filter(|_| now.uses_fabric));
+                }
+                changed = watched.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                () = relinked.notified() => {
+                    tokio::time::sleep(LINKS_SETTLE).await;
+                    break;
+                }
+                () = tokio::time::sleep_until(next) => break,
+            }
+        }
+    }
+}
+
+/// Keeps what the ports are now; what can't be read any more is not known any more.
+fn keep_ports(shared: &Shared, ports: Option<Vec<ThunderboltPort>>) {
+    if shared.facts().thunderbolt != ports {
+        shared.change(|facts| facts.thunderbolt = ports);
     }
 }
 

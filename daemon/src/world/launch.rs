@@ -3,6 +3,7 @@
 use std::{
     fs::{File, Permissions},
     io::{self, Read, Write},
+    net::SocketAddr,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
@@ -10,7 +11,10 @@ use std::{
 
 use nix::unistd::{User, fchown};
 use tandem_engine::settings::Backend;
-use tandem_policy::gateway::Mode;
+use tandem_policy::{
+    gateway::Mode,
+    pair::fabric::{Carrier, Devices},
+};
 use tandem_wire::Session;
 
 use super::{child::Who, run_dir::create_anew};
@@ -59,6 +63,7 @@ impl Served {
 }
 
 /// What all children are started with.
+#[derive(Clone)]
 pub(super) struct Launcher {
     /// This executable.
     pub(super) executable: PathBuf,
@@ -80,11 +85,32 @@ impl Launcher {
             .env("OPENBLAS_NUM_THREADS", &threads)
             .env("OMP_NUM_THREADS", &threads)
             .envs(rank_environment());
-        if config.rank.len() > 1 && config.engine.backend == Backend::Ring {
-            command.env("MLX_RANK", number.to_string());
-            command.env("MLX_HOSTFILE", self.hosts_path());
-        }
+        let fast_synch = if config.engine.metal_fast_synch { "1" } else { "0" };
+        command.env("MLX_METAL_FAST_SYNCH", fast_synch);
+        self.place_in_group(config, number, &mut command);
         command
+    }
+
+    /// Tells a rank its place in the group, in the environment that MLX reads.
+    ///
+    /// Every rank but 0 of a JACCL group connects to the coordinator, four times within 15 s, and gives
+    /// up; rank 0 listens there only while it forms the group. That rank 0 is there by then needs no
+    /// waiting here: other nodes start their ranks only once rank 0 listens on its control port, and no
+    /// rank begins to form the group before all have met on the control channel, after which each is in
+    /// MLX's `init` within milliseconds.
+    fn place_in_group(&self, config: &Config, number: u32, command: &mut Command) {
+        let Some(first) = config.rank.first().filter(|_| config.rank.len() > 1) else { return };
+        command.env("MLX_RANK", number.to_string());
+        match config.engine.backend {
+            Backend::Ring => {
+                command.env("MLX_HOSTFILE", self.hosts_path());
+            }
+            Backend::Jaccl => {
+                let coordinator = SocketAddr::new(first.address, config.engine.coordinator_port);
+                command.env("MLX_IBV_DEVICES", self.devices_path());
+                command.env("MLX_JACCL_COORDINATOR", coordinator.to_string());
+            }
+        }
     }
 
     /// The command of a gateway.
@@ -98,6 +124,16 @@ impl Launcher {
         });
         command.env(tandem_gateway::CANARY_KEY_HASH, &self.canary_key_hash);
         command.env(tandem_gateway::PEER_KEY_HASH, &self.peer_key_hash);
+        command
+    }
+
+    /// The command that computes what a model needs of memory: of the config that is in force, whose
+    /// fallback's own copy is only written when it is started.
+    pub(super) fn fit(&self, config: &Config, served: Served) -> Command {
+        let mut command = self.command(config, &["model", "fit", "--json"], Served::Together);
+        if served == Served::Alone {
+            command.arg("--fallback");
+        }
         command
     }
 
@@ -134,13 +170,31 @@ impl Launcher {
     }
 
     /// Writes where each rank listens for the ring, in MLX's form: `[["127.0.0.1:52320"], …]`.
-    pub(super) fn write_hosts(&self, config: &Config) -> io::Result<()> {
+    fn write_hosts(&self, config: &Config) -> io::Result<()> {
         let base = config.engine.ring_port_base;
         let hosts: Vec<[String; 1]> = (0_u16..)
             .zip(&config.rank)
-            .map(|(n, rank)| [std::net::SocketAddr::new(rank.address, base + n).to_string()])
+            .map(|(n, rank)| [SocketAddr::new(rank.address, base + n).to_string()])
             .collect();
         create_anew(&self.hosts_path())?.write_all(&serde_json::to_vec(&hosts)?)
+    }
+
+    fn devices_path(&self) -> PathBuf {
+        self.run_dir.join("devices.json")
+    }
+
+    /// Writes what the ranks find each other by.
+    pub(super) fn write_group(&self, config: &Config, carrier: &Carrier) -> io::Result<()> {
+        match carrier {
+            Carrier::Ring { .. } => self.write_hosts(config),
+            Carrier::Jaccl { devices } => self.write_devices(devices),
+        }
+    }
+
+    /// Writes which RDMA device leads from each rank to each other, in MLX's form:
+    /// `[[null,"rdma_en5"],["rdma_en4",null]]`.
+    fn write_devices(&self, devices: &Devices) -> io::Result<()> {
+        create_anew(&self.devices_path())?.write_all(&serde_json::to_vec(devices)?)
     }
 
     /// Notes a child's process id and epoch, so that a later supervisor finds it.
@@ -197,14 +251,56 @@ mod tests {
         let config = Config::default();
         let command = launcher(Path::new("/run/t")).rank(&config, 1, Served::Together);
         assert_eq!(arguments(&command), ["rank", "--rank", "1", "--config", "/run/t/config.toml"]);
-        let environment: BTreeMap<_, _> = command
-            .get_envs()
-            .filter_map(|(k, v)| Some((k.to_str()?, v?.to_str()?.to_owned())))
-            .collect();
+        let environment = environment(&command);
         assert_eq!(environment["MLX_RANK"], "1");
         assert_eq!(environment["MLX_HOSTFILE"], "/run/t/hosts.json");
         assert!(environment["OPENBLAS_NUM_THREADS"].parse::<u32>().unwrap() >= 1);
         assert!(!environment.keys().any(|key| key.contains("KEY")), "{environment:?}");
+    }
+
+    fn environment(command: &Command) -> BTreeMap<String, String> {
+        let pair = |(key, value): (&std::ffi::OsStr, Option<&std::ffi::OsStr>)| {
+            Some((key.to_str()?.to_owned(), value?.to_str()?.to_owned()))
+        };
+        command.get_envs().filter_map(pair).collect()
+    }
+
+    #[test]
+    fn a_rank_of_a_fabric_gets_the_devices_and_where_rank_0_waits() {
+        let mut config = Config::default();
+        config.engine.backend = Backend::Jaccl;
+        config.rank[0].address = "169.254.7.1".parse().unwrap();
+        let launcher = launcher(Path::new("/run/t"));
+        for number in [0, 1] {
+            let environment = environment(&launcher.rank(&config, number, Served::Together));
+            assert_eq!(environment["MLX_RANK"], number.to_string());
+            assert_eq!(environment["MLX_IBV_DEVICES"], "/run/t/devices.json");
+            assert_eq!(environment["MLX_JACCL_COORDINATOR"], "169.254.7.1:52311");
+            assert!(!environment.contains_key("MLX_HOSTFILE"));
+            // It would prefer JACCL's own ring, whose all_gather returns wrong data.
+            assert!(!environment.contains_key("MLX_JACCL_RING"));
+        }
+    }
+
+    #[test]
+    fn fast_synchronisation_is_off_unless_the_config_asks_for_it() {
+        let mut config = Config::default();
+        for (is_on, expected) in [(false, "0"), (true, "1")] {
+            config.engine.metal_fast_synch = is_on;
+            let command = launcher(Path::new("/run/t")).rank(&config, 0, Served::Together);
+            assert_eq!(environment(&command)["MLX_METAL_FAST_SYNCH"], expected);
+        }
+    }
+
+    #[test]
+    fn devices_are_in_the_form_that_mlx_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = |name: &str| Some(name.to_owned());
+        let devices = vec![vec![None, device("rdma_en5")], vec![device("rdma_en4"), None]];
+        let launcher = launcher(folder.path());
+        launcher.write_group(&Config::default(), &Carrier::Jaccl { devices }).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("devices.json")).unwrap();
+        assert_eq!(text, r#"[[null,"rdma_en5"],["rdma_en4",null]]"#);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, trace, warn};
 
 use super::child::{Shared, Who};
+use crate::log;
 
 /// Longest line that is passed on; the rest of it is dropped. Long enough for any stack frame.
 const LINE_BYTES_MAX: usize = 8 << 10;
@@ -185,8 +186,8 @@ pub(super) fn emit(who: Who, epoch: u64, line: &str) {
     macro_rules! at {
         ($log:ident) => {
             match who {
-                Who::Gateway => $log!(role = "gateway", "{text}"),
-                Who::Rank(rank) => $log!(role = "rank", rank, epoch, "{text}"),
+                Who::Gateway => $log!(target: log::GATEWAY, role = "gateway", "{text}"),
+                Who::Rank(rank) => $log!(target: log::RANK, role = "rank", rank, epoch, "{text}"),
             }
         };
     }

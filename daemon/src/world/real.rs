@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use nix::unistd::{Uid, User};
 use tandem_console::control::Orders;
 use tandem_ledger::Ledger;
 use tandem_policy::{
@@ -25,6 +26,7 @@ use super::{
     neighbours::Neighbours,
     reboot::Reboots,
     requests::Requests,
+    unified_log::{self, Stream},
 };
 use crate::config::Config;
 
@@ -37,6 +39,8 @@ pub struct RealWorld {
     launcher: Launcher,
     canary_key: String,
     neighbours: Option<Neighbours>,
+    /// The `[engine]` section that the ranks of all nodes were last started with.
+    started: Option<tandem_engine::Settings>,
     manifest_watch: Option<JoinHandle<()>>,
     catalogue: evidence::Signatures,
     host: HostThread,
@@ -91,12 +95,13 @@ impl RealWorld {
         let neighbours =
             Neighbours::start(&config, &shared, run_dir.user.as_ref(), &peer_key).await?;
         let mut world = Self {
-            host: HostThread::start(shared.clone(), watched(&config)),
+            host: HostThread::start(shared.clone(), watched(&config, &launcher)),
             ledger_path: config.node.state_dir.clone(),
             shared,
             launcher,
             canary_key,
             neighbours,
+            started: None,
             manifest_watch: None,
             catalogue,
             reboots: Reboots::default(),
@@ -124,7 +129,12 @@ impl RealWorld {
             self.shared.clone(),
             self.catalogue.clone(),
             self.config.host.report_dirs.clone(),
+            home(self.launcher.user.as_ref()),
         ));
+        if let Some(stream) = Stream::of_platform() {
+            let (shared, catalogue) = (self.shared.clone(), self.catalogue.clone());
+            tokio::spawn(unified_log::watch(shared, catalogue, stream));
+        }
         let in_force = Config::clone(&self.config);
         tokio::spawn(config_file::watch(self.shared.clone(), config_path, in_force));
         let (orders, shared) = (self.orders.clone(), self.shared.clone());
@@ -173,10 +183,12 @@ impl RealWorld {
     /// The config that is in force from now on, if it changed.
     pub fn new_config(&mut self) -> Option<Arc<Config>> {
         let config = Arc::new(*self.shared.facts().new_config.take()?);
-        self.host.watch(watched(&config));
         if let Err(error) = self.launcher.write_config(&config, Served::Together) {
             warn!("the children's config can't be written: {error}");
         }
+        // After it: what the model needs of memory is computed from that file.
+        self.host.watch(watched(&config, &self.launcher));
+        self.started = None;
         let is_other_model = self.config.model.path != config.model.path;
         self.config = Arc::clone(&config);
         if is_other_model {
@@ -209,14 +221,26 @@ impl RealWorld {
     }
 }
 
-fn watched(config: &Config) -> Watched {
+fn watched(config: &Config, launcher: &Launcher) -> Watched {
+    let fit = {
+        let (launcher, config) = (launcher.clone(), config.clone());
+        move |served| launcher.fit(&config, served)
+    };
     Watched {
         host: config.host.clone(),
         leak: config.leak.clone(),
         model_dir: config.model.path.clone(),
         fallback_dir: config.fallback.is_set().then(|| config.fallback.path.clone()),
         state_dir: config.node.state_dir.clone(),
+        fit: Arc::new(fit),
+        uses_fabric: config.uses_fabric(),
     }
+}
+
+/// Home of the user that the children run as.
+fn home(user: Option<&User>) -> Option<PathBuf> {
+    let own = || User::from_uid(Uid::effective()).ok().flatten();
+    user.cloned().or_else(own).map(|user| user.dir).filter(|dir| dir.is_absolute())
 }
 
 async fn count_signals(shared: Shared, mut signals: tokio::signal::unix::Signal) {
@@ -255,6 +279,7 @@ impl World for RealWorld {
             gateway: GatewaySeen { process: facts.gateway.process.clone(), ready },
             terminations: facts.terminations,
             invariants: facts.invariants.clone(),
+            thunderbolt: facts.thunderbolt.clone(),
             memory: facts.memory.clone(),
             artifacts: facts.artifacts.clone(),
             fallback_artifacts: facts.fallback_artifacts.clone(),
@@ -291,8 +316,8 @@ impl World for RealWorld {
     fn perform(&mut self, action: &Action) {
         match action {
             Action::Mend(repair) => self.host.mend(repair.clone()),
-            Action::StartGang { epoch, prefill_step_tokens, alone } => {
-                self.start_gang(*epoch, *prefill_step_tokens, *alone);
+            Action::StartGang { epoch, prefill_step_tokens, alone, carrier } => {
+                self.start_gang(*epoch, *prefill_step_tokens, *alone, carrier);
             }
             Action::StartGateway { mode } => self.start_gateway(*mode),
             Action::UnloadRank { rank } => self.with(self.place(*rank), Child::ask_to_end),

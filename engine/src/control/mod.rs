@@ -37,7 +37,7 @@ pub use seal::ControlKey;
 use crate::step::Step;
 
 /// Raised whenever a control message changes its meaning.
-pub const CONTROL_VERSION: u32 = 1;
+pub const CONTROL_VERSION: u32 = 2;
 
 /// From rank 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,8 @@ pub enum Up {
     Loaded {
         /// What this rank took the model to be.
         card: ModelCard,
+        /// Positions that its KV caches have room for.
+        kv_tokens: u64,
     },
     /// A step is finished.
     Progress(Progress),

@@ -35,6 +35,7 @@ fn setup(rank: u32, world: u32) -> RankSetup {
         model_dir: "model".into(),
         run_dir: "run".into(),
         settings: Settings::default(),
+        ceiling: None,
     }
 }
 

@@ -66,7 +66,8 @@ fn executor() -> MlxExecutor {
         rope,
     };
     let card = ModelCard { architecture: "llama".into(), vocab_size: 515, context_tokens: 512 };
-    let loaded = Loaded { card, bytes_read: 0, weights_bytes: decoder.weights_bytes() };
+    let loaded =
+        Loaded { card, bytes_read: 0, weights_bytes: decoder.weights_bytes(), kv_tokens: 8192 };
     MlxExecutor::new(decoder, Vocabulary::new(vec![(0, VOCAB)], 0).unwrap(), loaded)
 }
 

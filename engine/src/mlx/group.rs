@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mlx_rs::{Array, Dtype, Stream};
 
@@ -20,11 +21,22 @@ const MOST_ONE_WAY_BYTES: usize = 2 * 256 * 1024 - 1;
 /// (`CONN_WAIT` in mlx/distributed/ring/ring.cpp).
 const RING_HEAD_START: std::time::Duration = std::time::Duration::from_millis(30);
 
+/// How much later than rank 0 the others begin to form a JACCL group. Rank 0 listens at its coordinator
+/// address only inside `init`; a rank that finds nobody there waits a whole second before the second of
+/// its four attempts (`jaccl::SideChannel` in mlx/distributed/jaccl). The control channel is formed
+/// first, so both get here within milliseconds of each other, and 15 s of attempts are not needed.
+const JACCL_HEAD_START: std::time::Duration = std::time::Duration::from_millis(30);
+
+/// Whether this process has begun to form a JACCL group, however that ended.
+static HAS_TRIED_JACCL: AtomicBool = AtomicBool::new(false);
+
 /// A group of `size` ranks, of which this process is `rank`. All members must issue the same
 /// collectives in the same order.
 ///
 /// A group is never formed twice in one process: MLX caches it for the life of the process, and on
-/// RDMA every attempt uses up driver resources until the next reboot.
+/// RDMA every attempt uses up driver resources until the next reboot: a group of two registers 64 of
+/// about 100 memory regions that a device has, so that a second one beside it could only fail. A
+/// second call of [`Group::init`] for JACCL is refused before MLX hears of it.
 pub struct Group {
     handle: mlx_sys::mlx_distributed_group,
     backend: Backend,
@@ -48,6 +60,15 @@ impl Group {
             .map_err(|_| EngineError::Software("a back end's name holds NUL".to_owned()))?;
         if backend == Backend::Ring && rank + 1 == size && size > 1 {
             std::thread::sleep(RING_HEAD_START);
+        }
+        if backend == Backend::Jaccl {
+            if HAS_TRIED_JACCL.swap(true, Ordering::SeqCst) {
+                let why = "a process can form one JACCL group, and this one has tried already";
+                return Err(EngineError::Software(why.to_owned()));
+            }
+            if rank > 0 {
+                std::thread::sleep(JACCL_HEAD_START);
+            }
         }
         #[cfg(target_os = "linux")]
         let sockets_before = super::ring_sockets::open_sockets();
@@ -213,5 +234,22 @@ impl Drop for Group {
     fn drop(&mut self) {
         // SAFETY: the handle is freed once, here.
         unsafe { mlx_sys::mlx_distributed_group_free(self.handle) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MLX for a CPU has no JACCL, so the first try fails by its word and the second by ours.
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn a_process_tries_a_fabric_only_once() {
+        let tried = || Group::init(Backend::Jaccl, true, 0, 2).map(drop);
+        assert!(matches!(tried(), Err(EngineError::Group(_))));
+        match tried() {
+            Err(EngineError::Software(why)) => assert!(why.contains("one JACCL group"), "{why}"),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -3,10 +3,11 @@
 use mlx_rs::{Array, ops};
 
 use crate::EngineError;
+use crate::budget::KV_GROWTH_TOKENS;
 use crate::mlx::{slice, slice_update};
 
-/// Positions added at a time: growing copies the cache, so not one by one; as in mlx-lm.
-const GROWTH_POSITIONS: i32 = 256;
+/// Positions added at a time.
+const GROWTH_POSITIONS: i32 = KV_GROWTH_TOKENS as i32;
 
 /// Keys and values of this rank's KV heads, `[1, heads, capacity, head_dim]` each.
 #[derive(Default)]

@@ -103,9 +103,10 @@ impl Decoder {
                 &mlp.up,
                 &mlp.down,
             ];
-            let norms = [attention_norm, mlp_norm];
+            let of_heads = attention.query_norm.iter().chain(&attention.key_norm);
+            let norms = [attention_norm, mlp_norm].into_iter().chain(of_heads);
             linears.iter().map(|l| l.bytes()).sum::<u64>()
-                + norms.iter().map(|n| n.weight.nbytes() as u64).sum::<u64>()
+                + norms.map(|n| n.weight.nbytes() as u64).sum::<u64>()
         });
         self.embedding.bytes() + head + blocks.sum::<u64>() + self.norm.weight.nbytes() as u64
     }

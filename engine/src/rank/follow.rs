@@ -37,8 +37,9 @@ impl<E: Execute> Follow<E> {
 
     /// From loaded to the log's end.
     pub(super) fn run(mut self) -> Result<(), EngineError> {
-        let card = self.executor.loaded().card.clone();
-        self.gang.tell(&Up::Loaded { card });
+        let loaded = self.executor.loaded();
+        let (card, kv_tokens) = (loaded.card.clone(), loaded.kv_tokens);
+        self.gang.tell(&Up::Loaded { card, kv_tokens });
         while !self.shared.is_stopping() {
             match self.next_command() {
                 Some(Command::Step(step)) => self.dispatch(&step)?,

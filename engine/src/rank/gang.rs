@@ -108,7 +108,8 @@ struct Others {
 
 struct Other {
     rank: u32,
-    card: Option<ModelCard>,
+    /// What it loaded, and positions that its KV caches have room for.
+    loaded: Option<(ModelCard, u64)>,
     comparison: Comparison,
 }
 
@@ -120,7 +121,7 @@ impl Leader {
     ) -> Result<Gang, EngineError> {
         let others = |peer: &Peer| {
             let comparison = Comparison::new(peer.rank);
-            Other { rank: peer.rank, card: None, comparison }
+            Other { rank: peer.rank, loaded: None, comparison }
         };
         let others = Arc::new(Others {
             shared: Arc::clone(shared),
@@ -163,23 +164,29 @@ impl Leader {
         others.iter_mut().try_for_each(|other| other.comparison.ours(progress.clone()))
     }
 
-    /// Waits until all others have loaded and checks that they loaded the same; false if this rank
-    /// is to stop or unload instead. Unbounded: loading may take many minutes, and a rank that dies
+    /// Waits until all others have loaded and checks that they loaded the same. Gives the least
+    /// number of positions that any of them has room for; `None` if this rank is to stop or unload
+    /// instead. Unbounded: loading may take many minutes, and a rank that dies
     /// over it is noticed by its silence.
-    pub(super) fn wait_loaded(&self, card: &ModelCard) -> Result<bool, EngineError> {
+    pub(super) fn wait_loaded(&self, card: &ModelCard) -> Result<Option<u64>, EngineError> {
         let all = |others: &[Other]| {
-            self.others.shared.is_unloading() || others.iter().all(|other| other.card.is_some())
+            self.others.shared.is_unloading() || others.iter().all(|other| other.loaded.is_some())
         };
         if !self.others.wait(all, None) || self.others.shared.is_unloading() {
-            return Ok(false);
+            return Ok(None);
         }
-        let others = lock(&self.others.state);
-        match others.iter().find(|other| other.card.as_ref() != Some(card)) {
-            None => Ok(true),
-            Some(Other { rank, card: theirs, .. }) => Err(EngineError::Model(format!(
-                "rank {rank} loaded another model: {theirs:?}, this rank {card:?}"
-            ))),
+        let mut least = u64::MAX;
+        for Other { rank, loaded, .. } in lock(&self.others.state).iter() {
+            match loaded {
+                Some((theirs, kv_tokens)) if theirs == card => least = least.min(*kv_tokens),
+                theirs => {
+                    return Err(EngineError::Model(format!(
+                        "rank {rank} loaded another model: {theirs:?}, this rank {card:?}"
+                    )));
+                }
+            }
         }
+        Ok(Some(least))
     }
 
     /// Tells the others a phase that they can't tell by themselves.
@@ -218,7 +225,7 @@ impl Others {
         let other = &mut others[place];
         match message {
             Up::Heartbeat => return Ok(()),
-            Up::Loaded { card } => other.card = Some(card),
+            Up::Loaded { card, kv_tokens } => other.loaded = Some((card, kv_tokens)),
             Up::Progress(progress) => other.comparison.theirs(progress)?,
             Up::Unload => {
                 let who = format!("rank {}", other.rank);

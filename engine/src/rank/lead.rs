@@ -49,12 +49,14 @@ impl<E: Execute> Lead<E> {
         shared: Arc<Shared>,
         inbox: Receiver<Command>,
     ) -> Self {
-        let card = &executor.loaded().card;
+        let loaded = executor.loaded();
+        let card = &loaded.card;
         let limits = Limits {
             max_active: settings.max_active,
             max_queued: settings.max_queued,
             prefill_step_tokens: settings.prefill_step_tokens,
             context_tokens: card.context_tokens,
+            kv_tokens: loaded.kv_tokens,
             vocab_size: card.vocab_size,
         };
         Self {
@@ -74,7 +76,8 @@ impl<E: Execute> Lead<E> {
     /// From loaded to unloaded.
     pub(super) fn run(mut self) -> Result<(), EngineError> {
         let card = self.executor.loaded().card.clone();
-        if self.gang.wait_loaded(&card)? {
+        if let Some(kv_tokens) = self.gang.wait_loaded(&card)? {
+            self.scheduler.lower_kv_tokens(kv_tokens);
             self.enter(Phase::Warming);
             self.warm_up()?;
             if self.is_serving() {

@@ -3,6 +3,7 @@
 use tandem_wire::{FinishReason, Sampling, Submit};
 
 use super::Limits;
+use crate::budget::cache_tokens;
 
 /// Most entries of `logit_bias`; the wire contract's number.
 const LOGIT_BIAS_MAX: usize = 300;
@@ -31,6 +32,14 @@ pub(super) fn check(submit: &Submit, limits: &Limits) -> Result<(), String> {
     }
     if let Some(n) = submit.logprobs.filter(|n| *n > LOGPROBS_MAX) {
         return Err(format!("logprobs is {n}; at most {LOGPROBS_MAX} can be had"));
+    }
+    // Can't be while one request of the full context fits, which is checked at start.
+    let kv_tokens = kv_tokens(submit, limits);
+    if kv_tokens > limits.kv_tokens {
+        return Err(format!(
+            "its KV cache may come to hold {kv_tokens} positions, and there is room for {}",
+            limits.kv_tokens
+        ));
     }
     check_sampling(&submit.sampling, limits)
 }
@@ -72,6 +81,12 @@ fn check_sampling(sampling: &Sampling, limits: &Limits) -> Result<(), String> {
 /// Completion tokens at which a checked request ends.
 pub(super) fn completion_max(submit: &Submit, limits: &Limits) -> u32 {
     submit.max_tokens.min(limits.context_tokens - submit.prompt.len() as u32)
+}
+
+/// Positions that the KV cache of a checked request may come to hold. The last token of a completion
+/// enters none, which the rounding up hides.
+pub(super) fn kv_tokens(submit: &Submit, limits: &Limits) -> u64 {
+    cache_tokens(submit.prompt.len() as u64 + u64::from(completion_max(submit, limits)))
 }
 
 /// Why a checked request needs no more tokens: an earlier epoch generated the last one but died

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use tandem_wire::Sampling;
 
 use super::*;
+use crate::budget::cache_tokens;
 
 mod random;
 
@@ -13,6 +14,7 @@ const LIMITS: Limits = Limits {
     max_queued: 4,
     prefill_step_tokens: 4,
     context_tokens: 32,
+    kv_tokens: 3 * 256,
     vocab_size: 50,
 };
 
@@ -126,8 +128,12 @@ struct Day {
 
 impl Day {
     fn new() -> Self {
+        Self::of(LIMITS)
+    }
+
+    fn of(limits: Limits) -> Self {
         Self {
-            scheduler: Scheduler::new(LIMITS),
+            scheduler: Scheduler::new(limits),
             fake: Fake::default(),
             pending: VecDeque::new(),
             tokens: BTreeMap::new(),
@@ -143,6 +149,8 @@ impl Day {
     fn dispatch(&mut self) -> Option<Step> {
         let step = self.scheduler.next_step()?;
         self.pending.push_back((step.seq, self.fake.execute(&step)));
+        let held = self.fake.slots.values().map(|s| cache_tokens(s.tokens.len() as u64));
+        assert!(held.sum::<u64>() <= self.scheduler.limits.kv_tokens, "caches outgrow memory");
         Some(step)
     }
 
@@ -352,4 +360,46 @@ fn an_executor_that_answers_for_other_slots_is_found_out() {
     let wrong = Sampled { slot: 2, token: 1, logprob: None, top: Vec::new() };
     let error = scheduler.collected(step.seq, vec![wrong]).unwrap_err();
     assert!(matches!(error, EngineError::Software(_)), "{error}");
+}
+
+#[test]
+fn a_request_waits_for_memory_and_none_behind_it_passes() {
+    let limits = Limits { context_tokens: 2048, kv_tokens: 1024, ..LIMITS };
+    let mut scheduler = Scheduler::new(limits);
+    let admitted = |step: Option<Step>| -> Vec<u32> {
+        step.map_or(Vec::new(), |step| step.admit.iter().map(|admit| admit.slot).collect())
+    };
+    // May come to hold 512, 768 and 256 positions.
+    for (id, max_tokens) in [(1, 500), (2, 700), (3, 10)] {
+        scheduler.submit(1, request(id, &[1, 2, 3], max_tokens));
+    }
+    assert_eq!(admitted(scheduler.next_step()), [0]);
+    assert_eq!((scheduler.active(), scheduler.queued()), (1, 2));
+    scheduler.cancel(RequestKey { connection: 1, id: 1 });
+    let step = scheduler.next_step().unwrap();
+    assert_eq!(step.release, [0], "memory is given back in the step that takes it again");
+    assert_eq!(admitted(Some(step)), [0, 1]);
+    assert_eq!((scheduler.active(), scheduler.queued()), (2, 0));
+}
+
+#[test]
+fn what_an_earlier_epoch_generated_is_no_further_memory() {
+    let limits = Limits { context_tokens: 2048, kv_tokens: 512, ..LIMITS };
+    let mut scheduler = Scheduler::new(limits);
+    let resumed = Submit { generated: vec![4; 300], ..request(1, &[1; 100], 412) };
+    scheduler.submit(1, resumed);
+    assert_eq!(scheduler.next_step().unwrap().admit.len(), 1);
+}
+
+#[test]
+fn a_request_that_memory_is_never_enough_for_is_refused() {
+    let mut day = Day::of(Limits { context_tokens: 2048, kv_tokens: 1024, ..LIMITS });
+    day.scheduler.lower_kv_tokens(512);
+    // A rank with more room does not raise it again.
+    day.scheduler.lower_kv_tokens(900);
+    day.submit(1, request(1, &[1, 2, 3], 510));
+    let (code, message) = day.failure(1, 1).unwrap();
+    assert_eq!(code, FailureCode::Invalid);
+    assert!(message.contains("768") && message.contains("512"), "{message}");
+    assert_eq!(day.scheduler.queued(), 0);
 }

@@ -69,7 +69,7 @@ impl Fake {
     fn new(play: Play) -> Self {
         let card =
             ModelCard { architecture: "fake".into(), vocab_size: VOCAB, context_tokens: 4096 };
-        let loaded = Loaded { card, bytes_read: 11, weights_bytes: 22 };
+        let loaded = Loaded { card, bytes_read: 11, weights_bytes: 22, kv_tokens: u64::MAX };
         Self { play, loaded, slots: vec![None; 16], pending: VecDeque::new() }
     }
 
@@ -149,6 +149,7 @@ fn child() {
         ranks: vec![place; play.world as usize],
         model_dir: PathBuf::new(),
         run_dir: play.run_dir.clone(),
+        ceiling: None,
         settings: Settings {
             control_port: play.port,
             silence_timeout_ms: play.silence_timeout_ms,

@@ -106,7 +106,27 @@ impl Node {
         let id = format!("simulated-{rung:?}").to_lowercase();
         let remedy = "look at it".into();
         self.tell(|_| format!("signature {id} of {source:?}"));
-        self.desk.evidence.push(Evidence { id, rung, text: "a line".into(), remedy, source });
+        let text = "a line".into();
+        self.keep_evidence(Evidence { id, rung, is_of_fabric: false, text, remedy, source });
+    }
+
+    /// A start by the RDMA fabric failed, which this would mend.
+    pub(crate) fn leave_fabric_evidence(&mut self, source: EvidenceSource, rung: Rung) {
+        if rung == Rung::Hold {
+            self.record.excuse("a signature that asks for an operator");
+        }
+        if rung == Rung::Reboot {
+            self.record.excuse("a signature that only a reboot mends");
+        }
+        self.tell(|_| format!("the fabric fails: {rung:?} of {source:?}"));
+        self.met.mark("the fabric failed");
+        let (text, remedy) = ("[jaccl] no queue pair".into(), "look at it".into());
+        let id = "simulated-fabric".into();
+        self.keep_evidence(Evidence { id, rung, is_of_fabric: true, text, remedy, source });
+    }
+
+    fn keep_evidence(&mut self, evidence: Evidence) {
+        self.desk.evidence.push(evidence);
         let surplus = self.desk.evidence.len().saturating_sub(EVIDENCE_MAX);
         self.desk.evidence.drain(..surplus);
     }
@@ -119,6 +139,7 @@ impl Node {
         let evidence = Evidence {
             id: "panic".into(),
             rung: Rung::None,
+            is_of_fabric: false,
             text: "panic(cpu 0)".into(),
             remedy: "send it to Apple".into(),
             source: EvidenceSource::Panic { report, boot },

@@ -1,6 +1,6 @@
 //! The ranks: what they do when asked, and what goes wrong with them.
 
-use tandem_policy::{Ended, EvidenceSource, Process, RankSeen};
+use tandem_policy::{Ended, EvidenceSource, Process, RankSeen, Rung, pair::fabric::Carrier};
 use tandem_wire::{Phase, Vitals, exit};
 
 use super::{FALLBACK_BYTES, Node, WEIGHTS_BYTES};
@@ -44,6 +44,10 @@ pub(crate) struct Rank {
     forming: Option<Forming>,
     /// Whether it serves the fallback model, without any other.
     pub(crate) is_alone: bool,
+    /// Whether its group is by the RDMA fabric.
+    pub(crate) is_by_fabric: bool,
+    /// When it fails to form that, and what the evidence of it asks for.
+    fails_at: Option<(u64, Rung)>,
 }
 
 /// A rank that waits for those of other nodes.
@@ -80,6 +84,8 @@ impl Rank {
             alone_since: None,
             forming: None,
             is_alone: false,
+            is_by_fabric: false,
+            fails_at: None,
         }
     }
 
@@ -134,6 +140,7 @@ impl Rank {
             garbles: self.garbles,
             is_loaded: self.has_loaded(t.saturating_sub(LATE_MS)),
             is_alone: self.is_alone,
+            fails: self.fails_at.is_some(),
         }
     }
 }
@@ -185,10 +192,12 @@ impl Node {
     }
 
     /// Starts every rank; the supervisor may be killed while it does.
-    pub(crate) fn start_gang(&mut self, epoch: u64) {
+    pub(crate) fn start_gang(&mut self, epoch: u64, carrier: &Carrier) {
+        let failure = self.fabric_failure(carrier);
+        let fails_at = failure.map(|rung| (self.t + 4_000, rung));
         let slow = self.strikes(Trouble::SlowStart);
         let garbles = self.strikes(Trouble::Garbage);
-        self.record.started(self.t, self.machine.boots, epoch);
+        self.record.started(epoch, carrier.is_fabric());
         self.note_start(epoch);
         for index in 0..self.ranks.len() {
             if index > 0 && self.supervisor_dies() {
@@ -206,7 +215,8 @@ impl Node {
             };
             let plan = self.setup.rank_plan.clone();
             let rank = Rank { process, plan, loads_at, warms_at, ready_at, ..Rank::none() };
-            self.ranks[index] = Rank { garbles, ..rank };
+            let is_by_fabric = carrier.is_fabric();
+            self.ranks[index] = Rank { garbles, is_by_fabric, fails_at, ..rank };
             self.wait_for_others(index);
         }
     }
@@ -214,8 +224,7 @@ impl Node {
     /// Starts the fallback's one rank in the place of this node's first.
     pub(crate) fn start_fallback(&mut self, epoch: u64) {
         let garbles = self.strikes(Trouble::Garbage);
-        self.record.started(self.t, self.machine.boots, epoch);
-        self.record.fallback_starts_in_boot += 1;
+        self.record.started(epoch, false);
         let pid = self.pid();
         let loads_at = self.t + self.dice.between(100, 1_000);
         let warms_at = loads_at + self.dice.between(500, 4_000);
@@ -295,11 +304,26 @@ impl Node {
         }
         let t = self.t;
         let rank = &self.ranks[index];
+        if let Some((_, rung)) = rank.fails_at.filter(|(at, _)| t >= *at && !rank.is_mute(t)) {
+            return self.fail_fabric(index, rung);
+        }
         if rank.dies_at.is_some_and(|at| t >= at) {
             self.end_rank(index, Ended::Signal(9));
         } else if rank.unloads_at.is_some_and(|at| t >= at) && !rank.is_mute(t) {
             self.end_rank(index, Ended::Code(exit::OK));
         }
+    }
+
+    /// A rank could not form the fabric, and says so.
+    fn fail_fabric(&mut self, index: usize, rung: Rung) {
+        let Some(epoch) = self.ranks[index].epoch() else { return };
+        let rank = self.setup.own_ranks[index];
+        if self.ranks[index].is_child {
+            self.leave_fabric_evidence(EvidenceSource::Rank { rank, epoch }, rung);
+        }
+        let t = self.t;
+        self.note_of_all(|truth, _| truth.fabric_failed_at = Some(t));
+        self.end_rank(index, Ended::Code(exit::GROUP));
     }
 
     /// A rank whose peer is gone or mute ends within seconds, unless it hangs itself.
@@ -373,7 +397,10 @@ impl Node {
             let is_lost = all.iter().any(|other| other.epoch != Some(epoch) || other.is_alone);
             let is_mute = !is_whole || all.iter().any(|other| other.is_mute);
             if let Some(forming) = rank.forming {
-                let is_left = is_lost || is_mute || all.iter().any(|other| other.is_leaving);
+                let is_left = is_lost
+                    || is_mute
+                    || rank.fails_at.is_some()
+                    || all.iter().any(|other| other.is_leaving || other.fails);
                 if !is_left {
                     rank.forming = None;
                     rank.loads_at = t + forming.load_ms;

@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use tandem_policy::pair::{NodeReport, PeerSeen};
 
-use super::truth::Truth;
+use super::{fabric::Felt, truth::Truth};
 use crate::trouble::{PairTrouble, Troubles};
 
 /// All that is around one node.
@@ -36,6 +36,8 @@ pub(crate) struct Around {
     pub(crate) manifest: String,
     /// When it slept last.
     pub(crate) slept: Option<(u64, u64)>,
+    /// What it feels of the RDMA fabric.
+    pub(crate) fabric: Felt,
 }
 
 /// The boots of the leader that this supervisor has heard of, in their order.
@@ -104,6 +106,8 @@ pub(crate) struct OtherRank {
     pub(crate) is_loaded: bool,
     /// Whether it serves the fallback, alone.
     pub(crate) is_alone: bool,
+    /// Whether it will fail to form the fabric.
+    pub(crate) fails: bool,
 }
 
 impl Around {

@@ -21,6 +21,7 @@ const ENDING_TURNS: usize = 120;
 impl Pair {
     pub(crate) fn heal(&mut self) -> Result<(), String> {
         self.heal_ways();
+        self.heal_cables();
         for life in &mut self.lives {
             life.node.heal();
             if life.node.a_probe_hangs() && life.node.is_supervised() {
@@ -30,10 +31,16 @@ impl Pair {
         }
         self.tell("HEALING: no trouble strikes any more".into());
         self.operators_let_go();
+        let mut returns = 0;
         for visit in 0..=VISITS_MAX {
             self.turns_until_settled();
             if self.is_broken() {
                 return Ok(());
+            }
+            if self.serves_by_ring() {
+                self.operators_return_to_fabric(returns);
+                returns += 1;
+                continue;
             }
             if self.is_healthy() {
                 let how = if visit == 0 { "healed without help" } else { "released from held" };
@@ -48,6 +55,47 @@ impl Pair {
     /// All serve together.
     pub(crate) fn is_healthy(&self) -> bool {
         self.lives.iter().all(crate::life::Life::is_healthy)
+    }
+
+    /// All serve together by the ring, because they can't by the fabric, and nothing else is wrong.
+    fn serves_by_ring(&self) -> bool {
+        let faults = |life: &crate::life::Life| {
+            let open = life.status.as_ref().map(|status| status.faults.iter())?;
+            let unhealthy = open.filter(|fault| fault.kind.is_unhealthy());
+            Some(unhealthy.map(|fault| fault.kind.name()).collect::<Vec<_>>())
+        };
+        let serves = |life: &crate::life::Life| {
+            life.turns.is_some()
+                && life.node.serves_the_plan()
+                && life.status.as_ref().is_some_and(|s| s.proven && s.phase == "serving")
+                && faults(life).is_some_and(|faults| faults.iter().all(|name| *name == "fabric"))
+        };
+        self.lives.iter().all(serves)
+            && self.lives.iter().any(|life| faults(life).is_some_and(|faults| !faults.is_empty()))
+    }
+
+    /// The cable is put in, and the node with rank 0 drained and resumed, as the fault says; where that
+    /// is not enough, because starts are spent, the machines boot anew.
+    fn operators_return_to_fabric(&mut self, returns: u32) {
+        self.lives[0].node.met.mark("served by the ring in the fabric's place");
+        self.tell("operators mend the fabric".into());
+        self.mend_cables();
+        if returns > 0 {
+            for life in &mut self.lives {
+                life.node.replace_and_reboot();
+                life.turns = None;
+            }
+            return self.operators_let_go();
+        }
+        self.lives[0].node.give_order(OrderKind::Drain);
+        for _ in 0..SETTLED_TURNS * self.lives.len() {
+            self.step();
+            let is_drained = self.lives[0].status.as_ref().is_some_and(|s| s.phase == "drained");
+            if is_drained || self.is_broken() {
+                break;
+            }
+        }
+        self.lives[0].node.give_order(OrderKind::Resume);
     }
 
     fn asks_for_operator(&self) -> bool {
@@ -66,7 +114,8 @@ impl Pair {
         for _ in 0..HEALING_TURNS * count {
             self.step();
             held_for = if self.asks_for_operator() { held_for + 1 } else { 0 };
-            if self.is_healthy() || held_for > SETTLED_TURNS * count || self.is_broken() {
+            let serves = self.is_healthy() || self.serves_by_ring();
+            if serves || held_for > SETTLED_TURNS * count || self.is_broken() {
                 return;
             }
         }

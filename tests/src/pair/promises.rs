@@ -427,6 +427,7 @@ pub(crate) fn proof_is_of_all(node: &Node, turn: &Turn) -> Outcome {
 /// What is promised of all nodes at any time, after one of them had its turn.
 pub(super) fn of_all(pair: &mut Pair, place: usize) {
     let outcome = one_epoch_has_loaded(pair)
+        .and_then(|()| super::carriers::one_carrier_for_all(pair))
         .and_then(|()| fallback_and_pair_exclude_each_other(pair))
         .and_then(|()| nobody_is_down_by_another_choice(pair))
         .and_then(|()| nobody_is_left_behind(pair))

@@ -12,17 +12,22 @@ use crate::{dice::Dice, setups};
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// The settings of every node, as a seed gives them.
-pub(super) fn roll(dice: &mut Dice) -> Vec<Setup> {
+pub(super) fn roll(dice: &mut Dice, of_cables: &mut Dice) -> Vec<Setup> {
     let mut common = setups::roll(dice);
     let count = dice.pick(&[2, 2, 2, 2, 3, 4]);
     let mut nodes = Vec::new();
     let mut ranks = 0;
     for name in NAMES.into_iter().take(count) {
         let own = if dice.once_in(8) { 2 } else { 1 };
+        // An RDMA device joins two machines, so each has one rank.
+        let own = if common.uses_fabric { 1 } else { own };
         nodes.push(NodePlace { name: name.into(), ranks: (ranks..ranks + own).collect() });
         ranks += own;
     }
     common.ranks = ranks;
+    common.ring_fallback = !of_cables.once_in(4);
+    common.supervise.fabric_timeout_ms = of_cables.pick(&[5_000, 20_000]);
+    common.supervise.fabric_failures_max = u32::try_from(of_cables.between(1, 3)).unwrap_or(1);
     common.nodes = nodes;
     common.pair = Pair { report_ms: 500, silence_timeout_ms: 3_000, ..Pair::default() };
     common.reboot = Reboot {

@@ -12,6 +12,8 @@ pub(crate) struct Truth {
     pub(crate) nodes: Vec<NodeTruth>,
     /// Every reboot that was ever on a disk, by its intent's id.
     pub(crate) deeds: BTreeMap<String, Deed>,
+    /// When a rank last failed to form the RDMA fabric.
+    pub(crate) fabric_failed_at: Option<u64>,
 }
 
 /// The truth about one node.

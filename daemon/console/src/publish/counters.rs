@@ -11,7 +11,7 @@ use tandem_policy::{
 };
 
 /// Every [`Kind::name`]. A test compares it with the schema of [`Kind`].
-pub(crate) const FAULT_KINDS: [&str; 22] = [
+pub(crate) const FAULT_KINDS: [&str; 23] = [
     "broken",
     "flapping",
     "engine",
@@ -32,6 +32,7 @@ pub(crate) const FAULT_KINDS: [&str; 22] = [
     "parity",
     "unpaired",
     "fallback",
+    "fabric",
     "config",
     "ledger",
 ];

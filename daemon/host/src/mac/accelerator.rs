@@ -1,4 +1,5 @@
-//! The GPU's own counters: `/usr/sbin/ioreg -r -c IOAccelerator -d 1 -w 0`.
+//! The GPU's own counters: `/usr/sbin/ioreg -r -c IOAccelerator -d 1 -w 0`, or the same property
+//! asked for by call.
 //!
 //! Source: ioreg(8) and the `PerformanceStatistics` property of the I/O Registry's `IOAccelerator`
 //! objects. A Mac with two GPU dies may have two of them. Keys are matched whole: one of them,
@@ -10,6 +11,14 @@ const TOOL: &str = "ioreg -r -c IOAccelerator -d 1 -w 0";
 
 /// Longest answer that is read, in bytes. The registry's legends make some dozens of KiB a GPU.
 pub const REGISTRY_BYTES_MAX: usize = 1 << 20;
+
+/// The property that holds the counters, by their names.
+pub const PROPERTY: &str = "PerformanceStatistics";
+
+const IN_USE: &str = "In use system memory";
+const ALLOCATED: &str = "Alloc system memory";
+const UTILIZATION: &str = "Device Utilization %";
+const RECOVERIES: &str = "recoveryCount";
 
 /// One accelerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +85,10 @@ fn accelerator(registry_id: u64, body: &str) -> Option<Accelerator> {
         let (value, tail) = tail.split_once(',').unwrap_or((tail, ""));
         let number = value.parse::<u64>().ok();
         match key {
-            "In use system memory" => in_use = Some(number?),
-            "Alloc system memory" => allocated = Some(number?),
-            "Device Utilization %" => utilization = Some(number?),
-            "recoveryCount" => recoveries = Some(number?),
+            IN_USE => in_use = Some(number?),
+            ALLOCATED => allocated = Some(number?),
+            UTILIZATION => utilization = Some(number?),
+            RECOVERIES => recoveries = Some(number?),
             _ => {}
         }
         rest = tail;
@@ -93,6 +102,21 @@ fn accelerator(registry_id: u64, body: &str) -> Option<Accelerator> {
     })
 }
 
+/// One accelerator from its [`PROPERTY`], where each counter is asked for by its name; `None` if it
+/// does not have the memory in use.
+pub fn from_counters(
+    registry_id: u64,
+    counter: impl Fn(&'static str) -> Option<u64>,
+) -> Option<Accelerator> {
+    Some(Accelerator {
+        registry_id,
+        in_use_bytes: counter(IN_USE)?,
+        allocated_bytes: counter(ALLOCATED),
+        utilization_percent: counter(UTILIZATION),
+        recoveries: counter(RECOVERIES),
+    })
+}
+
 /// Memory in use by all accelerators, in bytes; it stops at the largest number.
 pub fn in_use_bytes(accelerators: &[Accelerator]) -> u64 {
     accelerators.iter().fold(0, |sum, one| sum.saturating_add(one.in_use_bytes))
@@ -101,4 +125,27 @@ pub fn in_use_bytes(accelerators: &[Accelerator]) -> u64 {
 /// Resets of all accelerators since boot, where every one of them tells.
 pub fn recoveries(accelerators: &[Accelerator]) -> Option<u64> {
     accelerators.iter().try_fold(0_u64, |sum, one| Some(sum.saturating_add(one.recoveries?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_asked_for_by_the_names_that_are_printed() {
+        let text = "+-o AGX  <class AGX, id 0x1, registered>\n\
+                    \"PerformanceStatistics\" = {\"In use system memory (driver)\"=7,\
+                    \"Alloc system memory\"=20,\"recoveryCount\"=3,\
+                    \"Device Utilization %\"=34,\"In use system memory\"=10}\n";
+        let counters = [
+            ("In use system memory (driver)", 7),
+            ("Alloc system memory", 20),
+            ("recoveryCount", 3),
+            ("Device Utilization %", 34),
+            ("In use system memory", 10),
+        ];
+        let find = |name: &str| counters.iter().find(|(key, _)| *key == name).map(|(_, n)| *n);
+        assert_eq!(vec![from_counters(1, find).unwrap()], parse(text).unwrap());
+        assert_eq!(from_counters(1, |name| find(name).filter(|n| *n != 10)), None);
+    }
 }

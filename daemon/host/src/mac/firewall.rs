@@ -26,7 +26,14 @@ pub enum Firewall {
 pub fn parse(text: &str) -> Result<Firewall, Unparsed> {
     Unparsed::bound(TOOL, text.len(), TEXT_BYTES_MAX)?;
     let wrong = || Unparsed::form(TOOL, "a known sentence and `(State = 0|1|2)`", text);
-    let (sentence, state) = text.trim().split_once(" (State = ").ok_or_else(wrong)?;
+    let (first, more) = text.trim().split_once('\n').unwrap_or((text.trim(), ""));
+    // Newer systems add a line about stealth mode, which drops pings and probes of closed ports only.
+    if !more.is_empty()
+        && !matches!(more, "Firewall stealth mode is on" | "Firewall stealth mode is off")
+    {
+        return Err(wrong());
+    }
+    let (sentence, state) = first.trim_end().split_once(" (State = ").ok_or_else(wrong)?;
     match (sentence, state) {
         ("Firewall is disabled.", "0)") => Ok(Firewall::Off),
         ("Firewall is enabled.", "1)") => Ok(Firewall::PerApplication),
@@ -41,7 +48,8 @@ impl Firewall {
     /// For `FirewallOpen`.
     ///
     /// # Errors
-    /// With rules per application this answer does not tell whether ours has one.
+    /// With rules per application this answer does not tell whether ours has one; the list of rules
+    /// does ([`super::firewall_rules`]).
     pub fn firewall_open(self) -> Result<Found, Unparsed> {
         match self {
             Self::Off => Ok(Found::Flag(true)),

@@ -11,8 +11,12 @@ const HANG_MS: u64 = 1_000;
 /// Far longer than any probe here takes on a busy machine.
 const AMPLE_MS: u64 = 60_000;
 
-fn sh(script: &str) -> Answer<CommandOutput> {
-    command("/bin/sh".as_ref(), &["-c", script])
+fn script(script: &str) -> Tool {
+    Tool::new("/bin/sh", &["-c", script]).within(AMPLE_MS)
+}
+
+fn sh(text: &str) -> Answer<CommandOutput> {
+    command(&script(text))
 }
 
 #[tokio::test]
@@ -93,9 +97,70 @@ fn a_tool_says_what_it_says_and_how_it_ended() {
 
 #[test]
 fn a_tool_that_says_too_much_or_is_not_there_is_a_failure() {
-    let reason = format!("/bin/sh: it wrote more than {OUTPUT_BYTES_MAX} bytes");
-    assert_eq!(sh("exec yes"), Err(Unknown::Failed(reason.clone())));
-    assert_eq!(sh("exec yes >&2"), Err(Unknown::Failed(reason)));
-    let absent = command("/no/such/tool".as_ref(), &[]);
-    assert!(matches!(absent, Err(Unknown::Failed(reason)) if reason.starts_with("/no/such/tool")));
+    for text in ["exec yes", "exec yes >&2", "yes >&2 & sleep 60", "yes & exec sleep 60 >&-"] {
+        let reason = format!("`/bin/sh -c '{text}'`: it wrote more than {OUTPUT_BYTES_MAX} bytes");
+        assert_eq!(sh(text), Err(Unknown::Failed(reason)));
+    }
+    assert_eq!(command(&script("echo long").writing(4)).map(|_| ()), {
+        let reason = "`/bin/sh -c 'echo long'`: it wrote more than 4 bytes";
+        Err(Unknown::Failed(reason.into()))
+    });
+    let absent = command(&Tool::new("/no/such/tool", &[]));
+    assert!(
+        matches!(absent, Err(Unknown::Failed(reason)) if reason.starts_with("`/no/such/tool`"))
+    );
+    let relative = command(&Tool::new("sh", &["-c", "true"]));
+    assert!(matches!(relative, Err(Unknown::Failed(why)) if why.contains("not an absolute path")));
+}
+
+/// Whether a process whose arguments end so is there.
+#[cfg(target_os = "linux")]
+fn runs(arguments_end: &str) -> bool {
+    let folders = std::fs::read_dir("/proc").unwrap().flatten();
+    folders.filter_map(|folder| std::fs::read(folder.path().join("cmdline")).ok()).any(|line| {
+        String::from_utf8_lossy(&line)
+            .trim_end_matches('\0')
+            .replace('\0', " ")
+            .ends_with(arguments_end)
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_late_tool_is_killed_with_what_it_started_and_may_run_again() {
+    // Numbers that no other test sleeps for.
+    let text = "sleep 611 & sleep 612";
+    let late = command(&script(text).within(HANG_MS));
+    let reason =
+        format!("`/bin/sh -c '{text}'`: it did not end within {HANG_MS} ms and was killed");
+    assert_eq!(late, Err(Unknown::Failed(reason)));
+    // A killed process is not reaped before its parent, which may be a moment late.
+    for _ in 0..1_000 {
+        if !runs("sleep 611") && !runs("sleep 612") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("a killed tool still runs");
+}
+
+#[test]
+fn a_tool_that_asks_a_driver_hangs_when_it_is_late() {
+    let late = command(&script("exec sleep 613").within(HANG_MS).asking_driver());
+    let reason = format!("`/bin/sh -c 'exec sleep 613'` did not end within {HANG_MS} ms");
+    assert_eq!(late, Err(Unknown::Hung(reason)));
+}
+
+#[test]
+fn a_tool_that_closes_its_outputs_and_goes_on_is_late_too() {
+    let late = command(&script("exec >&- 2>&-; sleep 614").within(HANG_MS));
+    assert!(matches!(late, Err(Unknown::Failed(reason)) if reason.contains("was killed")));
+}
+
+#[test]
+fn a_tool_is_shown_as_an_operator_would_type_it() {
+    let tool =
+        Tool::new("/usr/sbin/networksetup", &["-getinfo", "Tandem Thunderbolt 4", "it's", ""]);
+    let wanted = r"/usr/sbin/networksetup -getinfo 'Tandem Thunderbolt 4' 'it'\''s' ''";
+    assert_eq!(tool.to_string(), wanted);
 }

@@ -1,12 +1,14 @@
 //! For every parser of text: its recorded answers, and what must be in a text for what it reads
 //! there. The checks look for plain words and lines, so that they don't repeat a parser's mistakes.
 
+use std::{net::Ipv4Addr, path::Path};
+
 use proptest::{prelude::*, test_runner::TestCaseError};
 use tandem_host::mac::{
-    Unparsed, accelerator, defaults, fdesetup, firewall, hardware_ports, ifconfig, launchctl,
-    mdutil, network_setup,
+    Unparsed, accelerator, defaults, fdesetup, firewall, firewall_rules, hardware_ports, ifconfig,
+    launchctl, mdutil, network_setup,
     os_version::{Build, Version},
-    pmset, rdma, thunderbolt, time_sync, vm_stat,
+    pmset, rdma, services, thunderbolt, time_sync, vm_stat,
 };
 use tandem_policy::invariant::Found;
 
@@ -26,6 +28,9 @@ pub(crate) const PARSERS: &[Parser] = &[
     Parser { name: "mdutil", fixtures: &["mdutil"], check: spotlight },
     Parser { name: "fdesetup", fixtures: &["fdesetup"], check: file_vault },
     Parser { name: "socketfilterfw", fixtures: &["socketfilterfw"], check: firewall_state },
+    Parser { name: "firewall rules", fixtures: &["firewall_rules"], check: firewall_programs },
+    Parser { name: "network services", fixtures: &["network_services"], check: service_order },
+    Parser { name: "network service", fixtures: &["network_info"], check: service_address },
     Parser { name: "defaults", fixtures: &["defaults"], check: preference },
     Parser { name: "systemsetup", fixtures: &["systemsetup"], check: clock },
     Parser { name: "version", fixtures: &["os_version"], check: version },
@@ -110,8 +115,46 @@ fn file_vault(text: &str) -> Checked {
 
 fn firewall_state(text: &str) -> Checked {
     let open = taken!(firewall::parse(text)).firewall_open();
-    let off = text.trim() == "Firewall is disabled. (State = 0)";
+    let off = text.trim().lines().next().map(str::trim_end);
+    let off = off == Some("Firewall is disabled. (State = 0)");
     prop_assert_eq!(open == Ok(TRUE), off, "{:?}", text);
+    Ok(Ok(()))
+}
+
+fn firewall_programs(text: &str) -> Checked {
+    let rules = taken!(firewall_rules::parse(text));
+    let print = |(at, rule): (usize, &firewall_rules::Rule)| {
+        let done = if rule.is_allowed { "Allow" } else { "Block" };
+        format!("{} : {}\n ( {done} incoming connections )\n", at + 1, rule.program.display())
+    };
+    let body: String = rules.iter().enumerate().map(print).collect();
+    let again = format!("ALF: total number of apps = {}\n\n{body}", rules.len());
+    let ours = Path::new("/usr/local/libexec/tandem/tandem");
+    if firewall_rules::firewall_open(&rules, ours) == Ok(TRUE) {
+        prop_assert!(text.contains("tandem/tandem") && text.contains("( Allow "), "{text:?}");
+    }
+    prop_assert_eq!(firewall_rules::parse(&again), Ok(rules), "{:?}", text);
+    Ok(Ok(()))
+}
+
+fn service_order(text: &str) -> Checked {
+    let services = taken!(services::parse(text));
+    let print = |(at, service): (usize, &services::Service)| {
+        let star = if service.is_enabled { "" } else { "*" };
+        let services::Service { name, port, device, .. } = service;
+        format!("({star}{}) {name}\n(Hardware Port: {port}, Device: {device})\n\n", at + 1)
+    };
+    let body: String = services.iter().enumerate().map(print).collect();
+    let again = format!("An asterisk (*) denotes that a service is disabled.\n{body}");
+    prop_assert_eq!(services::parse(&again), Ok(services), "{:?}", text);
+    Ok(Ok(()))
+}
+
+fn service_address(text: &str) -> Checked {
+    let fixed = taken!(services::has_fixed_address(text, Ipv4Addr::new(169, 254, 100, 7)));
+    let way = text.trim_start().lines().next().map(str::trim_end);
+    let claim = way == Some("Manual Configuration") && has_line(text, "IP address: 169.254.100.7");
+    prop_assert_eq!(fixed, claim, "{:?}", text);
     Ok(Ok(()))
 }
 

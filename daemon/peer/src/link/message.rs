@@ -4,7 +4,10 @@
 use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
-use tandem_policy::pair::{COMPONENTS_MAX, FAULTS_TOLD_MAX, NodeReport, RANKS_MAX};
+use tandem_policy::{
+    PORTS_MAX,
+    pair::{COMPONENTS_MAX, FAULTS_TOLD_MAX, NODES_MAX, NodeReport, RANKS_MAX, fabric::Carrier},
+};
 use tandem_wire::Session;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -12,7 +15,7 @@ use crate::identity::Fingerprint;
 use crate::manifest::ManifestEntry;
 
 /// Raised whenever a message changes its meaning or its fields.
-pub(super) const PROTOCOL_VERSION: u32 = 1;
+pub(super) const PROTOCOL_VERSION: u32 = 2;
 
 /// Largest frame, in bytes. A report with all its lists full and texts cut is about 60 KB.
 pub(super) const FRAME_BYTES_MAX: usize = 256 << 10;
@@ -113,8 +116,22 @@ impl Account {
             () if report.plan.len() > COMPONENTS_MAX => wrong("a report has too many components"),
             () if report.ranks.len() > RANKS_MAX => wrong("a report has too many ranks"),
             () if report.faults.len() > FAULTS_TOLD_MAX => wrong("a report has too many faults"),
+            () if report.thunderbolt.as_ref().is_some_and(|ports| ports.len() > PORTS_MAX) => {
+                wrong("a report has too many Thunderbolt ports")
+            }
+            () if has_too_many_devices(report) => wrong("a report has too many RDMA devices"),
             () => Ok(()),
         }
+    }
+}
+
+/// Whether the matrix of an epoch's devices is larger than there can be nodes.
+fn has_too_many_devices(report: &NodeReport) -> bool {
+    match report.start.as_ref().map(|start| &start.carrier) {
+        Some(Carrier::Jaccl { devices }) => {
+            devices.len() > NODES_MAX || devices.iter().any(|row| row.len() > NODES_MAX)
+        }
+        _ => false,
     }
 }
 

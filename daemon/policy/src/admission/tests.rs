@@ -34,7 +34,7 @@ fn a_quiet_host_with_room_admits_the_engine() {
 /// What changed, a part of the refusal, and whether memory is the fault that is told.
 #[test]
 fn whatever_is_missing_or_unknown_refuses_and_says_so() {
-    let rows: [(Change, &str, bool); 13] = [
+    let rows: [(Change, &str, bool); 15] = [
         (
             |_, seen| {
                 let found = Found::Count(0);
@@ -65,13 +65,15 @@ fn whatever_is_missing_or_unknown_refuses_and_says_so() {
         (
             |_, seen| {
                 wired(seen, 80);
-                seen.artifacts = Artifacts::Complete { weights_bytes: GIB };
+                seen.artifacts = Artifacts::Complete { weights_bytes: GIB, need: Need::Estimated };
             },
             "owned by no live process",
             true,
         ),
         (|_, seen| seen.memory.as_mut().unwrap().available_bytes = 401 * GIB - 1, "need", true),
-        (|_, seen| seen.artifacts = Artifacts::Complete { weights_bytes: u64::MAX }, "need", true),
+        (|_, seen| needs(seen, u64::MAX, Need::Estimated), "need", true),
+        (|_, seen| needs(seen, 1, Need::Bytes(600 * GIB)), "need 614400 MiB", true),
+        (|_, seen| needs(seen, 1, Need::TooMuch("lower a key".into())), "lower a key", true),
     ];
     for (row, (change, expected, is_memory)) in rows.into_iter().enumerate() {
         let (checked, conditions) = after(change);
@@ -82,6 +84,10 @@ fn whatever_is_missing_or_unknown_refuses_and_says_so() {
         let wanted = if is_memory { vec![(&Kind::Memory, Rung::None)] } else { Vec::new() };
         assert_eq!(told, wanted, "row {row}");
     }
+}
+
+fn needs(seen: &mut Observation, weights_bytes: u64, need: Need) {
+    seen.artifacts = Artifacts::Complete { weights_bytes, need };
 }
 
 fn watching() -> Verdict {
@@ -98,8 +104,13 @@ fn confirmed() -> Verdict {
 
 #[test]
 fn the_edges_of_room_and_age_admit() {
-    let rows: [Change; 3] = [
+    let rows: [Change; 4] = [
         |_, seen| seen.memory.as_mut().unwrap().available_bytes = 401 * GIB,
+        // What was computed counts, however large the files are.
+        |_, seen| {
+            seen.memory.as_mut().unwrap().available_bytes = 401 * GIB;
+            needs(seen, u64::MAX, Need::Bytes(400 * GIB));
+        },
         |_, seen| seen.memory.as_mut().unwrap().at_ms = NOW - 25_000,
         // Large, alive, and leaving enough: what it has wired is explained.
         |_, seen| {

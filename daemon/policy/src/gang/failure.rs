@@ -5,7 +5,10 @@ use tandem_wire::exit;
 use super::{Phase, StopCause, failed};
 use crate::{
     Ended, Evidence, EvidenceSource, Failure, Moment, Observation, Process, Rung, Setup, State,
-    backoff_ms, fault::Kind, pair::Ending, reboot, retune,
+    backoff_ms,
+    fault::Kind,
+    pair::{Ending, fabric},
+    reboot, retune,
 };
 
 /// What broke an epoch.
@@ -110,6 +113,7 @@ fn signature(setup: &Setup, seen: &Observation, epoch: u64) -> Option<Ending> {
     let own = seen.evidence.iter().filter(is_of_epoch).map(|evidence| Ending {
         signature: evidence.id.clone(),
         rung: evidence.rung,
+        is_of_fabric: evidence.is_of_fabric,
         text: evidence.text.clone(),
         remedy: evidence.remedy.clone(),
     });
@@ -157,6 +161,12 @@ pub(super) fn stopped(
             text: format!("{text}: {}", ending.text),
             rung: match ending.rung {
                 _ if !retryable => Rung::Hold,
+                // The node with rank 0 counts, since it chooses what the next one is carried by.
+                rung if ending.is_of_fabric && rung != Rung::None && setup.leads() => {
+                    let restarts = recent_restarts(setup, state, now).saturating_add(1);
+                    let is_last = restarts >= setup.supervise.restarts_max as usize;
+                    fabric::note_failure(setup, state, (rung, is_last), &ending.text)
+                }
                 Rung::None | Rung::Reassert => Rung::Restart,
                 rung => rung,
             },
@@ -196,12 +206,17 @@ pub(super) fn stopped(
     }
 }
 
+/// How often the ranks were restarted in this window.
+fn recent_restarts(setup: &Setup, state: &mut State, now: Moment) -> usize {
+    let window_start = now.boot_ms.saturating_sub(setup.supervise.restart_window_ms);
+    state.restarts_ms.retain(|at| *at > window_start || window_start == 0);
+    state.restarts_ms.len()
+}
+
 /// Another try, within the budget; beyond it only a reboot may help.
 fn restart(setup: &Setup, state: &mut State, now: Moment, failure: &str) -> Phase {
     let supervise = &setup.supervise;
-    let window_start = now.boot_ms.saturating_sub(supervise.restart_window_ms);
-    state.restarts_ms.retain(|at| *at > window_start || window_start == 0);
-    if state.restarts_ms.len() >= supervise.restarts_max as usize {
+    if recent_restarts(setup, state, now) >= supervise.restarts_max as usize {
         let text = format!(
             "{} restarts in {} ms are all that [supervise] allows; the last cause: {failure}",
             supervise.restarts_max, supervise.restart_window_ms

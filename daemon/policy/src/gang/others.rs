@@ -10,7 +10,7 @@ use super::{StopCause, failed, failure};
 use crate::{
     Moment, Observation, Process, Setup, State,
     fault::Kind,
-    pair::{self, NodePlace, NodeReport, Start, parity::Parity},
+    pair::{self, NodePlace, NodeReport, Start, fabric, parity::Parity},
 };
 
 /// How long another node may take to start its ranks once rank 0 listens, in milliseconds. It hears
@@ -133,8 +133,10 @@ fn lost(
         (Part::Absent, _) if joined.is_some() || state.gang == super::Phase::Serving => {
             fails("its ranks are gone".into())
         }
-        (Part::Absent, Some(NodeReport { refusal: Some(refusal), .. }))
-            if lasted_ms >= REFUSAL_GRACE_MS =>
+        (Part::Absent, Some(report))
+            if lasted_ms >= REFUSAL_GRACE_MS
+                && let Some(refusal) =
+                    report.refusal.as_ref().or(fabric::refused_by(state, report)) =>
         {
             fails(refusal.clone())
         }
@@ -216,12 +218,16 @@ pub(super) fn told_start(
         rank.rank == 0 && is_running && rank.phase.is_some()
     };
     let is_equal = Parity::of(setup, seen, peer, report) == Parity::Equal;
-    (is_equal && report.ranks.iter().any(listens)).then_some(start)
+    let is_possible = is_equal && fabric::agrees(setup, state, seen, now, &start.carrier);
+    (is_possible && report.ranks.iter().any(listens)).then_some(start)
 }
 
 /// Whether the other nodes are still as they were when the epoch was decided on: it may have waited
 /// for the disk.
 pub(super) fn still_agree(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> bool {
+    if !fabric::is_still_there(setup, state, seen, now) {
+        return false;
+    }
     if setup.leads() {
         return pair::hindrance(setup, seen, now).is_none();
     }

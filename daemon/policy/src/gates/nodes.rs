@@ -8,7 +8,11 @@ use tandem_wire::{Phase as RankPhase, Transport};
 use super::Look;
 use crate::{
     Moment, Observation, Setup, State, gang,
-    pair::{PeerSeen, parity::Parity},
+    pair::{
+        PeerSeen,
+        fabric::{self, Fabric},
+        parity::Parity,
+    },
 };
 
 const STATUS: &str = "`tandem pair status` shows every node and every way to it";
@@ -54,6 +58,23 @@ pub(super) fn parity(setup: &Setup, state: &State, seen: &Observation, now: Mome
         Some(missing) => Look::Lacks(missing, STATUS.into()),
         None => Look::Passes(format!("{} nodes have the same", setup.nodes.len())),
     }
+}
+
+/// What keeps the next epoch from the RDMA fabric, before anything is started.
+pub(super) fn fabric(
+    setup: &Setup,
+    state: &State,
+    seen: &Observation,
+    now: Moment,
+) -> Option<Look> {
+    let waits = matches!(state.gang, gang::Phase::Idle | gang::Phase::Backoff { .. });
+    let why = fabric::refusal(setup, state, seen, now).filter(|_| waits)?;
+    let remedy = fabric::REMEDY.to_owned();
+    Some(match Fabric::of(setup, seen, now) {
+        // A cable does not move by itself.
+        Fabric::Mismatch(_) => Look::Fails(why, remedy),
+        Fabric::Matched { .. } | Fabric::Unknown(_) => Look::Lacks(why, remedy),
+    })
 }
 
 /// The other nodes one of whose ranks is not in such a phase in this epoch. One that is not heard

@@ -125,8 +125,9 @@ const LINK_UNBRIDGED: Row = Row::new(
     Blocks,
     "the Thunderbolt port is in no bridge",
     "Remove it with `sudo ifconfig bridge0 deletem PORT`. If it comes back, give the port a network \
-     service of its own with `sudo networksetup -createnetworkservice NAME PORT` and delete the \
-     Thunderbolt Bridge in System Settings, Network.",
+     service of its own with `sudo networksetup -createnetworkservice NAME \"Thunderbolt N\"` (the \
+     number is in `networksetup -listallhardwareports`) and delete the Thunderbolt Bridge in System \
+     Settings, Network.",
 );
 
 const RDMA_ENABLED: Row = Row::new(
@@ -251,7 +252,8 @@ const POWER_NAP_OFF: Row = Row::new(
     Degrades,
     "the machine does not wake for Power Nap",
     "Run `sudo pmset -a powernap 0`; if it is set back, look for a profile that sets it with `sudo \
-     profiles list`.",
+     profiles list`. Where `pmset -g` does not print the key, set invariants.power_nap_off to \
+     \"observe\".",
 )
 .surviving_reboot()
 .slow();

@@ -11,6 +11,7 @@ pub(crate) fn observation() -> Observation {
         gateway: GatewaySeen { process: Process::Never, ready: Reading::Unknown },
         terminations: 0,
         invariants: BTreeMap::new(),
+        thunderbolt: None,
         memory: None,
         artifacts: Artifacts::Unread,
         fallback_artifacts: Artifacts::Unread,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Artifacts, GatewaySeen, Memory, Moment, Observation, Owner, Process, RankSeen, Reading,
+    Artifacts, GatewaySeen, Memory, Moment, Need, Observation, Owner, Process, RankSeen, Reading,
 };
 
 pub(crate) const GIB: u64 = 1 << 30;
@@ -46,8 +46,9 @@ pub(crate) fn quiet(at_ms: u64) -> Observation {
         gateway: GatewaySeen { process, ready: Reading::Known { value: true, age_ms: 10 } },
         terminations: 0,
         invariants: BTreeMap::new(),
+        thunderbolt: None,
         memory: Some(memory(at_ms, 5, Vec::new())),
-        artifacts: Artifacts::Complete { weights_bytes: 400 * GIB },
+        artifacts: Artifacts::Complete { weights_bytes: 400 * GIB, need: Need::Estimated },
         fallback_artifacts: Artifacts::Unread,
         manifest: None,
         peers: Vec::new(),

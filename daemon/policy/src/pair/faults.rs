@@ -1,10 +1,15 @@
 //! What is wrong with the other nodes, the ways to them, and with serving alone. None of it is for
 //! this node to mend: it is told, with the command that helps.
 
-use super::{Mode, NodeReport, PeerSeen, bounded, parity};
+use super::{
+    Mode, NodeReport, PeerSeen, bounded,
+    fabric::{self, Fabric},
+    parity,
+};
 use crate::{
     Moment, Observation, Rung, Setup, State,
     fault::{Condition, Kind},
+    gang,
 };
 
 /// All that is wrong now. The evidence has no figure that changes by itself.
@@ -26,6 +31,7 @@ pub(crate) fn conditions(
         }
     }
     found.extend(fallback(state));
+    found.extend(of_fabric(setup, state, seen, now));
     found
 }
 
@@ -94,6 +100,24 @@ fn of_heard(
         found.push(told(Kind::Parity(peer.node.clone()), &differences.join("; "), remedy));
     }
     found
+}
+
+/// That the ranks do without the fabric that the config asks for, or that it is cabled wrongly.
+fn of_fabric(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Option<Condition> {
+    if !setup.uses_fabric || state.mode.is_alone() {
+        return None;
+    }
+    if let Some(why) = &state.fabric_fallback {
+        let evidence = format!("the ranks' group is a TCP ring and not JACCL: {why}");
+        let remedy = "mend the cause; then `tandem drain` and `tandem resume` on the node with rank 0 \
+                      when it suits, or wait for the next epoch: one that serves is not ended for it";
+        return Some(told(Kind::Fabric, &evidence, remedy.into()));
+    }
+    let waits = matches!(state.gang, gang::Phase::Idle | gang::Phase::Backoff { .. });
+    match Fabric::of(setup, seen, now) {
+        Fabric::Mismatch(why) if waits => Some(told(Kind::Fabric, &why, fabric::REMEDY.into())),
+        _ => None,
+    }
 }
 
 fn fallback(state: &State) -> Option<Condition> {

@@ -4,10 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tandem_wire::Phase as RankPhase;
 
-use super::{bounded, parity};
+use super::{
+    bounded,
+    fabric::{self, Carrier},
+    parity,
+};
 use crate::{
-    EvidenceSource, Fault, Moment, Observation, Process, RankSeen, Rung, Setup, State, admission,
-    canary,
+    EvidenceSource, Fault, Moment, Observation, PORTS_MAX, Process, RankSeen, Rung, Setup, State,
+    ThunderboltPort, admission, canary,
     fault::Kind,
     gang,
     reboot::{self, Told, VetoKind},
@@ -44,6 +48,11 @@ pub struct NodeReport {
     pub manifest: Option<String>,
     /// Why its ranks can't be started now; absent if they can.
     pub refusal: Option<String>,
+    /// Its Thunderbolt ports, at most [`crate::PORTS_MAX`]; absent while they are not read.
+    pub thunderbolt: Option<Vec<ThunderboltPort>>,
+    /// Why an epoch by the RDMA fabric can't be started here now; absent if it can, or the config asks
+    /// for none.
+    pub fabric_refusal: Option<String>,
     /// Number of its last epoch.
     pub epoch: u64,
     /// [`crate::gang::Phase::name`].
@@ -77,6 +86,8 @@ pub struct Start {
     pub epoch: u64,
     /// Tokens of a prefill step.
     pub prefill_step_tokens: u32,
+    /// What carries it on all nodes.
+    pub carrier: Carrier,
 }
 
 /// One thing that must be equal on all nodes.
@@ -111,6 +122,8 @@ pub struct Ending {
     pub signature: String,
     /// The smallest action that mends it.
     pub rung: Rung,
+    /// Whether the catalogue counts it to the fabric.
+    pub is_of_fabric: bool,
     /// What was found, cut.
     pub text: String,
     /// What an operator can do.
@@ -133,8 +146,12 @@ impl NodeReport {
     pub fn of(setup: &Setup, saved: &State, seen: &Observation, now: Moment) -> Self {
         let is_served = matches!(saved.gang, gang::Phase::Starting { .. } | gang::Phase::Serving);
         let starts = is_served && setup.leads() && !setup.is_alone() && !saved.mode.is_alone();
-        let start =
-            || Start { epoch: saved.epoch, prefill_step_tokens: retune::step_tokens(setup, saved) };
+        let start = || Start {
+            epoch: saved.epoch,
+            prefill_step_tokens: retune::step_tokens(setup, saved),
+            carrier: saved.carrier.clone(),
+        };
+        let ports = |ports: &Vec<ThunderboltPort>| ports.iter().take(PORTS_MAX).cloned().collect();
         let fault = |fault: &Fault| FaultTold {
             kind: fault.kind.clone(),
             evidence: bounded(&fault.evidence),
@@ -159,6 +176,8 @@ impl NodeReport {
             plan: setup.plan.iter().take(COMPONENTS_MAX).cloned().collect(),
             manifest: seen.manifest.clone(),
             refusal: refusal(setup, saved, seen, now).map(|refusal| bounded(&refusal)),
+            thunderbolt: seen.thunderbolt.as_ref().filter(|_| setup.uses_fabric).map(ports),
+            fabric_refusal: fabric::refusal(setup, saved, seen, now),
             epoch: saved.epoch,
             phase: saved.gang.name().into(),
             start: starts.then(start),
@@ -183,6 +202,7 @@ impl Ending {
         found.max_by_key(|evidence| evidence.rung).map(|evidence| Self {
             signature: evidence.id.clone(),
             rung: evidence.rung,
+            is_of_fabric: evidence.is_of_fabric,
             text: bounded(&evidence.text),
             remedy: bounded(&evidence.remedy),
         })

@@ -1,6 +1,7 @@
 //! Stories of several nodes: each decides alone, by what it hears.
 
 mod ends;
+mod fabric;
 mod fallback;
 mod parity;
 mod rig;

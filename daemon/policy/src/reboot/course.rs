@@ -327,8 +327,10 @@ impl Look<'_> {
             return Phase::Verifying { intent };
         }
         let is_ours = |past: &Past| intent.boots.values().any(|boot| *boot == past.boot);
-        // It can't be proven under the hands of an operator.
-        if limits::stopped_by_a_person(state, self.seen).is_none()
+        // It can't be proven under the hands of an operator. Only who wanted it has learnt something
+        // of its cause: a leak over there says nothing about one here.
+        if intent.is_own(self.setup)
+            && limits::stopped_by_a_person(state, self.seen).is_none()
             && state.reboots.last().is_some_and(is_ours)
         {
             state.latch.kinds.insert(intent.cause.kind.clone());

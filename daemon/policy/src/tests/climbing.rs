@@ -6,6 +6,7 @@ fn evidence(id: &str, rung: Rung, epoch: u64) -> Evidence {
     Evidence {
         id: id.into(),
         rung,
+        is_of_fabric: false,
         text: format!("text of {id}"),
         remedy: "remedy".into(),
         source: EvidenceSource::Rank { rank: 0, epoch },
@@ -225,4 +226,28 @@ fn gates_tell_where_a_start_stands_and_what_a_failed_one_needs() {
     assert_eq!(failed_gates.count(), 1, "and the ledger is told once");
     let again = decide(&setup(), &stuck.state, &broken, at(NOW + 1));
     assert_eq!(again.events, []);
+}
+
+#[test]
+fn a_hint_of_the_systems_log_is_never_acted_on() {
+    let hint = |rung| Evidence {
+        source: EvidenceSource::SystemLog { process: "kernel".into() },
+        ..evidence("log-hint", rung, EPOCH)
+    };
+    let scenes: [(Gang, [RankSeen; 2]); 4] = [
+        (Gang::Serving, [ready(), ready()]),
+        (stopping("rank 0: x"), [ended(EPOCH, Ended::Code(exit::ENGINE)), lost(exit::PEER_LOST)]),
+        (starting(), [loading(), loading()]),
+        (Gang::Idle, [never(), never()]),
+    ];
+    for (gang, ranks) in scenes {
+        let mut seen = seen(ranks);
+        let without = decide(&setup(), &proven(gang.clone()), &seen, at(NOW));
+        // The catalogue allows only the smallest; policy would ignore any other too.
+        for rung in Rung::ALL {
+            seen.evidence = vec![hint(rung); 3];
+            let with = decide(&setup(), &proven(gang.clone()), &seen, at(NOW));
+            assert_eq!(with, without, "{gang:?} {rung:?}");
+        }
+    }
 }

@@ -55,7 +55,7 @@ fn no_gateway_starts_on_half_a_model() {
     seen.artifacts = Artifacts::Incomplete("no config.json".into());
     let waits = decide(&setup(), &down, &seen, at(NOW));
     assert_eq!((waits.state.gateway.name(), done(&waits)), ("down", vec![]));
-    seen.artifacts = Artifacts::Complete { weights_bytes: 1 };
+    seen.artifacts = Artifacts::Complete { weights_bytes: 1, need: Need::Estimated };
     assert!(done(&decide(&setup(), &down, &seen, at(NOW))).contains(&SERVE));
 }
 
@@ -90,4 +90,73 @@ fn a_second_request_to_end_does_not_wait_for_requests() {
     let three = decide(&setup, &two.state, &seen, at(NOW + 5_000));
     assert!(three.actions.contains(&KillGateway), "{:?}", three.actions);
     assert!(!three.actions.contains(&KillRank { rank: 0 }), "ranks get all of their time");
+}
+
+fn rebooting(since_ms: u64) -> reboot::Phase {
+    let intent = reboot::Intent {
+        id: "local/boot/1".into(),
+        proposer: "local".into(),
+        cause: reboot::Cause { kind: "ordered".into(), evidence: "test".into() },
+        is_ordered: true,
+        boots: [("local".into(), "boot".into())].into(),
+    };
+    reboot::Phase::Rebooting { intent, since_ms }
+}
+
+#[test]
+fn a_shutdown_that_was_asked_for_is_not_made_to_wait() {
+    let stopped = || [ended(EPOCH, Ended::Code(exit::OK)), ended(EPOCH, Ended::Code(exit::OK))];
+    let stuck = || [running(EPOCH, tandem_wire::Phase::Unloading), stopped()[1].clone()];
+    let overdue = || Gang::Stopping { deadline_ms: NOW - 1, cause: StopCause::Drain };
+    // Ranks, since when the system reboots, whether the last save failed, and whether it ends.
+    let rows: Vec<(Gang, [RankSeen; 2], Option<u64>, bool, bool)> = vec![
+        (Gang::Drained, stopped(), Some(NOW - 1), false, true),
+        (Gang::Drained, stopped(), None, false, true),
+        // A rank that can't end does not end by waiting longer, and the reboot ends it.
+        (overdue(), stuck(), Some(NOW - 1), false, true),
+        // Nobody asked for a reboot, or not yet: what runs is waited for.
+        (overdue(), stuck(), None, false, false),
+        (overdue(), stuck(), Some(NOW), false, false),
+        (overdue(), stuck(), Some(NOW - 1), true, false),
+    ];
+    for (gang, ranks, since_ms, is_unsaved, ends) in rows {
+        let described = format!("{gang:?} {ranks:?} {since_ms:?} unsaved: {is_unsaved}");
+        let is_stuck = ranks[0].process.is_running();
+        let mut state = State {
+            gateway: Gateway::Stopped,
+            draining_since_ms: Some(NOW - 60_000),
+            ..state(gang)
+        };
+        if let Some(since_ms) = since_ms {
+            state.reboot = rebooting(since_ms);
+        }
+        let mut seen = seen(ranks);
+        seen.gateway.process = Process::Ended { epoch: 0, how: Ended::Code(exit::OK) };
+        seen.ledger_trouble = is_unsaved.then(|| "no space".into());
+        let before = decide(&setup(), &state, &seen, at(NOW));
+        assert!(!before.actions.contains(&Exit), "nobody asked it to end: {described}");
+        seen.terminations = 1;
+        let decision = decide(&setup(), &state, &seen, at(NOW));
+        assert_eq!(decision.actions.contains(&Exit), ends, "{described}");
+        let asks = |actions: &[Action]| actions.iter().any(|a| matches!(a, Reboot { .. }));
+        assert_eq!(asks(&decision.actions), since_ms.is_some(), "{described}");
+        assert!(is_stuck || !decision.actions.contains(&KillRank { rank: 0 }), "{described}");
+    }
+}
+
+#[test]
+fn without_a_reboot_an_end_unloads_and_kills_nothing_before_its_time() {
+    let setup = setup();
+    let unload_ms = setup.supervise.unload_timeout_ms;
+    let mut seen = seen([ready(), ready()]);
+    seen.terminations = 1;
+    seen.gateway.process = Process::Ended { epoch: 0, how: Ended::Code(0) };
+    let mut state = state(Gang::Serving);
+    state.scratch.unload_asked_ms.clear();
+    for waited_ms in [0, unload_ms / 2, unload_ms - 1] {
+        let decision = decide(&setup, &state, &seen, at(NOW + waited_ms));
+        let unload = [UnloadRank { rank: 0 }, UnloadRank { rank: 1 }];
+        assert_eq!(done(&decision), unload, "after {waited_ms} ms");
+        state = decision.state;
+    }
 }

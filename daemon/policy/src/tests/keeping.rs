@@ -33,7 +33,7 @@ fn what_died_while_no_supervisor_looked_is_started_again() {
     let next = decide(&setup(), &idle, &seen([never(), never()]), at(NOW));
     assert_eq!(
         done(&next),
-        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false, carrier: RING }]
     );
 }
 
@@ -61,7 +61,7 @@ fn a_new_plan_restarts_what_it_is_for_and_counts_as_no_failure() {
     let three = decide(&changed, &two, &seen([lost(0), lost(0)]), at(NOW + 2));
     assert_eq!(
         done(&three),
-        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false, carrier: RING }]
     );
     assert_eq!((three.state.restarts_ms.len(), three.state.gang_failures), (0, 0));
 
@@ -111,7 +111,10 @@ fn a_drain_stops_all_until_it_is_resumed() {
     }
     seen.orders = vec![Order { number: 2, what: OrderKind::Resume }];
     let four = decide(&setup(), &three.state, &seen, at(NOW + 4));
-    let starts = [SERVE, StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }];
+    let starts = [
+        SERVE,
+        StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false, carrier: RING },
+    ];
     assert_eq!(done(&four), starts);
 }
 
@@ -137,7 +140,7 @@ fn a_hold_leaves_what_runs_alone_until_it_is_over() {
         decide(&setup(), &three.state, &seen, Moment { boot_ms: much_later, wall_ms: 10_000 });
     assert_eq!(
         done(&four),
-        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false, carrier: RING }]
     );
     assert_eq!(four.status.operator_hold_until_ms, None);
 }
@@ -153,7 +156,7 @@ fn a_release_tries_again_what_was_given_up_and_no_order_counts_twice() {
     let one = decide(&setup(), &given_up, &seen, at(NOW));
     assert_eq!(
         done(&one),
-        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false, carrier: RING }]
     );
     assert_eq!((one.state.starts_in_boot, one.state.restarts_ms.len()), (1, 0));
     let again = State { gang: held(), ..one.state };
@@ -169,7 +172,7 @@ fn a_start_that_an_earlier_supervisor_only_decided_uses_up_its_number() {
     let two = decide(&setup(), &one.state, &seen([never(), never()]), at(NOW));
     assert_eq!(
         done(&two),
-        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false }]
+        [StartGang { epoch: EPOCH + 1, prefill_step_tokens: 512, alone: false, carrier: RING }]
     );
 }
 

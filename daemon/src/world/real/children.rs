@@ -6,7 +6,8 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tandem_policy::{Ended, Process, gateway::Mode};
+use tandem_engine::settings::Backend;
+use tandem_policy::{Ended, Process, gateway::Mode, pair::fabric::Carrier};
 use tracing::{info, warn};
 
 use super::RealWorld;
@@ -85,10 +86,20 @@ impl RealWorld {
         outputs
     }
 
-    pub(super) fn start_gang(&mut self, epoch: u64, prefill_step_tokens: u32, alone: bool) {
+    pub(super) fn start_gang(
+        &mut self,
+        epoch: u64,
+        prefill_step_tokens: u32,
+        alone: bool,
+        carrier: &Carrier,
+    ) {
         let mut config = if alone { self.config.alone() } else { Config::clone(&self.config) };
         config.engine.prefill_step_tokens = prefill_step_tokens;
+        config.engine.backend = if carrier.is_fabric() { Backend::Jaccl } else { Backend::Ring };
         let served = if alone { Served::Alone } else { Served::Together };
+        if !alone {
+            self.started = Some(config.engine.clone());
+        }
         let session = match &mut self.neighbours {
             Some(neighbours) if !alone => neighbours.session(epoch),
             _ => new_session(epoch),
@@ -102,7 +113,7 @@ impl RealWorld {
         let line = self
             .launcher
             .write_config(&config, served)
-            .and_then(|()| self.launcher.write_hosts(&config))
+            .and_then(|()| self.launcher.write_group(&config, carrier))
             .and_then(|()| {
                 let mut line = serde_json::to_vec(&session)?;
                 line.push(b'\n');
@@ -129,7 +140,11 @@ impl RealWorld {
         self.gateway_listen.send_replace(self.config.gateway.listen);
         let (config, served) = match mode {
             Mode::Alone => (self.config.alone(), Served::Alone),
-            Mode::Serve | Mode::Proxy => (Config::clone(&self.config), Served::Together),
+            Mode::Serve | Mode::Proxy => {
+                // Ranks that have just been started read the same file: it stays as they are to find it.
+                let engine = self.started.clone().unwrap_or_else(|| self.config.engine.clone());
+                (Config { engine, ..Config::clone(&self.config) }, Served::Together)
+            }
         };
         if let Err(error) = self.launcher.write_config(&config, served) {
             return self.not_started(Who::Gateway, 0, &error);

@@ -35,7 +35,9 @@ fn whatever_the_order_every_request_gets_the_tokens_of_an_undisturbed_run() {
 
 fn random_day(seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut day = Day::new();
+    // Memory for one, two or three requests at once, which is at most what there are slots for.
+    let kv_tokens = 256 * (1 + seed % 3);
+    let mut day = Day::of(Limits { kv_tokens, ..LIMITS });
     let mut submitted = BTreeMap::new();
     let mut cancelled = Vec::new();
     for turn in 0..300 {

@@ -25,7 +25,7 @@ const fn row(
     Told { name, meaning, action, remedy }
 }
 
-const TABLE: [Told; 22] = [
+const TABLE: [Told; 23] = [
     row(
         "broken",
         "An invariant of the host does not hold and could not be mended.",
@@ -147,6 +147,14 @@ const TABLE: [Told; 22] = [
         "This machine serves the smaller model of [fallback] alone, because another can't take part.",
         "It goes back to the pair's model as soon as all machines can take part for some seconds.",
         "See to the other machine; tandem status says why it can't take part.",
+    ),
+    row(
+        "fabric",
+        "The RDMA fabric that engine.backend asks for can't be used: two machines are not joined by \
+         devices that are there and active, host.link names another port, or it failed too often.",
+        "The next epoch is carried by the TCP ring after supervise.fabric_timeout_ms, or none begins if \
+         engine.ring_fallback is off. An epoch that serves is not ended to go back.",
+        "See to cables and ports; then tandem drain and tandem resume on the machine with rank 0.",
     ),
     row(
         "config",

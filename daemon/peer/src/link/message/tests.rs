@@ -47,11 +47,11 @@ async fn what_is_not_a_message_of_this_version_is_refused() {
         (b"", malformed),
         (b"{}", malformed),
         (b"\xff\xfe", malformed),
-        (br#"{"v":1,"body":{"ask_manifest":{}},"more":1}"#, malformed),
-        (br#"{"v":1,"body":{"ask_manifest":{"more":1}}}"#, malformed),
-        (br#"{"v":1,"body":{"sing":{}}}"#, malformed),
-        (br#"{"v":1,"body":{"ask_manifest":{}}} x"#, malformed),
-        (br#"{"v":2,"body":{"ask_manifest":{}}}"#, |e| matches!(e, WireError::OtherVersion(2))),
+        (br#"{"v":2,"body":{"ask_manifest":{}},"more":1}"#, malformed),
+        (br#"{"v":2,"body":{"ask_manifest":{"more":1}}}"#, malformed),
+        (br#"{"v":2,"body":{"sing":{}}}"#, malformed),
+        (br#"{"v":2,"body":{"ask_manifest":{}}} x"#, malformed),
+        (br#"{"v":1,"body":{"ask_manifest":{}}}"#, |e| matches!(e, WireError::OtherVersion(1))),
         (br#"{"v":7,"body":{"sing":{}},"more":1}"#, |e| matches!(e, WireError::OtherVersion(7))),
     ];
     for (body, is_expected) in rows {

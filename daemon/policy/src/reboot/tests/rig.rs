@@ -279,6 +279,7 @@ impl Rig {
             gateway: GatewaySeen { process, ready: Reading::Unknown },
             terminations: node.terminations,
             invariants: [(Invariant::UnattendedBoot, unattended)].into(),
+            thunderbolt: None,
             memory: None,
             artifacts: Artifacts::Unread,
             fallback_artifacts: Artifacts::Unread,

@@ -6,13 +6,13 @@ use tandem_wire::{Phase as RankPhase, Transport, TransportRow, Vitals, exit};
 
 use crate::{
     Action, Artifacts, CanaryOutcome, CanarySeen, Decision, Ended, Event, Evidence, GatewaySeen,
-    Memory, Moment, Observation, Order, Process, RankSeen, Reading, Setup, State, Status, What,
-    decide,
+    Memory, Moment, Need, Observation, Order, Process, RankSeen, Reading, Setup, State, Status,
+    ThunderboltPort, What, decide,
     gang::Phase,
     gates::{Gate, GateName},
     gateway,
     invariant::{Invariant, Sighting, Unknown},
-    pair::{Component, NodePlace, NodeReport, PathSeen, PeerSeen},
+    pair::{Component, NodePlace, NodeReport, PathSeen, PeerSeen, fabric::Carrier},
 };
 
 use super::name;
@@ -50,6 +50,10 @@ pub(in crate::pair::tests) struct Node {
     /// Where the others' files differ from its own.
     pub(in crate::pair::tests) differences: Vec<String>,
     pub(in crate::pair::tests) started: Vec<(u64, u32, bool)>,
+    /// What each of these starts was carried by.
+    pub(in crate::pair::tests) carriers: Vec<Carrier>,
+    /// Its Thunderbolt ports.
+    pub(in crate::pair::tests) ports: Option<Vec<ThunderboltPort>>,
     pub(in crate::pair::tests) status: Option<Status>,
     pub(in crate::pair::tests) events: Vec<Event>,
 }
@@ -109,7 +113,7 @@ impl Node {
             gateway_mode: None,
             canary: None,
             manifest: Some("manifest".into()),
-            artifacts: Artifacts::Complete { weights_bytes: 400 * GIB },
+            artifacts: Artifacts::Complete { weights_bytes: 400 * GIB, need: Need::Estimated },
             available_bytes: 500 * GIB,
             is_paired: true,
             evidence: Vec::new(),
@@ -124,6 +128,8 @@ impl Node {
             is_stuck: false,
             differences: Vec::new(),
             started: Vec::new(),
+            carriers: Vec::new(),
+            ports: None,
             status: None,
             events: Vec::new(),
         }
@@ -212,6 +218,7 @@ impl Node {
             },
             terminations: self.terminations,
             invariants: Invariant::ALL.into_iter().map(unknown).collect(),
+            thunderbolt: self.ports.clone(),
             memory: Some(Memory {
                 at_ms: boot_ms,
                 total_bytes: 512 * GIB,
@@ -221,7 +228,7 @@ impl Node {
             }),
             artifacts: self.artifacts.clone(),
             fallback_artifacts: if self.setup.fallback.is_some() {
-                Artifacts::Complete { weights_bytes: 8 * GIB }
+                Artifacts::Complete { weights_bytes: 8 * GIB, need: Need::Estimated }
             } else {
                 Artifacts::Unread
             },
@@ -270,7 +277,8 @@ impl Node {
 
     fn perform(&mut self, action: &Action, is_served: bool, boot_ms: u64) {
         match action {
-            Action::StartGang { epoch, prefill_step_tokens, alone } => {
+            Action::StartGang { epoch, prefill_step_tokens, alone, carrier } => {
+                self.carriers.push(carrier.clone());
                 assert!(!self.ranks[0].process.is_running(), "started over another");
                 self.started.push((*epoch, *prefill_step_tokens, *alone));
                 let process = Process::Running { pid: 100, epoch: *epoch };
