@@ -60,6 +60,9 @@ struct CheckExecutableArgs {
     /// This checkout.
     #[arg(long, default_value = ".")]
     root: PathBuf,
+    /// It was to be signed by an identity, with the hardened runtime.
+    #[arg(long)]
+    signed: bool,
 }
 
 impl BuildArgs {
@@ -112,7 +115,8 @@ fn mlx_license(options: &Options) -> anyhow::Result<PathBuf> {
 /// Prints a report; exit code 1 if anything is wrong.
 fn check_executable(args: &CheckExecutableArgs) -> anyhow::Result<ExitCode> {
     let options = Options::in_checkout(&args.root)?;
-    let report = macho::check_product(&args.file, &Expected::product(&options)?)
+    let expected = Expected { identity: args.signed, ..Expected::product(&options)? };
+    let report = macho::check_product(&args.file, &expected)
         .with_context(|| format!("checking {}", args.file.display()))?;
     print!("{report}");
     Ok(if report.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
