@@ -468,6 +468,17 @@ def test_an_account_that_the_system_does_not_let_go_is_told_and_removed_later(ma
     assert (code, mac.accounts()) == (0, (None, None)), told
 
 
+def test_the_network_services_that_the_supervisor_made_go_and_no_others(mac):
+    services = "/usr/bin/networksetup.state/services"
+    others = mac.read(services)
+    installed(mac)
+    mac.write(services, others + "Tandem Thunderbolt 4\n*Tandem Thunderbolt 2\n")
+    code, told = mac.uninstall()
+    assert code == 0, told
+    assert mac.read(services) == others
+    assert "removed the network service Tandem Thunderbolt 4" in told
+
+
 def test_the_uninstaller_says_what_it_takes(mac):
     code, told = mac.uninstall("--help")
     assert code == 0 and "--purge" in told

@@ -15,6 +15,7 @@ run_checks() {
   step python-peer "$(key_of_files "$ROOT/tests/python/requirements.txt")" \
     "$DATA/peer/bin/pytest" \
     "check the connection to the Python package index, then run this again" install_peer
+  set_up_cross
   PATH="$PATH:$DATA/venv/bin"
   build_tandem
   import_model
@@ -32,6 +33,7 @@ run_checks() {
   check doc-tests check_doc_tests
   # The tests of whole processes wait for most of their time, so what only computes runs beside them.
   beside mutations check_mutations
+  beside mac-package check_mac_package
   check python check_python
   each_beside keep_failure
   summary
@@ -109,6 +111,15 @@ check_tests() {
 # The product is broken on purpose, in one place at a time: the simulation must notice each time. That it
 # keeps its promises unbroken is what check_tests shows.
 check_mutations() { cd "$ROOT" && cargo run --locked --quiet -p tests --bin mutants -- --no-baseline; }
+
+# All of it, as a user makes it. The builder refuses an executable that it finds fault with, and the package
+# is read again by others' readers.
+check_mac_package() {
+  local package
+  package=$(build_package)
+  cargo run --locked --quiet -p tandem-pkg -- check-executable "$ROOT/target/mac/product/tandem"
+  cargo run --locked --quiet -p tandem-pkg -- check "$package"
+}
 
 # nextest does not run the examples in doc comments.
 check_doc_tests() { cd "$ROOT" && cargo test --doc --workspace --locked; }
