@@ -12,7 +12,7 @@ const SOURCE_MAX_BYTES: u64 = 1 << 20;
 /// Contents of the files, read once.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// `config/tandem.toml`: what an admin's config begins as.
+    /// `config/tandem.toml` with its logs kept in [`layout::LOGS`]: what an admin's config begins as.
     pub config: Vec<u8>,
     /// `LICENSE`.
     pub license: Vec<u8>,
@@ -40,7 +40,7 @@ impl Sources {
     pub fn read(root: &Path) -> Result<Sources> {
         let at = |path: &str| read(&root.join(path), SOURCE_MAX_BYTES);
         let sources = Sources {
-            config: at("config/tandem.toml")?,
+            config: for_mac(at("config/tandem.toml")?)?,
             license: at("LICENSE")?,
             job: at("launchd/io.tandem.supervise.plist")?,
             newsyslog: at("pkg/newsyslog/tandem.conf")?,
@@ -85,5 +85,26 @@ impl Sources {
             );
         }
         Ok(())
+    }
+}
+
+/// The config with what is another default where the package is installed.
+fn for_mac(config: Vec<u8>) -> Result<Vec<u8>> {
+    const NONE: &str = "\nlog_dir = \"\"\n";
+    let config = String::from_utf8(config).context("config/tandem.toml is not UTF-8")?;
+    let (before, after) =
+        config.split_once(NONE).context("config/tandem.toml has no line log_dir = \"\"")?;
+    Ok(format!("{before}\nlog_dir = \"{}\"\n{after}", layout::LOGS).into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_kept_where_they_are_rotated_and_removed() {
+        let config = for_mac(b"# a\nlog_dir = \"\"\nx = 1\n".to_vec()).unwrap();
+        assert_eq!(config, b"# a\nlog_dir = \"/var/log/tandem\"\nx = 1\n");
+        assert!(for_mac(b"x = 1\n".to_vec()).is_err());
     }
 }
