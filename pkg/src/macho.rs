@@ -224,21 +224,17 @@ pub fn check_executable(image: &Image, expected: &Expected) -> Vec<String> {
             faults.push(format!("it loads {}, which is not expected", library.name));
         }
     }
-    for import in &image.imports {
-        faults.extend(check_import(image, import, expected));
-    }
-    let bound: BTreeSet<&String> = image.imports.iter().map(|it| &it.name).collect();
-    for name in &image.undefined {
-        if !bound.contains(name) {
-            faults.push(format!("{name} is undefined, and nothing binds it"));
-        }
+    // One symbol in both is said once.
+    let named: BTreeSet<(&str, i64)> =
+        image.imports.union(&image.undefined).map(|it| (it.name.as_str(), it.ordinal)).collect();
+    for (name, ordinal) in named {
+        faults.extend(check_import(image, name, ordinal, expected));
     }
     faults
 }
 
-fn check_import(image: &Image, import: &Import, expected: &Expected) -> Option<String> {
-    let name = &import.name;
-    let index = match import.ordinal {
+fn check_import(image: &Image, name: &str, ordinal: i64, expected: &Expected) -> Option<String> {
+    let index = match ordinal {
         WEAK_LOOKUP => return None,
         it if it <= SELF => return Some(format!("{name} is not bound to one library")),
         it => usize::try_from(it - 1).ok(),

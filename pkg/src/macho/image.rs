@@ -45,8 +45,8 @@ pub struct Image {
     pub unexpected_commands: Vec<u32>,
     /// What dyld binds.
     pub imports: BTreeSet<Import>,
-    /// What the symbol table says is undefined.
-    pub undefined: BTreeSet<String>,
+    /// What the symbol table says is undefined: also what only code refers to that the linker left out.
+    pub undefined: BTreeSet<Import>,
     /// What others may bind to.
     pub exports: BTreeSet<String>,
     /// The signature, or what is wrong with it.
@@ -114,7 +114,15 @@ impl Image {
                     let symbols = it.symbols::<MachHeader64<_>, _>(endian, file)?;
                     for symbol in symbols.iter().filter(|it| !it.is_stab() && it.is_undefined()) {
                         let name = symbol.name(endian, symbols.strings())?;
-                        image.undefined.insert(String::from_utf8(name.to_vec())?);
+                        image.undefined.insert(Import {
+                            name: String::from_utf8(name.to_vec())?,
+                            ordinal: match symbol.library_ordinal(endian) {
+                                macho::EXECUTABLE_ORDINAL => -1,
+                                macho::DYNAMIC_LOOKUP_ORDINAL => -2,
+                                it => i64::from(it),
+                            },
+                            weak: symbol.n_desc(endian) & macho::N_WEAK_REF != 0,
+                        });
                     }
                 }
                 LoadCommandVariant::DyldInfo(it) => image.read_dyld_info(file, it, endian)?,

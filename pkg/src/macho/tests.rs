@@ -23,7 +23,7 @@ fn good() -> (Image, Expected) {
         has_entry: true,
         unexpected_commands: Vec::new(),
         imports: [import("_mlx", 1), import("_write", 2), import("__Znwm", WEAK_LOOKUP)].into(),
-        undefined: ["_mlx".to_owned(), "_write".to_owned()].into(),
+        undefined: [import("_mlx", 1), import("_write", 2)].into(),
         exports: BTreeSet::new(),
         signature: Ok(Signature {
             identifier: "tandem".to_owned(),
@@ -76,8 +76,8 @@ fn an_executable_with_one_thing_wrong_has_one_fault_that_names_it() {
         ("_far is bound to a library that is not named", |it| {
             it.imports.insert(import("_far", 9));
         }),
-        ("_open is undefined", |it| {
-            it.undefined.insert("_open".to_owned());
+        ("_open is not in /usr/lib/libSystem.B.dylib", |it| {
+            it.undefined.insert(import("_open", 2));
         }),
         ("the page at 0x0", |it| it.signature = Err("the page at 0x0".to_owned())),
     ];
