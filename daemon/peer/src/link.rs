@@ -36,7 +36,7 @@ use board::{Board, Parts};
 use listen::Listening;
 pub use manifest::DIFFERENCES_MAX;
 
-pub use message::Secrets;
+pub use message::{PROTOCOL_VERSION, Secrets};
 use telling::Telling;
 use trust::Trust;
 

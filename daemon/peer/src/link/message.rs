@@ -15,7 +15,7 @@ use crate::identity::Fingerprint;
 use crate::manifest::ManifestEntry;
 
 /// Raised whenever a message changes its meaning or its fields.
-pub(super) const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Largest frame, in bytes. A report with all its lists full and texts cut is about 60 KB.
 pub(super) const FRAME_BYTES_MAX: usize = 256 << 10;

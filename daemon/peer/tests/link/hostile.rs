@@ -6,6 +6,8 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+use serde_json::json;
+use tandem_peer::link::PROTOCOL_VERSION;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -83,8 +85,8 @@ async fn malformed_frames_of_a_paired_node_end_its_connection_and_nothing_else()
     let scene = Scene::new().await;
     let port = scene.b.port().await;
     let mut nonsense = nonsense();
-    let valid = serde_json::to_vec(&serde_json::json!({
-        "v": 1, "body": {"ask": raw::account("x", 1, "p")}
+    let valid = serde_json::to_vec(&json!({
+        "v": PROTOCOL_VERSION, "body": {"ask": raw::account("x", 1, "p")}
     }))
     .unwrap();
     for round in 0..300 {
@@ -104,7 +106,7 @@ async fn malformed_frames_of_a_paired_node_end_its_connection_and_nothing_else()
                 raw::framed(&body)
             }
             // A message that may not come from a dialler.
-            _ => raw::framed(br#"{"v":1,"body":{"bulk_done":{}}}"#),
+            _ => raw::message(&json!({"bulk_done": {}})),
         };
         let mut stream = scene.c.dial(port).await.unwrap();
         let _ = stream.write_all(&bytes).await;
@@ -154,7 +156,7 @@ async fn a_paired_node_can_send_no_more_bulk_than_a_measurement_takes() {
     let chunk = vec![0; 64 << 10];
     let mut accepted = 0_usize;
     loop {
-        raw::write(&mut stream, &serde_json::json!({"bulk": {"size_bytes": chunk.len()}})).await;
+        raw::write(&mut stream, &json!({"bulk": {"size_bytes": chunk.len()}})).await;
         stream.write_all(&chunk).await.unwrap();
         stream.flush().await.unwrap();
         let answer = raw::read(&mut stream).await.unwrap();

@@ -12,7 +12,7 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use serde_json::{Value, json};
-use tandem_peer::identity::Fingerprint;
+use tandem_peer::{identity::Fingerprint, link::PROTOCOL_VERSION};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -90,6 +90,11 @@ pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A message of the version that is spoken now, as a frame.
+pub(crate) fn message(body: &Value) -> Vec<u8> {
+    framed(&serde_json::to_vec(&json!({"v": PROTOCOL_VERSION, "body": body})).unwrap())
+}
+
 /// The body of an account of the node `b`.
 pub(crate) fn account(instance: &str, number: u64, phase: &str) -> Value {
     json!({
@@ -102,7 +107,7 @@ pub(crate) fn account(instance: &str, number: u64, phase: &str) -> Value {
 }
 
 pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), body: &Value) {
-    let frame = framed(&serde_json::to_vec(&json!({"v": 1, "body": body})).unwrap());
+    let frame = message(body);
     stream.write_all(&frame).await.unwrap();
     stream.flush().await.unwrap();
 }

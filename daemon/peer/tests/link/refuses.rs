@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use tandem_peer::identity::Pins;
+use tandem_peer::{identity::Pins, link::PROTOCOL_VERSION};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use crate::{
@@ -76,7 +76,7 @@ async fn strangers_get_no_answer() {
         let answer = async {
             let mut stream = someone.dial(port).await?;
             let question = raw::framed(&serde_json::to_vec(&json!({
-                "v": 1, "body": {"ask": account("x", 1, "let me in")}
+                "v": PROTOCOL_VERSION, "body": {"ask": account("x", 1, "let me in")}
             }))?);
             stream.write_all(&question).await?;
             stream.flush().await?;
@@ -132,7 +132,8 @@ async fn a_node_that_calls_itself_something_else_is_refused_and_told_why() {
     assert!(answer["body"]["refused"]["reason"].to_string().contains("calls itself"), "{answer}");
     assert!(raw::read(&mut stream).await.is_err());
 
-    answer_with(&someone, &listener, json!({"v": 1, "body": {"answer": wrong}})).await;
+    answer_with(&someone, &listener, json!({"v": PROTOCOL_VERSION, "body": {"answer": wrong}}))
+        .await;
     a.problem("b", 0, "calls itself").await;
     assert_eq!(a.phase("b"), None);
 }
@@ -154,8 +155,12 @@ async fn another_version_is_named_on_both_sides() {
     a.problem("b", 0, "version 9").await;
 
     let reason = "x\n".repeat(1_000);
-    answer_with(&someone, &listener, json!({"v": 1, "body": {"refused": {"reason": reason}}}))
-        .await;
+    answer_with(
+        &someone,
+        &listener,
+        json!({"v": PROTOCOL_VERSION, "body": {"refused": {"reason": reason}}}),
+    )
+    .await;
     a.problem("b", 0, "refused by it: x x").await;
     assert!(a.path("b", 0).problem.len() < 300, "foreign text is cut");
 }
@@ -190,7 +195,7 @@ async fn nonsense_for_an_answer_is_a_problem_of_that_way_only() {
     way.lead_to(honest.port().await);
     let rows: [(&[u8], &str); 4] = [
         (&raw::framed(b"\xff\xfe"), "makes no sense"),
-        (&raw::framed(br#"{"v":1,"body":{"ask_manifest":{}}}"#), "can't come now"),
+        (&raw::message(&json!({"ask_manifest": {}})), "can't come now"),
         (&u32::MAX.to_le_bytes(), "over the limit"),
         (&[9, 0], "eof"),
     ];
