@@ -76,6 +76,7 @@ fn everything(path: &Path, config: &Config) -> anyhow::Result<Vec<Check>> {
     checks.push(memory(config));
     checks.push(link_changes()?);
     checks.extend(ports());
+    checks.extend(gpus());
     checks.push(engine()?);
     Ok(checks)
 }
@@ -150,6 +151,32 @@ fn ports() -> Vec<Check> {
                 );
                 let found = format!("{device}, domain {}, {peer}", port.domain_uuid);
                 check(&format!("port {}", port.interface), Ok(found), "")
+            })
+            .collect(),
+    }
+}
+
+/// Every GPU's own counters; nothing on a platform whose GPUs are not looked at. One that is always busy
+/// and was never reset hangs; one that was reset has lost what it computed.
+fn gpus() -> Vec<Check> {
+    let limit = Duration::from_secs(5);
+    let read = probes::bounded("the GPU's counters", limit, || Ok(tandem_host::accelerators()));
+    let remedy = "compare with `ioreg -r -c IOAccelerator -d 1 -w 0`";
+    match read {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::Unsupported => Vec::new(),
+        Ok(Err(error)) => vec![check("gpu", Err(error.to_string()), remedy)],
+        Err(unknown) => vec![check("gpu", Err(unknown.to_string()), remedy)],
+        Ok(Ok(gpus)) => gpus
+            .into_iter()
+            .map(|gpu| {
+                let told = |number: Option<u64>| number.map_or("?".into(), |n| n.to_string());
+                let found = format!(
+                    "{} MiB in use, {} % busy, {} resets since boot",
+                    gpu.in_use_bytes >> 20,
+                    told(gpu.utilization_percent),
+                    told(gpu.recoveries)
+                );
+                check("gpu", Ok(found), remedy)
             })
             .collect(),
     }

@@ -25,7 +25,7 @@ pub use memory::memory;
 pub use process::{command_line, cpu_time_ms, exited, footprint_bytes, is_running};
 pub use start_memory::release_start_memory;
 
-use crate::{MendError, disk, limits, link_address};
+use crate::{MendError, disk, limits, link_address, mac::accelerator::Accelerator};
 
 /// Reads one invariant: what was found, and where. Takes well under a millisecond.
 ///
@@ -91,6 +91,14 @@ fn unread(link: &str, error: &io::Error) -> Unknown {
     } else {
         format!("{link} can't be read: {error}")
     })
+}
+
+/// Every GPU with its counters: Linux's are not looked at.
+///
+/// # Errors
+/// `Unsupported`.
+pub fn accelerators() -> io::Result<Vec<Accelerator>> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Every Thunderbolt port: Linux's are not looked at.

@@ -1,20 +1,16 @@
 //! macOS: what is decided in [`crate::mac`], done by the system's own calls and tools.
 
 mod bridge;
-// Whether a link is running is not an invariant.
-#[allow(dead_code)]
 mod interface;
 mod link_watch;
 mod memory;
 mod process;
-// The GPU's counters, and the class of a port's driver, are not asked for yet.
-#[allow(dead_code)]
 mod registry;
 mod socket;
 pub(crate) mod sysctl;
 mod tools;
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use tandem_policy::{
     Repair, ThunderboltPort,
@@ -28,7 +24,7 @@ pub use process::{command_line, cpu_time_ms, exited, footprint_bytes, is_running
 
 use crate::{
     MendError,
-    mac::{mend as mending, ports, read as reading},
+    mac::{accelerator::Accelerator, mend as mending, ports, read as reading},
     probes::TOOL_TIMEOUT_MS,
 };
 use tools::System;
@@ -72,6 +68,15 @@ pub fn mend(repair: &Repair) -> Result<(), MendError> {
 /// Gives back memory that only the start needed: nothing here, where the kernel compresses and drops
 /// what is not used by itself.
 pub const fn release_start_memory() {}
+
+/// Every GPU with its counters; none is an empty list. Asks drivers, so where one hangs it may not
+/// return. Needs no privilege.
+///
+/// # Errors
+/// The system's, or that a GPU does not tell its memory in use.
+pub fn accelerators() -> io::Result<Vec<Accelerator>> {
+    registry::accelerators()
+}
 
 /// Every Thunderbolt port with its RDMA device and the domain at the other end of its cable. Starts
 /// tools and takes seconds, at most 40. Needs no privilege. To be asked again at every boot and when

@@ -10,10 +10,7 @@ use std::{io, net::Ipv4Addr};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 
 use super::socket;
-use crate::mac::{
-    ifconfig::{IFF_RUNNING, IFF_UP},
-    layout::{self, AddressRequest, InterfaceRequest},
-};
+use crate::mac::layout::{self, AddressRequest, InterfaceRequest};
 
 // What is handed to the kernel is as long as the system's own headers say.
 const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>());
@@ -38,14 +35,6 @@ pub(crate) fn set_mtu(link: &str, mtu_bytes: u32) -> io::Result<()> {
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
     // SAFETY: SIOCSIFMTU takes a `struct ifreq` with the MTU, which this is; it has no pointers.
     unsafe { socket::ioctl(&socket::for_interfaces()?, layout::SIOCSIFMTU, &mut order) }
-}
-
-/// Whether it is up and has its resources.
-// Not read by any invariant yet.
-#[allow(dead_code)]
-pub(crate) fn is_running(link: &str) -> io::Result<bool> {
-    let flags = ask(link, layout::SIOCGIFFLAGS)?.flags();
-    Ok(flags & IFF_UP != 0 && flags & IFF_RUNNING != 0)
 }
 
 /// Gives it one more address until the next boot. Giving it again does no harm.

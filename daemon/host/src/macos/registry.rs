@@ -1,8 +1,7 @@
-//! The I/O Registry: the GPU's counters, and which interface is a Thunderbolt port. Needs no
-//! privilege. Each call asks drivers, so one whose driver hangs may not return.
+//! The I/O Registry: the GPU's counters. Needs no privilege. Each call asks drivers, so one whose driver
+//! hangs may not return.
 //!
-//! Source: `<IOKit/IOKitLib.h>`; the classes are those that `ioreg` shows, and that configd's
-//! `SCNetworkInterface.c` looks for.
+//! Source: `<IOKit/IOKitLib.h>`; the class is the one that `ioreg` shows.
 
 #![allow(unsafe_code)]
 
@@ -10,29 +9,18 @@ use std::{ffi::CStr, io};
 
 use objc2_core_foundation::{CFDictionary, CFNumber, CFRetained, CFString, CFType};
 use objc2_io_kit::{
-    IOBSDNameMatching, IOIteratorNext, IOObjectConformsTo, IOObjectRelease,
-    IORegistryEntryCreateCFProperty, IORegistryEntryGetParentEntry,
-    IORegistryEntryGetRegistryEntryID, IOServiceGetMatchingService, IOServiceGetMatchingServices,
-    IOServiceMatching, io_object_t, io_registry_entry_t, kIOServicePlane,
+    IOIteratorNext, IOObjectRelease, IORegistryEntryCreateCFProperty,
+    IORegistryEntryGetRegistryEntryID, IOServiceGetMatchingServices, IOServiceMatching,
+    io_object_t,
 };
 
-use super::interface;
-use crate::mac::{
-    accelerator::{self, Accelerator},
-    layout,
-};
+use crate::mac::accelerator::{self, Accelerator};
 
 /// The class of every GPU's driver.
 const ACCELERATOR: &CStr = c"IOAccelerator";
 
-/// The class that a Thunderbolt port's interface hangs below.
-const THUNDERBOLT_PORT: &CStr = c"AppleThunderboltIPPort";
-
 /// Most objects of one class that are looked at. A Mac has one or two GPUs.
 const OBJECTS_MAX: usize = 64;
-
-/// Most parents that are climbed. The registry is some twenty deep.
-const PARENTS_MAX: usize = 64;
 
 /// The port that stands for the default one (`kIOMainPortDefault`).
 const MAIN_PORT: libc::mach_port_t = 0;
@@ -41,8 +29,6 @@ const MAIN_PORT: libc::mach_port_t = 0;
 ///
 /// # Errors
 /// The system's, or that a GPU does not tell its memory in use.
-// Not read by any invariant yet.
-#[allow(dead_code)]
 pub(crate) fn accelerators() -> io::Result<Vec<Accelerator>> {
     objects(ACCELERATOR)?.iter().map(accelerator).collect()
 }
@@ -53,42 +39,6 @@ pub(crate) fn accelerators() -> io::Result<Vec<Accelerator>> {
 /// The system's.
 pub(crate) fn gpu_is_there() -> io::Result<bool> {
     Ok(!objects(ACCELERATOR)?.is_empty())
-}
-
-/// Whether an interface is a Thunderbolt port's. `ENXIO` if it is not there.
-///
-/// # Errors
-/// The system's, or a registry that is deeper than any that was seen.
-// Not read by any invariant yet.
-#[allow(dead_code)]
-pub(crate) fn is_thunderbolt_port(link: &str) -> io::Result<bool> {
-    let name = layout::interface_name(link).ok_or_else(interface::absent)?;
-    // SAFETY: the name ends with a zero.
-    let matching = unsafe { IOBSDNameMatching(MAIN_PORT, 0, name.as_ptr().cast()) }
-        .ok_or_else(|| refused("IOBSDNameMatching", 0))?;
-    // SAFETY: the dictionary is one that IOKit made; its reference is handed over.
-    let found =
-        unsafe { IOServiceGetMatchingService(MAIN_PORT, Some(CFRetained::from(&matching))) };
-    let mut object = Object::new(found).ok_or_else(interface::absent)?;
-    for _ in 0..PARENTS_MAX {
-        // SAFETY: the object is held, and the name of the class ends with a zero.
-        if unsafe { IOObjectConformsTo(object.0, THUNDERBOLT_PORT.as_ptr().cast_mut().cast()) } {
-            return Ok(true);
-        }
-        let mut parent: io_registry_entry_t = 0;
-        // SAFETY: the object is held, the plane's name ends with a zero, and `parent` is a live
-        // place for the handle.
-        let code = unsafe {
-            let plane = kIOServicePlane.as_ptr().cast_mut().cast();
-            IORegistryEntryGetParentEntry(object.0, plane, &raw mut parent)
-        };
-        // At the root there is none.
-        let Some(parent) = Object::new(parent).filter(|_| code == libc::KERN_SUCCESS) else {
-            return Ok(false);
-        };
-        object = parent;
-    }
-    Err(io::Error::other(format!("{link} has more than {PARENTS_MAX} parents in the registry")))
 }
 
 /// An object of the registry, given back when dropped.
