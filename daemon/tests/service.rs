@@ -33,7 +33,8 @@ const JOB: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 
 impl Mac {
     fn new() -> Self {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        // All on the way to it must be root's alone, which a checkout's folder need not be.
+        let folder = tempfile::tempdir_in("/var/lib").unwrap();
         let mac = Self { folder };
         let stand_in = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/mac/launchctl");
         fs::copy(stand_in, mac.path("launchctl")).unwrap();

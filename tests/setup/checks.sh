@@ -19,7 +19,7 @@ run_checks() {
   PATH="$PATH:$DATA/venv/bin"
   # What the crates' own tests build anyway. That a release is built and linked shows in the package.
   TANDEM=$ROOT/target/debug/tandem
-  always build "read the compiler's message in the log; the linker needs 2 GB of memory" cargo_build_debug
+  always build "read the compiler's message in the log; the linker needs 2 GB of memory" build_tests
   import_model
   # What tests may count on; with the last one a test that lacks a thing fails instead of skipping.
   export TANDEM_BIN=$TANDEM TANDEM_MODEL=$MODEL TANDEM_GGUF=$GGUF
@@ -76,7 +76,10 @@ keep_failure() {
   FAILED+=("$1")
 }
 
-cargo_build_debug() { cd "$ROOT" && cargo build --locked -p tandem; }
+# All of the workspace at once: a part of it alone would have other features, and be built twice.
+build_tests() {
+  cd "$ROOT" && cargo nextest run --no-run --workspace --locked --config-file "$HERE/nextest.toml"
+}
 
 install_tools() {
   "$DATA/venv/bin/pip" install --no-deps --only-binary :all: --require-hashes \
