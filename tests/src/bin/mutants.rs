@@ -33,6 +33,9 @@ struct Arguments {
     /// one node.
     #[arg(long, default_value_t = 120)]
     pair_seeds: u64,
+    /// Only each n-th of them, beginning with the first: a sample, for when there is little time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    every: u16,
     /// Do not build and simulate the unmutated sources first.
     #[arg(long)]
     no_baseline: bool,
@@ -134,7 +137,7 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
     let is_chosen =
         |mutation: &&Mutation| arguments.only.as_ref().is_none_or(|o| mutation.name.contains(o));
     let mut failures = 0;
-    for mutation in mutations.iter().filter(is_chosen) {
+    for mutation in mutations.iter().filter(is_chosen).step_by(arguments.every.into()) {
         let began = Instant::now();
         let fate = copy.try_out(mutation, lives)?;
         let text = match &fate {
