@@ -127,10 +127,11 @@ check_mutations() {
 # All of it, as a user makes it. The builder refuses an executable that it finds fault with, and the package
 # is read again by others' readers.
 check_mac_package() {
-  local package
-  package=$(build_package)
-  cargo run --locked --quiet -p tandem-pkg -- check-executable "$ROOT/target/mac/product/tandem"
-  cargo run --locked --quiet -p tandem-pkg -- check "$package"
+  local builder=$ROOT/target/debug/tandem-pkg package
+  cd "$ROOT" || return
+  package=$("$builder" build)
+  "$builder" check-executable "$ROOT/target/mac/product/tandem"
+  "$builder" check "$package"
 }
 
 # nextest does not run the examples in doc comments.
