@@ -25,6 +25,9 @@ PAIR = {
 }
 # Each trouble strikes one of the two; with TANDEM_FULL set also the other, which takes a minute more.
 IS_FULL = "TANDEM_FULL" in os.environ
+ON_REAL_KERNELS_TOO = pytest.mark.skipif(
+    not IS_FULL, reason="tests/qemu shows it too, with a real reboot; TANDEM_FULL runs both"
+)
 # Sees no leak.
 BLIND = {"leak": {"threshold_mib": 1 << 20}}
 
@@ -162,6 +165,7 @@ def refusal(machine):
         connection.close()
 
 
+@ON_REAL_KERNELS_TOO
 def test_a_leak_reboots_both_once_and_in_order(pairs, stranded):
     both = pairs()
     since = time.monotonic()
@@ -247,6 +251,7 @@ def test_a_commit_that_one_machine_never_hears_of_reboots_it_all_the_same(pairs,
     rebooted_together(both, since, f"the commit of m{number} was lost", is_counted=False)
 
 
+@ON_REAL_KERNELS_TOO
 @pytest.mark.parametrize("number", [1, 2] if IS_FULL else [2])
 def test_a_power_cut_after_the_commit_takes_the_place_of_the_reboot(pairs, stranded, number):
     both = pairs()
