@@ -75,8 +75,8 @@ fn links() -> io::Result<Vec<(String, Vec<u8>)>> {
 /// A question about an interface whose answer is in the request's own bytes.
 fn ask(link: &str, request: u32) -> io::Result<InterfaceRequest> {
     let mut question = InterfaceRequest::about(link).ok_or_else(absent)?;
-    // SAFETY: it is only called with SIOCGIFMTU and SIOCGIFFLAGS, which take a `struct ifreq` and
-    // write into it; it has no pointers.
+    // SAFETY: it is only called with SIOCGIFMTU, which takes a `struct ifreq` and writes into it; it has
+    // no pointers.
     unsafe { socket::ioctl(&socket::for_interfaces()?, request, &mut question) }?;
     Ok(question)
 }
