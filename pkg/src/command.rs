@@ -19,9 +19,9 @@ pub struct Pack {
     /// `mlx.metallib`.
     #[arg(long, value_name = "FILE")]
     metallib: PathBuf,
-    /// MLX's licence.
+    /// The licences of what others wrote in these files.
     #[arg(long, value_name = "FILE")]
-    mlx_license: PathBuf,
+    licenses: PathBuf,
     /// This checkout.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     root: PathBuf,
@@ -72,8 +72,9 @@ impl Pack {
             executable: self.executable,
             libraries: self.libraries,
             metallib: self.metallib,
+            licenses: self.licenses,
         };
-        self.options.run(&built, &self.mlx_license, &self.root)
+        self.options.run(&built, &self.root)
     }
 }
 
@@ -82,9 +83,9 @@ impl PackOptions {
     ///
     /// # Errors
     /// See [`pack::pack`].
-    pub fn run(&self, built: &Built, mlx_license: &Path, root: &Path) -> Result<()> {
+    pub fn run(&self, built: &Built, root: &Path) -> Result<()> {
         let out = self.out.clone().unwrap_or_else(|| root.join("target/mac"));
-        let path = pack::pack(built, mlx_license, root, &out, self.signing()?.as_ref())?;
+        let path = pack::pack(built, root, &out, self.signing()?.as_ref())?;
         println!("{}", path.display());
         Ok(())
     }
@@ -138,7 +139,7 @@ mod tests {
 
     fn signing(words: &[&str]) -> Result<Option<Signing>> {
         let fixed = "pack --executable e --library libmlx.dylib libjaccl.dylib --metallib m \
-             --mlx-license l --out o";
+             --licenses l --out o";
         let line = Line::try_parse_from(fixed.split_whitespace().chain(words.iter().copied()))?;
         assert_eq!(line.pack.libraries, [Path::new("libmlx.dylib"), Path::new("libjaccl.dylib")]);
         line.pack.options.signing()

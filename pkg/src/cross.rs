@@ -3,7 +3,8 @@
 //! ```text
 //!   mlx-c (C++) ─▶ libmlxc.a ─┐
 //!   mlx-c's headers ─▶ bindings.rs ─▶ cargo ─▶ tandem ─┬─▶ one folder, signed
-//!   MLX's wheel ─▶ libmlx.dylib, libjaccl.dylib, mlx.metallib ─┘
+//!   MLX's wheel ─▶ libmlx.dylib, libjaccl.dylib, mlx.metallib ─┤
+//!   all crates' licences ─▶ licenses.txt ─────────────────────┘
 //! ```
 //!
 //! On Linux zig compiles and links, Debian's Rust compiles the standard library too, and the stubs of
@@ -12,7 +13,9 @@
 mod cargo;
 mod command;
 mod key;
+mod metadata;
 mod mlx;
+mod notices;
 mod product;
 mod sign;
 mod tools;
@@ -21,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use self::metadata::Metadata;
 pub use self::sign::Sign;
 pub use self::tools::{OnLinux, OnMac, Tools};
 
@@ -85,7 +89,7 @@ impl Options {
     }
 }
 
-/// Files for a Mac, all arm64. Absolute paths.
+/// Files for a Mac, what is run all arm64. Absolute paths.
 #[derive(Clone, Debug)]
 pub struct Built {
     /// `tandem`; finds the libraries beside itself (`@loader_path`).
@@ -94,6 +98,8 @@ pub struct Built {
     pub libraries: Vec<PathBuf>,
     /// `mlx.metallib`: MLX's GPU kernels, which `libmlx.dylib` finds beside itself.
     pub metallib: PathBuf,
+    /// The licences of what others wrote in all of these, one text.
+    pub licenses: PathBuf,
 }
 
 /// Builds what is out of date, lays the product into one folder and signs it.
@@ -102,11 +108,13 @@ pub struct Built {
 /// A tool is missing (`install.sh package` brings it), or one fails; the message names it.
 pub fn build(options: &Options) -> anyhow::Result<Built> {
     let tools = Tools::find(options)?;
-    let mlx_c = mlx::sources(&tools, options)?;
+    let metadata = Metadata::read(&tools, options)?;
+    let mlx_c = mlx::sources(&metadata)?;
     let made_from = mlx::build_library(&tools, options, &mlx_c)?;
     mlx::write_bindings(&tools, options, &mlx_c)?;
     let executable = cargo::build(&tools, options, &key::link_key(options, &made_from)?)?;
-    let built = product::assemble(options, &executable)?;
+    let licenses = notices::write(&tools, options, &metadata, &mlx_c)?;
+    let built = product::assemble(options, &executable, licenses)?;
     sign::sign(&options.sign, &built)?;
     Ok(built)
 }

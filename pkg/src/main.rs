@@ -85,7 +85,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let built = cross::build(&options)?;
             let report = macho::check_product(&built.executable, &Expected::product(&options)?)?;
             anyhow::ensure!(report.faults().is_empty(), "the build is not fit to ship:\n{report}");
-            pack.run(&built, &mlx_license(&options)?, &options.root)?;
+            pack.run(&built, &options.root)?;
         }
         Command::Cross(args) => {
             let built = cross::build(&args.options()?)?;
@@ -96,20 +96,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Check(check) => check.run()?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// MLX's licence, as its wheel brings it.
-fn mlx_license(options: &Options) -> anyhow::Result<PathBuf> {
-    let mlx = options.mlx();
-    let wheel = mlx.parent().context("MLX's wheel lies in no folder")?;
-    for entry in std::fs::read_dir(wheel).with_context(|| format!("no {}", wheel.display()))? {
-        let folder = entry?.path();
-        let license = folder.join("licenses/LICENSE");
-        if folder.extension().is_some_and(|end| end == "dist-info") && license.is_file() {
-            return Ok(license);
-        }
-    }
-    anyhow::bail!("{} holds no licence of MLX; ./install.sh package brings it", wheel.display())
 }
 
 /// Prints a report; exit code 1 if anything is wrong.

@@ -28,13 +28,12 @@ const PACKAGE_MAX_BYTES: u64 = 2 << 30;
 /// When a file is missing or not as it must be, or a tool for signing fails.
 pub fn pack(
     built: &Built,
-    mlx_license: &Path,
     root: &Path,
     folder: &Path,
     signing: Option<&Signing>,
 ) -> Result<PathBuf> {
     let sources = Sources::read(root)?;
-    let payload = Payload::of(built, mlx_license, &sources)?;
+    let payload = Payload::of(built, &sources)?;
     let time_s = product::time_s(env::var_os("SOURCE_DATE_EPOCH").as_deref())?;
     let bytes = product::package(&payload, &sources, VERSION, time_s)?;
     inspect::inspect(&bytes).context("the package just made")?;

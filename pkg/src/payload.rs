@@ -117,12 +117,11 @@ impl Payload {
         Ok(payload)
     }
 
-    /// What Tandem's package holds, read from the disk once, so that all its parts agree. MLX's licence asks
-    /// to go with every copy of MLX.
+    /// What Tandem's package holds, read from the disk once, so that all its parts agree.
     ///
     /// # Errors
     /// When a file can't be read, is too large or has a name that nothing would look for.
-    pub fn of(built: &Built, mlx_license: &Path, sources: &Sources) -> Result<Payload> {
+    pub fn of(built: &Built, sources: &Sources) -> Result<Payload> {
         let mut leaves = vec![
             file(layout::EXECUTABLE, MODE_RUN, contents(&built.executable)?),
             file(&beside(METALLIB), MODE_READ, contents(&built.metallib)?),
@@ -130,7 +129,7 @@ impl Payload {
             link(layout::COMMAND, "../libexec/tandem/tandem"),
             file(layout::CONFIG_DEFAULT, MODE_READ, sources.config.clone()),
             file(&shared("LICENSE"), MODE_READ, sources.license.clone()),
-            file(&shared("LICENSE-MLX"), MODE_READ, contents(mlx_license)?),
+            file(&shared("LICENSE-THIRD-PARTY"), MODE_READ, contents(&built.licenses)?),
             file(layout::JOB, MODE_READ, sources.job.clone()),
             file(layout::NEWSYSLOG, MODE_READ, sources.newsyslog.clone()),
         ];

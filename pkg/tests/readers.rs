@@ -280,7 +280,7 @@ fn what_is_installed_lies_where_the_layout_says() {
         (layout::COMMAND.to_owned(), "link 755 ../libexec/tandem/tandem".to_owned()),
         (layout::CONFIG_DEFAULT.to_owned(), file("644", &sources.config)),
         ("/usr/local/share/tandem/LICENSE".to_owned(), file("644", &sources.license)),
-        ("/usr/local/share/tandem/LICENSE-MLX".to_owned(), file("644", support::MLX_LICENSE)),
+        ("/usr/local/share/tandem/LICENSE-THIRD-PARTY".to_owned(), file("644", support::LICENSES)),
         (layout::JOB.to_owned(), file("644", &sources.job)),
         (format!("/private{}", layout::NEWSYSLOG), file("644", &sources.newsyslog)),
     ] {

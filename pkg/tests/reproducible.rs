@@ -14,25 +14,13 @@ use std::{
 use serde_json::Value;
 use tandem_pkg::product;
 
-/// A shell command that runs the packer: `pack` with stand-ins of a new folder, from the checkout.
-fn pack(folder: &Path, before: &str) -> Command {
-    let stand_ins = folder.join("stand-ins");
-    fs::create_dir_all(&stand_ins).unwrap();
-    let built = support::built(&stand_ins);
+/// The same command, for which new files have other modes.
+fn with_umask(umask: &str, pack: &Command) -> Command {
     let mut command = Command::new("sh");
     command
-        .args(["-c", &format!("{before} exec \"$0\" \"$@\"")])
-        .arg(env!("CARGO_BIN_EXE_tandem-pkg"))
-        .args(["pack", "--executable"])
-        .arg(built.executable)
-        .arg("--library")
-        .args(built.libraries)
-        .arg("--metallib")
-        .arg(built.metallib)
-        .arg("--mlx-license")
-        .arg(support::mlx_license(&stand_ins))
-        .arg("--out")
-        .arg(folder.join("out"))
+        .args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")])
+        .arg(pack.get_program())
+        .args(pack.get_args())
         .current_dir(support::root())
         .env_remove("SOURCE_DATE_EPOCH");
     command
@@ -46,8 +34,9 @@ fn made(folder: &Path) -> PathBuf {
 fn folder_umask_time_zone_locale_and_the_time_of_files_leave_no_trace() {
     let one = tempfile::tempdir().unwrap();
     let other = tempfile::Builder::new().prefix("an other folder ").tempdir().unwrap();
-    support::output(pack(one.path(), "umask 022;").env("TZ", "UTC").env("LC_ALL", "C"));
-    let mut second = pack(other.path(), "umask 077;");
+    let mut first = with_umask("022", &support::pack(one.path()));
+    support::output(first.env("TZ", "UTC").env("LC_ALL", "C"));
+    let mut second = with_umask("077", &support::pack(other.path()));
     let stand_in = fs::File::open(other.path().join("stand-ins/tandem")).unwrap();
     stand_in.set_modified(std::time::UNIX_EPOCH).unwrap();
     let locked = fs::Permissions::from_mode(0o400);
@@ -67,12 +56,12 @@ fn folder_umask_time_zone_locale_and_the_time_of_files_leave_no_trace() {
 fn another_byte_or_another_time_makes_another_package() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    support::output(&mut pack(path, ""));
+    support::output(&mut support::pack(path));
     let first = fs::read(made(path)).unwrap();
-    support::output(pack(path, "").env("SOURCE_DATE_EPOCH", "1709210096"));
+    support::output(support::pack(path).env("SOURCE_DATE_EPOCH", "1709210096"));
     let dated = fs::read(made(path)).unwrap();
     assert!(first != dated, "SOURCE_DATE_EPOCH changed nothing");
-    let mut command = pack(path, "");
+    let mut command = support::pack(path);
     fs::write(path.join("stand-ins/tandem"), b"other").unwrap();
     support::output(&mut command);
     assert!(first != fs::read(made(path)).unwrap(), "another executable changed nothing");
@@ -81,7 +70,7 @@ fn another_byte_or_another_time_makes_another_package() {
 #[test]
 fn check_prints_what_pack_made_and_fails_on_a_damaged_one() {
     let folder = tempfile::tempdir().unwrap();
-    support::output(pack(folder.path(), "").env("SOURCE_DATE_EPOCH", "1709210096"));
+    support::output(support::pack(folder.path()).env("SOURCE_DATE_EPOCH", "1709210096"));
     let package = made(folder.path());
     let check = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tandem-pkg"));
@@ -110,9 +99,9 @@ fn check_prints_what_pack_made_and_fails_on_a_damaged_one() {
 #[test]
 fn a_package_that_can_not_be_made_leaves_the_one_before_it() {
     let folder = tempfile::tempdir().unwrap();
-    support::output(&mut pack(folder.path(), ""));
+    support::output(&mut support::pack(folder.path()));
     let before = fs::read(made(folder.path())).unwrap();
-    let mut command = pack(folder.path(), "");
+    let mut command = support::pack(folder.path());
     fs::write(folder.path().join("stand-ins/mlx.metallib"), b"").unwrap();
     let output = command.output().unwrap();
     assert!(!output.status.success());

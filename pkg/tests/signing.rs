@@ -10,7 +10,7 @@ use std::{
     io::{Read, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output},
+    process::Output,
 };
 
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
@@ -77,24 +77,12 @@ fn pack_signed(folder: &Path, script: &str) -> Output {
     let log = folder.join("log");
     fs::write(&tool, format!("#!/bin/sh\necho \"$*\" >>'{}'\n{script}\n", log.display())).unwrap();
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
-    let built = support::built(folder);
     let path = std::env::var("PATH").unwrap();
-    Command::new(env!("CARGO_BIN_EXE_tandem-pkg"))
+    support::pack(folder)
         .env("PATH", format!("{}:{path}", tools.display()))
-        .args(["pack", "--executable"])
-        .arg(built.executable)
-        .arg("--library")
-        .args(built.libraries)
-        .arg("--metallib")
-        .arg(built.metallib)
-        .arg("--mlx-license")
-        .arg(support::mlx_license(folder))
-        .arg("--out")
-        .arg(folder.join("out"))
         .args(["--installer-p12-file", "/keys/installer.p12"])
         .args(["--installer-p12-password-file", "/keys/password"])
         .args(["--notary-key-file", "/keys/notary.json"])
-        .current_dir(support::root())
         .output()
         .unwrap()
 }

@@ -9,32 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
-use serde_json::Value;
 
 use super::command::Invocation;
 use super::key::{forget, is_made, key, remember};
+use super::metadata::Metadata;
 use super::{Options, Tools};
 
 /// Folder with mlx-c's sources, inside the mlx-sys that Cargo.lock names.
 ///
 /// # Errors
-/// Cargo can't tell, or the crate was not fetched.
-pub(super) fn sources(tools: &Tools, options: &Options) -> anyhow::Result<PathBuf> {
-    let cargo = match tools {
-        Tools::OnLinux(it) => it.cargo.as_os_str(),
-        Tools::OnMac(_) => "cargo".as_ref(),
-    };
-    let metadata = Invocation::new([cargo])
-        .args(["metadata", "--format-version=1", "--locked"])
-        .in_folder(&options.root)
-        .output()?;
-    let metadata: Value = serde_json::from_str(&metadata).context("what cargo metadata printed")?;
-    let manifest = metadata["packages"]
-        .as_array()
-        .and_then(|all| all.iter().find(|package| package["name"] == "mlx-sys"))
-        .and_then(|package| package["manifest_path"].as_str())
-        .context("cargo metadata knows no mlx-sys")?;
-    let folder = Path::new(manifest).with_file_name("src/mlx-c");
+/// Cargo knows no such crate, or it was not fetched.
+pub(super) fn sources(metadata: &Metadata) -> anyhow::Result<PathBuf> {
+    let folder = metadata.package("mlx-sys")?.folder().join("src/mlx-c");
     anyhow::ensure!(
         folder.join("mlx/c").is_dir(),
         "no mlx-c sources in {}: remove that folder from cargo's registry and build again",

@@ -14,7 +14,11 @@ const LIBRARIES: [&str; 2] = ["libjaccl.dylib", "libmlx.dylib"];
 ///
 /// # Errors
 /// A file can't be read or written.
-pub(super) fn assemble(options: &Options, executable: &Path) -> anyhow::Result<Built> {
+pub(super) fn assemble(
+    options: &Options,
+    executable: &Path,
+    licenses: PathBuf,
+) -> anyhow::Result<Built> {
     let folder = options.out.join("product");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let lib = options.mlx().join("lib");
@@ -26,6 +30,7 @@ pub(super) fn assemble(options: &Options, executable: &Path) -> anyhow::Result<B
         executable: copy(executable, &folder.join("tandem"))?,
         libraries,
         metallib: link(&lib.join("mlx.metallib"), &folder.join("mlx.metallib"))?,
+        licenses,
     })
 }
 
@@ -78,7 +83,7 @@ mod tests {
         let executable = folder.path().join("linked");
         for content in ["first", "second"] {
             fs::write(&executable, content).unwrap();
-            let built = assemble(&options, &executable).unwrap();
+            let built = assemble(&options, &executable, "licenses.txt".into()).unwrap();
             assert_eq!(fs::read_to_string(&built.executable).unwrap(), content);
             assert_eq!(fs::read_to_string(&built.metallib).unwrap(), "wheel's mlx.metallib");
             for library in &built.libraries {

@@ -164,6 +164,17 @@ impl Tools {
         Ok(invocation)
     }
 
+    /// Folder with the licences of Rust's standard library, which is linked too.
+    pub(super) fn std_licenses(&self) -> anyhow::Result<PathBuf> {
+        match self {
+            Self::OnLinux(_) => Ok("/usr/lib/rustlib/src/rust".into()),
+            Self::OnMac(_) => {
+                let sysroot = Invocation::new(["rustc", "--print", "sysroot"]).output()?;
+                Ok(Path::new(sysroot.trim()).join("share/doc/rust"))
+            }
+        }
+    }
+
     /// `.tbd` files that tell which symbols the Mac's own libraries have.
     #[must_use]
     pub fn interfaces(&self, options: &Options) -> Interfaces {

@@ -15,75 +15,44 @@ fn rcodesign(notary_key: Option<&str>) -> Signing {
     }
 }
 
-fn words(argv: &Argv) -> Vec<&str> {
-    argv.iter().map(|word| word.to_str().unwrap()).collect()
+/// The calls that sign and then notarise, a line each.
+fn calls(signing: &Signing) -> Vec<String> {
+    let line = |argv: Argv| {
+        let words: Vec<&str> = argv.iter().map(|word| word.to_str().unwrap()).collect();
+        words.join(" ")
+    };
+    let mut calls = vec![signing.package(Path::new("/b/u.pkg"), Path::new("/b/s.pkg"))];
+    calls.extend(signing.notarize(Path::new("/b/s.pkg")));
+    calls.into_iter().map(line).collect()
 }
 
 #[test]
 fn apples_tools_are_called_with_the_identity_from_the_keychain() {
     let signing = apple(Some("tandem"));
     assert_eq!(
-        words(&signing.package(Path::new("/b/u.pkg"), Path::new("/b/s.pkg"))),
+        calls(&signing),
         [
-            "/usr/bin/productsign",
-            "--timestamp",
-            "--sign",
-            "Developer ID Installer: Example (TEAM123456)",
-            "/b/u.pkg",
-            "/b/s.pkg"
+            "/usr/bin/productsign --timestamp --sign Developer ID Installer: Example (TEAM123456) \
+             /b/u.pkg /b/s.pkg",
+            "/usr/bin/xcrun notarytool submit --keychain-profile tandem --wait --timeout 3600s \
+             /b/s.pkg",
+            "/usr/bin/xcrun stapler staple /b/s.pkg",
         ]
     );
-    let notarize = signing.notarize(Path::new("/b/s.pkg"));
-    let notarize: Vec<_> = notarize.iter().map(words).collect();
-    assert_eq!(
-        notarize,
-        [
-            vec![
-                "/usr/bin/xcrun",
-                "notarytool",
-                "submit",
-                "--keychain-profile",
-                "tandem",
-                "--wait",
-                "--timeout",
-                "3600s",
-                "/b/s.pkg"
-            ],
-            vec!["/usr/bin/xcrun", "stapler", "staple", "/b/s.pkg"]
-        ]
-    );
+    let sign = signing.package(Path::new("/b/u.pkg"), Path::new("/b/s.pkg"));
+    assert_eq!(sign[3], "Developer ID Installer: Example (TEAM123456)", "one word of the call");
 }
 
 #[test]
 fn rcodesign_gets_passwords_by_file_and_never_as_an_argument() {
-    let signing = rcodesign(Some("/keys/notary.json"));
     assert_eq!(
-        words(&signing.package(Path::new("/b/u.pkg"), Path::new("/b/s.pkg"))),
+        calls(&rcodesign(Some("/keys/notary.json"))),
         [
-            "rcodesign",
-            "sign",
-            "--p12-file",
-            "/keys/installer.p12",
-            "--p12-password-file",
-            "/keys/password",
-            "/b/u.pkg",
-            "/b/s.pkg"
+            "rcodesign sign --p12-file /keys/installer.p12 --p12-password-file /keys/password \
+             /b/u.pkg /b/s.pkg",
+            "rcodesign notary-submit --api-key-file /keys/notary.json --max-wait-seconds 3600 \
+             --staple /b/s.pkg",
         ]
-    );
-    let notarize = signing.notarize(Path::new("/b/s.pkg"));
-    let notarize: Vec<_> = notarize.iter().map(words).collect();
-    assert_eq!(
-        notarize,
-        [vec![
-            "rcodesign",
-            "notary-submit",
-            "--api-key-file",
-            "/keys/notary.json",
-            "--max-wait-seconds",
-            "3600",
-            "--staple",
-            "/b/s.pkg"
-        ]]
     );
 }
 

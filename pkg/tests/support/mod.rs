@@ -15,8 +15,8 @@ pub(crate) const VERSION: &str = "7.8.9";
 /// 2024-02-29T12:34:56 in UTC.
 pub(crate) const TIME_S: u32 = 1_709_210_096;
 
-/// What stands in for MLX's licence.
-pub(crate) const MLX_LICENSE: &[u8] = b"Anyone may use it.\n";
+/// What stands in for the licences of others.
+pub(crate) const LICENSES: &[u8] = b"Anyone may use it.\n";
 
 /// The checkout.
 pub(crate) fn root() -> PathBuf {
@@ -42,26 +42,43 @@ pub(crate) fn built(folder: &Path) -> Built {
         fs::write(&path, noise(seed, length)).unwrap();
         path
     };
+    let licenses = folder.join("licenses.txt");
+    fs::write(&licenses, LICENSES).unwrap();
     Built {
+        licenses,
         executable: file("tandem", 1, 3_001),
         libraries: vec![file("libmlx.dylib", 2, 2_002), file("libjaccl.dylib", 3, 1_003)],
         metallib: file("mlx.metallib", 4, 5_004),
     }
 }
 
-/// A stand-in for MLX's licence, in a folder.
-pub(crate) fn mlx_license(folder: &Path) -> PathBuf {
-    let path = folder.join("mlx-license");
-    fs::write(&path, MLX_LICENSE).unwrap();
-    path
+/// `tandem-pkg pack` of stand-ins in a folder, into its `out`, from the checkout.
+pub(crate) fn pack(folder: &Path) -> Command {
+    let stand_ins = folder.join("stand-ins");
+    fs::create_dir_all(&stand_ins).unwrap();
+    let built = built(&stand_ins);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem-pkg"));
+    command
+        .args(["pack", "--executable"])
+        .arg(built.executable)
+        .arg("--library")
+        .args(built.libraries)
+        .arg("--metallib")
+        .arg(built.metallib)
+        .arg("--licenses")
+        .arg(built.licenses)
+        .arg("--out")
+        .arg(folder.join("out"))
+        .current_dir(root())
+        .env_remove("SOURCE_DATE_EPOCH");
+    command
 }
 
 /// What is packed: the stand-ins, and the checkout's own files.
 pub(crate) fn payload() -> (Payload, Sources) {
     let folder = tempfile::tempdir().unwrap();
     let sources = Sources::read(&root()).unwrap();
-    let license = mlx_license(folder.path());
-    (Payload::of(&built(folder.path()), &license, &sources).unwrap(), sources)
+    (Payload::of(&built(folder.path()), &sources).unwrap(), sources)
 }
 
 /// The sample as bytes.
