@@ -1,10 +1,10 @@
 """`sudo ./install.sh` on a Mac: what it asks before it installs, and what it says after. On the fake Mac of
-test_pkg_scripts.py, with stand-ins for what only tells of the machine and for the system's installer."""
+fake_mac.py, with stand-ins for what only tells of the machine and for the system's installer."""
 
 import pytest
 
+from fake_mac import ROOT, SCRIPTS, STAND_INS, new_mac  # noqa: F401
 from test_launchd import LAYOUT
-from test_pkg_scripts import ROOT, SCRIPTS, STAND_INS, new_mac  # noqa: F401
 
 CONFIG = LAYOUT["CONFIG"]
 EXECUTABLE = LAYOUT["EXECUTABLE"]
