@@ -35,8 +35,8 @@ pub use clock::{boot_id, now};
 pub use mend_error::MendError;
 pub use os::os_version;
 pub use platform::{
-    LinkWatch, accelerators, command_line, cpu_time_ms, exited, footprint_bytes, is_running,
-    memory, mend, read, release_start_memory, thunderbolt_ports,
+    LinkWatch, accelerators, command_line, exited, is_running, memory, mend, read,
+    release_start_memory, thunderbolt_ports,
 };
 pub use probes::Probes;
 pub use reboot::{RebootStep, reboot, reboot_step};

@@ -20,7 +20,7 @@ use tandem_policy::{
 
 pub use link_watch::LinkWatch;
 pub use memory::memory;
-pub use process::{command_line, cpu_time_ms, exited, footprint_bytes, is_running};
+pub use process::{command_line, exited, is_running};
 
 use crate::{
     MendError,

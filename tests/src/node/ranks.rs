@@ -1,5 +1,7 @@
 //! The ranks: what they do when asked, and what goes wrong with them.
 
+mod gang;
+
 use tandem_policy::{Ended, EvidenceSource, Process, RankSeen, Rung, pair::fabric::Carrier};
 use tandem_wire::{Phase, Vitals, exit};
 
@@ -324,106 +326,6 @@ impl Node {
         let t = self.t;
         self.note_of_all(|truth, _| truth.fabric_failed_at = Some(t));
         self.end_rank(index, Ended::Code(exit::GROUP));
-    }
-
-    /// A rank whose peer is gone or mute ends within seconds, unless it hangs itself.
-    fn notice_peers(&mut self) {
-        let t = self.t;
-        let lost = self.ranks.iter().any(|r| !r.process.is_running());
-        let mute = self.ranks.iter().any(|r| r.is_mute(t));
-        for index in 0..self.ranks.len() {
-            let rank = &mut self.ranks[index];
-            if !rank.process.is_running() || rank.is_mute(t) || !(lost || mute) {
-                rank.alone_since = None;
-                continue;
-            }
-            let since = *rank.alone_since.get_or_insert(t);
-            if rank.asked_at.is_none() && t - since >= 2_000 {
-                let code = if lost { exit::PEER_LOST } else { exit::PEER_SILENT };
-                self.end_rank(index, Ended::Code(code));
-            }
-        }
-    }
-
-    /// A rank of several nodes loads once all of its epoch are there.
-    fn wait_for_others(&mut self, index: usize) {
-        if self.around.is_none() || self.ranks[index].is_alone {
-            return;
-        }
-        let is_patient = self.dice.once_in(2);
-        let patience_ms = self.dice.between(20_000, 40_000);
-        let t = self.t;
-        let rank = &mut self.ranks[index];
-        rank.forming = Some(Forming {
-            gives_up_at: (!is_patient).then_some(t + patience_ms),
-            load_ms: rank.loads_at.saturating_sub(t).max(100),
-            warm_ms: rank.warms_at.saturating_sub(rank.loads_at),
-            ready_ms: rank.ready_at.saturating_sub(rank.warms_at),
-        });
-        rank.loads_at = u64::MAX;
-        rank.warms_at = u64::MAX;
-        rank.ready_at = u64::MAX;
-    }
-
-    /// Whether the ranks of all other nodes could generate tokens together with this node's.
-    fn others_work(&self) -> bool {
-        let Some(around) = &self.around else { return true };
-        let is_alone = self.serves_alone();
-        let epoch = self.ranks.first().and_then(Rank::epoch);
-        let is_one = |rank: &OtherRank| rank.works && rank.epoch == epoch && !rank.is_alone;
-        is_alone || (around.is_ring_whole && around.ranks().all(is_one))
-    }
-
-    /// Whether tokens of this epoch are garbage.
-    pub(crate) fn garbles(&self) -> bool {
-        let others = self.around.as_ref().is_some_and(|a| a.ranks().any(|r| r.garbles));
-        self.ranks.iter().any(|rank| rank.garbles) || others
-    }
-
-    /// What ranks of several nodes feel of each other: they form a group once all of one epoch
-    /// run, and end within seconds of one that is lost, mute or out of reach.
-    fn notice_gang(&mut self) {
-        let t = self.t;
-        let Some(around) = &self.around else { return };
-        let own: Vec<OtherRank> = self.ranks.iter().map(|r| r.outwards(t)).collect();
-        let all: Vec<OtherRank> = around.ranks().copied().chain(own).collect();
-        let is_whole = around.is_ring_whole;
-        for index in 0..self.ranks.len() {
-            let rank = &mut self.ranks[index];
-            let Some(epoch) = rank.epoch() else { continue };
-            if rank.is_alone {
-                continue;
-            }
-            let is_lost = all.iter().any(|other| other.epoch != Some(epoch) || other.is_alone);
-            let is_mute = !is_whole || all.iter().any(|other| other.is_mute);
-            if let Some(forming) = rank.forming {
-                let is_left = is_lost
-                    || is_mute
-                    || rank.fails_at.is_some()
-                    || all.iter().any(|other| other.is_leaving || other.fails);
-                if !is_left {
-                    rank.forming = None;
-                    rank.loads_at = t + forming.load_ms;
-                    rank.warms_at = rank.loads_at + forming.warm_ms;
-                    rank.ready_at = rank.warms_at + forming.ready_ms;
-                } else if forming.gives_up_at.is_some_and(|at| t >= at)
-                    && rank.asked_at.is_none()
-                    && !rank.is_mute(t)
-                {
-                    self.end_rank(index, Ended::Code(exit::GROUP));
-                }
-                continue;
-            }
-            if rank.is_mute(t) || !(is_lost || is_mute) {
-                rank.alone_since = None;
-                continue;
-            }
-            let since = *rank.alone_since.get_or_insert(t);
-            if rank.asked_at.is_none() && t - since >= 2_000 {
-                let code = if is_lost { exit::PEER_LOST } else { exit::PEER_SILENT };
-                self.end_rank(index, Ended::Code(code));
-            }
-        }
     }
 
     /// Steps and tokens, while there are requests.

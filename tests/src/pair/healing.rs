@@ -45,7 +45,7 @@ impl Pair {
             if self.is_healthy() {
                 let how = if visit == 0 { "healed without help" } else { "released from held" };
                 self.lives[0].node.met.mark(how);
-                return super::promises::nothing_is_owed(self);
+                return super::promises::reboots::nothing_is_owed(self);
             }
             self.operators_help()?;
         }

@@ -41,7 +41,7 @@ impl Node {
         if self.around.is_none() {
             return;
         }
-        let left = super::promises::decided(self, state);
+        let left = super::promises::reboots::decided(self, state);
         let turned = super::promises::turned_to_fallback(self, state);
         self.record.mode = Some(state.mode.clone());
         self.check(left.and(turned));

@@ -1,4 +1,4 @@
-//! Other processes: their command line, whether they run, when they end, what they use.
+//! Other processes: their command line, whether they run, when they end.
 
 #![allow(unsafe_code)]
 
@@ -8,14 +8,9 @@ use std::{
     os::fd::{FromRawFd, OwnedFd},
 };
 
-use nix::{
-    errno::Errno,
-    time::{clock_getcpuclockid, clock_gettime},
-    unistd::Pid,
-};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{memory::rss_bytes, procfs};
+use super::procfs;
 
 /// Most of a command line that is read: far more than any of ours has.
 const COMMAND_BYTES_MAX: u64 = 64 * 1024;
@@ -61,7 +56,8 @@ pub async fn exited(pid: u32) -> io::Result<()> {
 }
 
 fn open_pidfd(pid: u32) -> io::Result<Option<OwnedFd>> {
-    let Ok(pid) = raw(pid) else { return Ok(None) };
+    // 0 would mean the caller itself.
+    let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return Ok(None) };
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if let Ok(fd) = i32::try_from(fd)
@@ -73,32 +69,6 @@ fn open_pidfd(pid: u32) -> io::Result<Option<OwnedFd>> {
     }
     let error = io::Error::last_os_error();
     if error.raw_os_error() == Some(libc::ESRCH) { Ok(None) } else { Err(error) }
-}
-
-/// A process's resident memory, in bytes, with what it shares.
-///
-/// # Errors
-/// The system's; `NotFound` if there is no such process, or it has no memory of its own.
-pub fn footprint_bytes(pid: u32) -> io::Result<u64> {
-    let status = procfs::read(format!("/proc/{pid}/status"), STATUS_BYTES_MAX)?;
-    rss_bytes(&status).ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-/// The CPU time, in milliseconds, that all threads of a process have used since it started, those
-/// that ended too.
-///
-/// # Errors
-/// The system's; `ESRCH` if there is no such process.
-pub fn cpu_time_ms(pid: u32) -> io::Result<u64> {
-    // The process's clock counts nanoseconds; `/proc/PID/stat` counts hundredths of a second.
-    let time = clock_getcpuclockid(Pid::from_raw(raw(pid)?)).and_then(clock_gettime)?;
-    let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
-    Ok(seconds * 1_000 + u64::try_from(time.tv_nsec()).unwrap_or(0) / 1_000_000)
-}
-
-/// A process id as the system takes it; 0 would mean the caller itself.
-fn raw(pid: u32) -> io::Result<i32> {
-    i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or_else(|| Errno::ESRCH.into())
 }
 
 #[cfg(test)]
@@ -125,7 +95,6 @@ mod tests {
     fn no_process_has_id_zero() {
         assert!(!is_running(0));
         assert_eq!(command_line(0), "");
-        assert!(cpu_time_ms(0).is_err() && footprint_bytes(0).is_err());
     }
 
     proptest! {

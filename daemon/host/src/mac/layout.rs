@@ -14,8 +14,6 @@ use std::net::Ipv4Addr;
 /// `IFNAMSIZ` of `<net/if.h>`: an interface's name with its closing zero, in bytes.
 pub const NAME_BYTES: usize = 16;
 
-/// `SIOCGIFFLAGS` of `<sys/sockio.h>`: an interface's flags.
-pub const SIOCGIFFLAGS: u32 = iowr(b'i', 17, size_of::<InterfaceRequest>());
 /// `SIOCAIFADDR` of `<sys/sockio.h>`: gives an interface one more address. Root.
 pub const SIOCAIFADDR: u32 = iow(b'i', 26, size_of::<AddressRequest>());
 /// `SIOCGIFMTU` of `<sys/sockio.h>`: an interface's MTU.
@@ -68,7 +66,7 @@ pub fn name_in(field: &[u8]) -> Option<&str> {
 pub struct InterfaceRequest {
     /// `ifr_name`.
     pub name: [u8; NAME_BYTES],
-    /// `ifr_ifru`: an `int` for an MTU, a `short` for the flags, in the first bytes.
+    /// `ifr_ifru`: an `int` for an MTU, in the first bytes.
     pub value: [u8; 16],
 }
 
@@ -90,12 +88,6 @@ impl InterfaceRequest {
     pub fn mtu_bytes(&self) -> Option<u32> {
         let [a, b, c, d, ..] = self.value;
         u32::try_from(i32::from_le_bytes([a, b, c, d])).ok()
-    }
-
-    /// The flags that the kernel wrote (`ifru_flags`).
-    pub fn flags(&self) -> u32 {
-        let [a, b, ..] = self.value;
-        u16::from_le_bytes([a, b]).into()
     }
 }
 
@@ -150,7 +142,6 @@ mod tests {
     #[test]
     fn ioctls_have_the_numbers_of_the_headers() {
         for (name, computed, expected) in [
-            ("SIOCGIFFLAGS", SIOCGIFFLAGS, 0xC020_6911),
             ("SIOCAIFADDR", SIOCAIFADDR, 0x8040_691A),
             ("SIOCGIFMTU", SIOCGIFMTU, 0xC020_6933),
             ("SIOCSIFMTU", SIOCSIFMTU, 0x8020_6934),
@@ -197,13 +188,6 @@ mod tests {
         assert_eq!(InterfaceRequest::with_mtu("en5", u32::MAX), None);
         let negative = InterfaceRequest { value: [0xff; 16], ..order };
         assert_eq!(negative.mtu_bytes(), None, "the kernel says a negative MTU");
-    }
-
-    #[test]
-    fn flags_are_sixteen_bits() {
-        let mut answer = InterfaceRequest::about("en5").unwrap();
-        answer.value = [0x63, 0x88, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(answer.flags(), 0x8863);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the kernel says about processes: their memory, time, names and arguments.
+//! What the kernel says about processes: their memory, names and arguments.
 //!
 //! Source: xnu 11417.101.15, `<sys/resource.h>`, `<sys/proc_info.h>`, `bsd/kern/kern_exit.c`,
 //! `bsd/kern/kern_resource.c`, and `sysctl_procargsx` in `bsd/kern/kern_sysctl.c`.
@@ -36,13 +36,6 @@ pub fn may_be_left_out(errno: Option<i32>, is_root: bool) -> bool {
         Some(libc::EPERM) => is_root,
         _ => false,
     }
-}
-
-/// Time that is counted in the Mac's own ticks, in milliseconds; a tick is `numer / denom`
-/// nanoseconds (`mach_timebase_info`), 125 / 3 on Apple silicon. `None` if `denom` is 0.
-pub fn ticks_ms(ticks: u64, numer: u32, denom: u32) -> Option<u64> {
-    let ns = (u128::from(ticks) * u128::from(numer)).checked_div(denom.into())?;
-    Some(u64::try_from(ns / 1_000_000).unwrap_or(u64::MAX))
 }
 
 /// A process's name: the one it has registered (`pbi_name`), or else the first 15 bytes of its
@@ -136,14 +129,6 @@ mod tests {
         ] {
             assert_eq!(may_be_left_out(errno, is_root), expected, "{story}");
         }
-    }
-
-    #[test]
-    fn ticks_of_apple_silicon_are_turned_into_milliseconds() {
-        assert_eq!(ticks_ms(24_000_000, 125, 3), Some(1_000), "24 MHz");
-        assert_eq!(ticks_ms(1_999_999, 1, 1), Some(1), "nanoseconds, as on Intel");
-        assert_eq!(ticks_ms(u64::MAX, u32::MAX, 1), Some(u64::MAX), "it stops at the largest");
-        assert_eq!(ticks_ms(1, 1, 0), None);
     }
 
     #[test]

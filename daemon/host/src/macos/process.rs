@@ -25,7 +25,6 @@ use crate::mac::process as said;
 const _: () = assert!(size_of::<libc::rusage_info_v4>() == 296);
 const _: () = assert!(mem::offset_of!(libc::rusage_info_v4, ri_wired_size) == 56);
 const _: () = assert!(mem::offset_of!(libc::rusage_info_v4, ri_phys_footprint) == 72);
-const _: () = assert!(mem::offset_of!(libc::rusage_info_v4, ri_proc_exit_abstime) == 88);
 const _: () = assert!(size_of::<libc::proc_bsdinfo>() == 136);
 const _: () = assert!(mem::offset_of!(libc::proc_bsdinfo, pbi_comm) == 48);
 const _: () = assert!(size_of::<libc::proc_bsdshortinfo>() == 64);
@@ -85,46 +84,6 @@ pub async fn exited(pid: u32) -> io::Result<()> {
     // it is moved into is dropped.
     let queue = unsafe { AsyncFd::register_with_interest(queue, Interest::READABLE) }?;
     queue.readable().await.map(drop)
-}
-
-/// A process's memory, in bytes: its own and what it made for the GPU, compressed or not, as Activity
-/// Monitor shows it.
-///
-/// # Errors
-/// The system's, such as `PermissionDenied` for another user's process without root; `NotFound` if
-/// it has ended.
-pub fn footprint_bytes(pid: u32) -> io::Result<u64> {
-    let usage = usage(raw(pid)?)?;
-    // Of one that has ended, the account is that of the moment before.
-    if usage.ri_proc_exit_abstime != 0 {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    Ok(usage.ri_phys_footprint)
-}
-
-/// The CPU time, in milliseconds, that all threads of a process have used since it started, those
-/// that ended too.
-///
-/// # Errors
-/// The system's; `ESRCH` if there is no such process.
-pub fn cpu_time_ms(pid: u32) -> io::Result<u64> {
-    let usage = usage(raw(pid)?)?;
-    let (numer, denom) = tick_ns();
-    let ticks = usage.ri_user_time.saturating_add(usage.ri_system_time);
-    said::ticks_ms(ticks, numer, denom)
-        .ok_or_else(|| io::Error::other("the system does not say how long its ticks are"))
-}
-
-/// How long a tick is, in nanoseconds, as numerator and denominator; 0 and 0 if it is not known.
-// The `libc` crate would rather have another crate called, for two numbers.
-#[allow(deprecated)]
-fn tick_ns() -> (u32, u32) {
-    let mut base = libc::mach_timebase_info { numer: 0, denom: 0 };
-    // SAFETY: the call fills in the structure, which is live and borrowed by nobody else.
-    unsafe {
-        libc::mach_timebase_info(&raw mut base);
-    }
-    (base.numer, base.denom)
 }
 
 /// The ids of all processes, the kernel's own 0 too, and of zombies.

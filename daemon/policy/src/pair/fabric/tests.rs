@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    ThunderboltPort,
     invariant::tests::observation,
     pair::{NodePlace, PeerSeen},
 };
