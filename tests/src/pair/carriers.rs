@@ -203,10 +203,18 @@ pub(crate) fn a_ring_is_told(node: &mut Node, turn: &Turn, state: &State) -> Out
     Ok(())
 }
 
-/// All ranks of an epoch are carried by the same.
+/// All ranks of an epoch are carried by the same; those that their node does not remember to have started
+/// are of another supervisor, and not of this epoch whatever their number.
 pub(super) fn one_carrier_for_all(pair: &Pair) -> Outcome {
-    let runs = |rank: &&crate::node::ranks::Rank| rank.process.is_running() && !rank.is_alone;
-    let ranks = || pair.lives.iter().flat_map(|life| &life.node.ranks).filter(runs);
+    let ranks = || {
+        pair.lives.iter().map(|life| &life.node).flat_map(|node| {
+            let known = node.epoch_on_disk();
+            let is_of_epoch = move |rank: &&crate::node::ranks::Rank| {
+                rank.epoch() == Some(known) && !rank.is_alone
+            };
+            node.ranks.iter().filter(is_of_epoch)
+        })
+    };
     for rank in ranks() {
         let other = ranks()
             .find(|other| other.epoch() == rank.epoch() && other.is_by_fabric != rank.is_by_fabric);

@@ -61,6 +61,10 @@ impl Node {
         if state.operator.hold.is_some() || state.operator.drained {
             self.note_of_all(|truth, place| truth.excuse(place, "an operator held or drained it"));
         }
+        // What it is ready for and not bound to it withdraws from, and the next supervisor knows no more of it.
+        if seen.terminations > 0 {
+            self.note_of_all(|truth, place| truth.excuse(place, "its supervisor was asked to end"));
+        }
         let intent = state.reboot.intent().map(|intent| intent.id.as_str());
         self.note_of_all(|truth, place| truth.turns_to(place, intent));
         let Some(told) = NodeReport::of(&self.setup, state, &seen, now).reboot else { return };
