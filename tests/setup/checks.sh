@@ -29,11 +29,11 @@ run_checks() {
   check shellcheck check_shell
   check set-up check_set_up
   check dependencies check_dependencies
-  check clippy check_clippy
-  check rustdoc check_rustdoc
   check tests check_tests
   check doc-tests check_doc_tests
   # The tests of whole processes wait for most of their time, so what only computes runs beside them.
+  beside clippy check_clippy
+  beside rustdoc check_rustdoc
   beside mutations check_mutations
   beside mac-package check_mac_package
   check python check_python
@@ -119,7 +119,7 @@ check_tests() {
 # keeps its promises unbroken is what check_tests shows.
 # With TANDEM_FULL all of them are tried, else a sample.
 check_mutations() {
-  local every=4
+  local every=6
   [ -z "${TANDEM_FULL:-}" ] || every=1
   # It builds the same few crates again and again, so it builds on what it has.
   cd "$ROOT" && env -u CARGO_INCREMENTAL \
