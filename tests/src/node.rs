@@ -259,7 +259,9 @@ impl Node {
         // A leak of one is mended by all, so each can be in its way.
         let others = self.around.as_ref().map(|around| around.others.as_slice());
         let latch = self.disk.saved.as_ref().map(|saved| &saved.latch.kinds);
-        let has_asked = !self.record.reboots_asked.is_empty() || self.record.memory_was_lost;
+        // One that a power cut forestalled is as good as asked for.
+        let asked = self.record.reboots_asked.len().max(self.record.reboots_decided.len());
+        let has_asked = asked > 0 || self.record.memory_was_lost;
         if self.around.is_some() && has_asked && latch.is_some_and(|kinds| !kinds.is_empty()) {
             excuses.push("a reboot was done, and serving did not come back with it");
         }
@@ -269,7 +271,6 @@ impl Node {
             return excuses;
         }
         // The day is one of running time, of which a power cut loses some: it may be a long one.
-        let asked = self.record.reboots_asked.len().max(self.record.reboots_decided.len());
         let is_lost = self.record.memory_was_lost;
         if leaks && (!limits.automatic || !self.setup.can_reboot) {
             excuses.push("memory is stranded and no reboot is allowed");
