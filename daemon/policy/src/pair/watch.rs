@@ -25,8 +25,8 @@ pub struct Known {
     pub boot: String,
     /// Boots that are over; at most `OLD_BOOTS_MAX`.
     pub old_boots: Vec<String>,
-    /// Since when its newest report has been of one of these, since this node's boot.
-    pub over_since_ms: Option<u64>,
+    /// Of which of these its newest report has been, and since when, since this node's boot.
+    pub over: Option<(String, u64)>,
     /// Its ways by address, and whether they are up.
     pub paths: BTreeMap<String, bool>,
     /// The last epoch in which a rank of it was seen running, and the boot of it.
@@ -69,13 +69,17 @@ impl Known {
         self.was_heard = true;
         if self.is_over(report) {
             // One that was long on its way is followed by newer ones at once; what goes on being the
-            // newest is the boot that it is in.
-            let since_ms = *self.over_since_ms.get_or_insert(now.boot_ms);
+            // newest is the boot that it is in. Another old one begins that anew.
+            let since_ms = match &self.over {
+                Some((boot, since_ms)) if *boot == report.boot => *since_ms,
+                _ => now.boot_ms,
+            };
+            self.over = Some((report.boot.clone(), since_ms));
             if now.boot_ms.saturating_sub(since_ms) >= setup.pair.silence_timeout_ms {
                 self.old_boots.retain(|boot| *boot != report.boot);
             }
         } else {
-            self.over_since_ms = None;
+            self.over = None;
         }
         if self.boot != report.boot && !self.old_boots.contains(&report.boot) {
             let over = std::mem::replace(&mut self.boot, report.boot.clone());
