@@ -169,6 +169,7 @@ pub(crate) fn could_start_fallback(node: &Node, seen: &Observation, now: Moment)
     let (setup, seen) = oracle::of_fallback(&node.setup, seen);
     node.record.intent.hold.is_none()
         && !node.record.intent.drained
+        && reboots::on_disk(node).is_none()
         && oracle::refuses_start(node, &setup, &seen, now).is_none()
 }
 

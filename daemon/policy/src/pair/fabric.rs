@@ -194,7 +194,8 @@ pub(crate) fn agrees(
     devices.len() == own.len() && row(devices).is_some() && row(devices) == row(&own)
 }
 
-/// Whether an epoch that was decided on and not started yet still has the fabric that it is to use.
+/// Whether an epoch that was decided on and not started yet still has the fabric that it is to use, or
+/// still lacks it.
 pub(crate) fn is_still_there(
     setup: &Setup,
     state: &State,
@@ -204,6 +205,10 @@ pub(crate) fn is_still_there(
     match &state.carrier {
         Carrier::Jaccl { devices } if setup.leads() => {
             whole(setup, seen, now).as_ref() == Ok(devices)
+        }
+        // The ring is in its place, and it may be whole again.
+        Carrier::Ring { instead: Some(_) } if setup.leads() => {
+            of_all(setup, state, seen, now).is_err()
         }
         carrier => agrees(setup, state, seen, now, carrier),
     }
