@@ -257,6 +257,10 @@ impl Look<'_> {
         match (waited_ms >= limit_ms, is_own) {
             (false, _) => Phase::Ready { intent, since_ms },
             (true, true) => self.give_up(state, &intent, Stage::Ready, "did not get ready"),
+            // A node that slept through it all hears first now that the proposer went, and follows.
+            (true, false) if heard::may_be_back(state, &intent) => {
+                Phase::Ready { intent, since_ms }
+            }
             (true, false) => self.abandon(state, &intent),
         }
     }

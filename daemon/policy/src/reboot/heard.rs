@@ -93,6 +93,12 @@ pub(super) fn proposer(
     }
 }
 
+/// Whether the proposer is heard in another boot than the intent is to end, be it for too short a time to
+/// count as back.
+pub(super) fn may_be_back(state: &State, intent: &Intent) -> bool {
+    state.scratch.reboot.other_boot_since_ms.contains_key(&intent.proposer)
+}
+
 fn fresh<'a>(
     setup: &Setup,
     seen: &'a Observation,
