@@ -1,4 +1,4 @@
-//! What carries an epoch: the RDMA fabric that [`cables`] finds, or TCP.
+//! What carries an epoch: the RDMA fabric that `cables` finds, or TCP.
 //!
 //! ```text
 //!   all matched, active and in budget ──────────────────────────────▶ JACCL
