@@ -8,8 +8,10 @@
 //!                        (FIFO)                    one chunk a step   one step ahead
 //! ```
 //!
-//! Every step decodes all slots whose prompt is computed, and carries at most one chunk of the
-//! oldest prompt that is not. A step may be asked for while the one before it is still on the
+//! Every step decodes all slots whose prompt is computed, and carries at most one chunk of a prompt that
+//! is not: of the oldest one, or in every other step of the oldest that needs no more than one chunk.
+//! So a short request does not wait behind a long prompt, and the long one keeps at least every other
+//! chunk, however many short ones come. A step may be asked for while the one before it is still on the
 //! device; a slot whose stop token turns up only then has one token too many under way, which is
 //! thrown away when it comes.
 
@@ -64,6 +66,8 @@ pub struct Scheduler {
     /// Slots that ended since the last step; the next one releases them.
     ended: Vec<u32>,
     in_flight: VecDeque<InFlight>,
+    /// The last chunk was of a prompt that passed an older one.
+    has_passed: bool,
     next_seq: u64,
     next_serial: u64,
     messages: Vec<(u64, FromRank)>,
@@ -107,6 +111,7 @@ impl Scheduler {
             slots: (0..limits.max_active).map(|_| None).collect(),
             ended: Vec::new(),
             in_flight: VecDeque::new(),
+            has_passed: false,
             next_seq: 1,
             next_serial: 0,
             messages: Vec::new(),
@@ -302,18 +307,24 @@ impl Scheduler {
         decode
     }
 
-    /// One chunk of the oldest prompt that is not computed.
+    /// One chunk of a prompt that is not computed. What takes one chunk may pass the oldest, but not
+    /// twice in a row.
     fn prefill(&mut self, samples: &mut Vec<(u32, u64)>) -> Option<Prefill> {
-        let (slot, s) = self
-            .slots
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(slot, sequence)| Some((slot as u32, sequence.as_mut()?)))
-            // A slot that was at its prompt's end before this step is decoding; it has no rest.
-            .filter(|(_, s)| s.prefilled < s.given)
-            .min_by_key(|(_, s)| s.serial)?;
+        let chunk = self.limits.prefill_step_tokens;
+        // A slot that was at its prompt's end before this step is decoding; it has no rest.
+        let waiting = |(slot, sequence): (usize, &Option<Sequence>)| {
+            let s = sequence.as_ref().filter(|s| s.prefilled < s.given)?;
+            Some((s.serial, slot, s.given - s.prefilled <= chunk))
+        };
+        let oldest = self.slots.iter().enumerate().filter_map(waiting).min()?;
+        let last_piece = |(_, _, is_last): &(u64, usize, bool)| *is_last;
+        let short = self.slots.iter().enumerate().filter_map(waiting).filter(last_piece).min();
+        let (_, slot, _) = short.filter(|_| !self.has_passed).unwrap_or(oldest);
+        self.has_passed = slot != oldest.1;
+        let s = self.slots[slot].as_mut()?;
+        let slot = slot as u32;
         let start = s.prefilled;
-        let len = (s.given - start).min(self.limits.prefill_step_tokens);
+        let len = (s.given - start).min(chunk);
         s.prefilled += len;
         if s.prefilled == s.given {
             s.scheduled += 1;

@@ -232,6 +232,47 @@ fn a_prompt_is_computed_in_chunks_while_another_request_decodes() {
     assert!(day.fake.slots.is_empty(), "all caches are dropped at the end");
 }
 
+/// The steps' prefills, as slot and length.
+fn chunks(steps: &[Step]) -> Vec<(u32, u32)> {
+    steps.iter().filter_map(|s| Some((s.prefill?.slot, s.prefill?.len))).collect()
+}
+
+#[test]
+fn a_short_prompt_does_not_wait_behind_a_long_one() {
+    let mut day = Day::new();
+    day.submit(1, request(1, &[1; 20], 2));
+    day.dispatch().unwrap();
+    day.collect();
+    day.submit(1, request(2, &[2; 4], 1));
+    day.submit(1, request(3, &[3; 5], 1));
+    let steps = day.finish();
+    // The second is one chunk and passes at once. The third is two: it waits for its turn.
+    let expected = [(1, 4), (0, 4), (0, 4), (0, 4), (0, 4), (2, 4), (2, 1)];
+    assert_eq!(chunks(&steps), expected);
+    for (id, prompt) in [(1, vec![1; 20]), (2, vec![2; 4]), (3, vec![3; 5])] {
+        let max = if id == 1 { 2 } else { 1 };
+        assert_eq!(day.text(1, id), undisturbed(&request(id, &prompt, max)).0);
+    }
+}
+
+#[test]
+fn a_long_prompt_keeps_every_other_chunk_however_many_short_ones_come() {
+    let mut day = Day::new();
+    day.submit(1, request(1, &[1; 28], 1));
+    let mut steps = Vec::new();
+    for id in 2..40 {
+        day.submit(1, request(id, &[2; 3], 1));
+        steps.extend(day.dispatch());
+        day.collect();
+    }
+    let own: Vec<bool> = chunks(&steps).iter().map(|(slot, _)| *slot == 0).collect();
+    let last = day.tokens.get(&RequestKey { connection: 1, id: 1 }).map(Vec::len);
+    assert_eq!(last, Some(1), "it ended while they still came");
+    let first_14 = &own[..14];
+    assert!(first_14.windows(2).all(|pair| pair[0] || pair[1]), "{first_14:?}");
+    assert!(day.text(1, 2).len() == 1 && first_14.contains(&false), "and so did they");
+}
+
 #[test]
 fn a_stop_token_ends_the_request_and_the_token_under_way_is_thrown_away() {
     let mut day = Day::new();
