@@ -16,6 +16,13 @@ use crate::step::{Admit, Execute, Loaded, Prefill, Sampled, Step};
 /// grow, and buffers of old shapes would pile up.
 const STEPS_PER_CLEAR: u64 = 256;
 
+/// A step on the device.
+pub struct Pending {
+    choices: Vec<(u32, Choice)>,
+    /// What shows that a piece of a prompt is computed that ends in no token.
+    piece: Option<Array>,
+}
+
 /// The executor of a rank. Lives on the engine thread.
 pub struct MlxExecutor {
     model: Decoder,
@@ -121,7 +128,7 @@ impl MlxExecutor {
         self.model.logits(&hidden).map(Some)
     }
 
-    fn compute(&mut self, step: &Step) -> Result<Vec<(u32, Choice)>, EngineError> {
+    fn compute(&mut self, step: &Step) -> Result<Pending, EngineError> {
         let mut batch = self.take(&step.decode)?;
         let mut logits = Vec::with_capacity(2);
         if !batch.is_empty() {
@@ -154,12 +161,15 @@ impl MlxExecutor {
             results.push((slot, choice));
         }
         let mut outputs: Vec<&Array> = results.iter().flat_map(|(_, c)| c.arrays()).collect();
+        let mut piece = None;
         if let Some((_, sequence)) = &unfinished {
             outputs.extend(sequence.cache.iter().flat_map(|layer| layer.arrays()));
+            piece = sequence.cache.last().map(|layer| layer.proof()).transpose()?.flatten();
+            outputs.extend(&piece);
         }
         transforms::async_eval(outputs)?;
         self.sequences.extend(unfinished);
-        Ok(results)
+        Ok(Pending { choices: results, piece })
     }
 
     fn choose(
@@ -187,7 +197,7 @@ impl MlxExecutor {
 }
 
 impl Execute for MlxExecutor {
-    type Pending = Vec<(u32, Choice)>;
+    type Pending = Pending;
 
     fn dispatch(&mut self, step: &Step) -> Result<Self::Pending, EngineError> {
         for slot in &step.release {
@@ -204,7 +214,10 @@ impl Execute for MlxExecutor {
     }
 
     fn collect(&mut self, pending: Self::Pending) -> Result<Vec<Sampled>, EngineError> {
-        pending.into_iter().map(|(slot, choice)| read(slot, &choice)).collect()
+        if let Some(piece) = &pending.piece {
+            piece.eval().during("computing a piece of a prompt")?;
+        }
+        pending.choices.into_iter().map(|(slot, choice)| read(slot, &choice)).collect()
     }
 
     fn loaded(&self) -> &Loaded {

@@ -7,9 +7,10 @@ use crate::settings::RankSetup;
 use crate::start::{ModelFiles, start};
 use crate::{EngineError, budget, rank};
 
-/// Runs a rank until it is told to unload; gives the process's exit code then. Where it can't go on,
-/// logs why and ends the process with that error's code. Codes: [`tandem_wire::exit`].
-pub fn run_rank(setup: RankSetup, session: Session) -> i32 {
+/// Runs a rank until it is told to unload or can't go on, which it logs; then ends the process with
+/// the code that says which ([`tandem_wire::exit`]). Never by returning from `main`: MLX's destructors
+/// run into threads of its own that still end, and all that a rank held is given back by then.
+pub fn run_rank(setup: RankSetup, session: Session) -> ! {
     let (number, epoch) = (setup.rank, session.epoch);
     let outcome = ModelFiles::open(&setup.model_dir).and_then(|files| {
         // Before any other rank is spoken to: nothing of it has to be undone.
@@ -18,7 +19,7 @@ pub fn run_rank(setup: RankSetup, session: Session) -> i32 {
         rank::run(setup, session, parity, move |setup, tell| start(setup, &files, tell))
     });
     match outcome {
-        Ok(()) => exit::OK,
+        Ok(()) => rank::exit_at_once(exit::OK),
         Err(error) => {
             let code = error.exit_code();
             let cause = chain(&error);

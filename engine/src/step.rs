@@ -82,7 +82,9 @@ pub trait Execute {
     /// Queues a step's work on the device and returns without waiting for it.
     fn dispatch(&mut self, step: &Step) -> Result<Self::Pending, EngineError>;
 
-    /// Waits for a dispatched step; steps are collected in the order they were dispatched.
+    /// Waits until a dispatched step is computed, whether or not it chose a token: what is dropped
+    /// after the last one has no work under way. Steps are collected in the order they were
+    /// dispatched.
     fn collect(&mut self, pending: Self::Pending) -> Result<Vec<Sampled>, EngineError>;
 
     /// What the model is and what loading it took.

@@ -166,6 +166,21 @@ fn a_request_that_is_resumed_goes_on_with_the_same_tokens() {
     }
 }
 
+/// What is dropped, or told to be finished, while MLX computes it takes the process with it.
+#[test]
+fn a_piece_of_a_prompt_is_computed_once_its_step_is_collected() {
+    let mut executor = executor();
+    let tokens: Vec<u32> = (0..500).map(|n| n % VOCAB as u32).collect();
+    let admit = Admit { prompt_len: 500, tokens, ..request(0) };
+    for step in &enter(admit, 120, &[])[..4] {
+        let pending = executor.dispatch(step).unwrap();
+        assert!(executor.collect(pending).unwrap().is_empty());
+        for layer in &executor.sequences[&0].cache {
+            assert!(layer.arrays().all(crate::mlx::is_computed), "{:?}", step.prefill);
+        }
+    }
+}
+
 #[test]
 fn steps_that_contradict_the_state_are_integrity_faults() {
     let mut executor = executor();

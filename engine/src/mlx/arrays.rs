@@ -132,6 +132,15 @@ pub fn adopt(values: Vec<f32>, shape: &[i32]) -> Result<Array, EngineError> {
     }
 }
 
+/// Whether an array is computed, without waiting for it.
+#[cfg(test)]
+pub fn is_computed(array: &Array) -> bool {
+    let mut is_computed = false;
+    // SAFETY: a live handle, and a place for the answer.
+    let status = unsafe { mlx_sys::_mlx_array_is_available(&mut is_computed, array.as_ptr()) };
+    status == 0 && is_computed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,8 @@ mod group;
 #[cfg(target_os = "linux")]
 mod ring_sockets;
 
+#[cfg(test)]
+pub use arrays::is_computed;
 pub use arrays::{adopt, slice, slice_update, upload};
 pub use device::working_set_bytes;
 pub use failure::{During, install_error_handler};

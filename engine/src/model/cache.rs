@@ -50,6 +50,18 @@ impl LayerCache {
         slice_update(&old, new, &[0, 0, self.len, 0], &[1, heads, end, width])
     }
 
+    /// One number of the newest position: it is there once all that was appended is. It holds nothing
+    /// of the cache once it is computed, so that the next step can write in place.
+    pub fn proof(&self) -> Result<Option<Array>, EngineError> {
+        let Some((keys, values)) = &self.store else { return Ok(None) };
+        let newest = |store: &Array| -> Result<Array, EngineError> {
+            let at = (self.len - 1).max(0);
+            let one = slice(store, &[0, 0, at, 0], &[1, 1, at + 1, 1])?;
+            Ok(one.sum(None)?)
+        };
+        Ok(Some(newest(keys)?.add(newest(values)?)?))
+    }
+
     /// The arrays to evaluate so that the cache no longer depends on what computed it.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
         self.store.iter().flat_map(|(k, v)| [k, v])
