@@ -35,7 +35,7 @@ fn place_on_host(setup: &RankSetup) -> (usize, usize) {
 }
 
 /// Keeps this process to its share of the cores that it may use now, every thread it has and every
-/// one it will make. A rank alone on its host keeps them all. A system that refuses is left as it
+/// one it will make, but those by which ranks tell that they live. A rank alone on its host keeps them all. A system that refuses is left as it
 /// is, with a warning: placing ranks is a matter of speed.
 #[cfg(target_os = "linux")]
 pub fn pin(setup: &RankSetup) {
@@ -60,6 +60,8 @@ fn pin_to_share(ranks: usize, index: usize) -> std::io::Result<Vec<usize>> {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     use nix::unistd::Pid;
 
+    use crate::control::link::{HEARING_THREAD, HEARTBEAT_THREAD};
+
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let may_use = |&core: &usize| allowed.is_set(core).unwrap_or(false);
     let cores: Vec<usize> = (0..CpuSet::count()).filter(may_use).collect();
@@ -68,10 +70,16 @@ fn pin_to_share(ranks: usize, index: usize) -> std::io::Result<Vec<usize>> {
     for &core in &own {
         set.set(core)?;
     }
-    // A thread hands its cores on to those it makes, but OpenBLAS makes its own before `main`.
+    // A thread hands its cores on to those it makes, but OpenBLAS makes its own before `main`. The
+    // threads that tell and hear life keep all cores: bound to one that computes without a pause,
+    // they would be late, and a rank that is late looks like one that is lost.
     for entry in std::fs::read_dir("/proc/self/task")?.flatten() {
         let id = entry.file_name().to_str().and_then(|id| id.parse().ok());
         let Some(id) = id else { continue };
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if name.starts_with(HEARTBEAT_THREAD) || name.starts_with(HEARING_THREAD) {
+            continue;
+        }
         match sched_setaffinity(Pid::from_raw(id), &set) {
             // It ended since it was listed.
             Ok(()) | Err(nix::Error::ESRCH) => {}
@@ -128,6 +136,19 @@ mod tests {
         assert_eq!(place_on_host(&setup(5, &mixed)), (1, 0));
     }
 
+    /// A thread of this name, until what is given beside it is dropped.
+    #[cfg(target_os = "linux")]
+    fn named(name: &str) -> (nix::unistd::Pid, std::sync::mpsc::Sender<()>) {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let run = move || {
+            tell.send(nix::unistd::gettid()).unwrap();
+            let _ = stopped.recv();
+        };
+        std::thread::Builder::new().name(name.into()).spawn(run).unwrap();
+        (told.recv().unwrap(), stop)
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn every_thread_keeps_to_the_share() {
@@ -146,10 +167,14 @@ mod tests {
             let _ = stopped.recv();
         });
         let older_id = told.recv().unwrap();
+        let (beat, _beating) = named(crate::control::link::HEARTBEAT_THREAD);
+        let (ear, _hearing) = named("hear-1");
         pin(&setup(1, &["127.0.0.1", "127.0.0.1"]));
         let want = share(&all, 2, 1);
         assert_eq!(cores_of(gettid()), want);
         assert_eq!(cores_of(older_id), want);
+        assert_eq!(cores_of(beat), all, "a heartbeat does not wait behind what computes");
+        assert_eq!(cores_of(ear), all);
         let younger = std::thread::spawn(move || cores_of(gettid()));
         assert_eq!(younger.join().unwrap(), want);
         drop(stop);

@@ -55,7 +55,7 @@ pub enum EngineError {
     Stalled {
         /// Number of the step.
         seq: u64,
-        /// The bound, `step_timeout_ms`.
+        /// How long it might have taken: at least `step_timeout_ms`, more where steps were slow.
         timeout_ms: u64,
     },
     /// A bug of ours.

@@ -35,9 +35,10 @@ pub struct Settings {
     pub cpu_expand: bool,
     /// How long ranks wait for each other at start, in milliseconds.
     pub form_timeout_ms: u64,
-    /// How long a rank may say nothing on the control channel, in milliseconds.
+    /// Least time that a rank may say nothing on the control channel, in milliseconds; more where it was
+    /// slow lately.
     pub silence_timeout_ms: u64,
-    /// How long one step may take, in milliseconds.
+    /// Least time that one step may take, in milliseconds; more where steps were slow lately.
     pub step_timeout_ms: u64,
 }
 
@@ -58,7 +59,7 @@ impl Default for Settings {
             max_queued: 64,
             cpu_expand: true,
             form_timeout_ms: 30_000,
-            silence_timeout_ms: 1_500,
+            silence_timeout_ms: 5_000,
             step_timeout_ms: 60_000,
         }
     }

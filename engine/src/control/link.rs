@@ -13,12 +13,17 @@ use tandem_wire::{FRAME_BYTES_MAX, FrameError};
 use super::form::Peer;
 use super::handshake::is_timeout;
 use super::seal::{OpenError, Opener, Sealer};
+use super::silence::Silence;
 use crate::EngineError;
 
-/// Heartbeats in the time after which a rank counts as silent: four may be late.
-const HEARTBEATS_PER_SILENCE: u32 = 5;
+/// Heartbeats in the least time after which a rank counts as silent: nine may be late.
+const HEARTBEATS_PER_SILENCE: u32 = 10;
 /// How long a last word waits for a thread that is in the middle of another.
 const LAST_WORD_PATIENCE: Duration = Duration::from_millis(50);
+/// Names of the threads that tell and hear life. They do nearly nothing, but must be let do it in
+/// time (see [`crate::affinity`]).
+pub(crate) const HEARTBEAT_THREAD: &str = "heartbeat";
+pub(crate) const HEARING_THREAD: &str = "hear-";
 
 /// The sending half.
 #[derive(Debug)]
@@ -53,7 +58,8 @@ impl Writer {
 }
 
 impl Link {
-    /// Starts hearing. `on_message` is called for every message in order; when it fails, or the
+    /// Starts hearing. `silence` is the least that counts as the other's loss (see [`Silence`]).
+    /// `on_message` is called for every message in order; when it fails, or the
     /// connection does, `on_end` is called once with the reason and hearing ends.
     pub fn open<M: DeserializeOwned>(
         peer: Peer,
@@ -66,11 +72,16 @@ impl Link {
             what: format!("the control channel to rank {rank} can't be set up"),
             source,
         };
-        // A rank that does not take a small message for so long is as good as silent.
-        stream.set_write_timeout(Some(silence)).map_err(os)?;
+        // A rank that does not take a small message for so long is as good as silent. Not sooner: it
+        // may be starved, and a message that is cut short ends the link.
+        let ceiling_ms = Silence::ceiling_ms(silence.as_millis() as u64);
+        stream.set_write_timeout(Some(Duration::from_millis(ceiling_ms))).map_err(os)?;
         let ear = stream.try_clone().map_err(os)?;
         let hear = move || on_end(hear(rank, ear, opener, silence, on_message));
-        std::thread::Builder::new().name(format!("hear-{rank}")).spawn(hear).map_err(os)?;
+        std::thread::Builder::new()
+            .name(format!("{HEARING_THREAD}{rank}"))
+            .spawn(hear)
+            .map_err(os)?;
         let writer = Mutex::new(Writer { stream, sealer, broken: false });
         Ok(Arc::new(Self { rank, writer }))
     }
@@ -116,10 +127,10 @@ impl Drop for Link {
     }
 }
 
-/// Sends `message` to all links every fifth of `silence`, from a thread of its own, until the
-/// returned sender is dropped.
+/// Sends `message` every tenth of `silence`, from a thread of its own, until the returned sender is
+/// dropped. One thread for each link: a rank that takes nothing delays no other's heartbeats.
 pub fn heartbeat<M: Serialize + Send + 'static>(
-    links: Vec<Arc<Link>>,
+    link: Arc<Link>,
     silence: Duration,
     message: M,
 ) -> Result<Sender<()>, EngineError> {
@@ -127,14 +138,12 @@ pub fn heartbeat<M: Serialize + Send + 'static>(
     let period = silence / HEARTBEATS_PER_SILENCE;
     let beat = move || {
         while until.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-            for link in &links {
-                // Whoever does not take it is noticed by hearing nothing from it.
-                let _ = link.send(&message);
-            }
+            // Whoever does not take it is noticed by hearing nothing from it.
+            let _ = link.send(&message);
         }
     };
     std::thread::Builder::new()
-        .name("heartbeat".into())
+        .name(HEARTBEAT_THREAD.into())
         .spawn(beat)
         .map_err(|source| EngineError::Os { what: "a thread can't be started".into(), source })?;
     Ok(alive)
@@ -148,18 +157,19 @@ fn hear<M: DeserializeOwned>(
     silence: Duration,
     mut on_message: impl FnMut(M) -> Result<(), EngineError>,
 ) -> EngineError {
-    let attentive = Attentive { stream, silence, heard: Instant::now() };
+    let silence = Silence::new(silence.as_millis() as u64);
+    let attentive = Attentive { stream, silence };
     let mut reader = BufReader::new(attentive);
     loop {
         match opener.read(&mut reader, FRAME_BYTES_MAX) {
             Ok(message) => {
-                reader.get_mut().heard = Instant::now();
+                reader.get_mut().silence.heard();
                 if let Err(error) = on_message(message) {
                     return error;
                 }
             }
             Err(OpenError::Frame(FrameError::Io(e))) if is_timeout(&e) => {
-                let silent_ms = reader.get_ref().heard.elapsed().as_millis() as u64;
+                let silent_ms = reader.get_ref().silence.silent_ms();
                 return EngineError::PeerSilent { rank, silent_ms };
             }
             Err(OpenError::Frame(error @ (FrameError::Closed | FrameError::Io(_)))) => {
@@ -176,24 +186,29 @@ fn hear<M: DeserializeOwned>(
     }
 }
 
-/// A stream whose reads fail once no whole frame came for `silence`.
+/// A stream whose reads fail once no whole frame came for too long.
 struct Attentive {
     stream: TcpStream,
-    silence: Duration,
-    heard: Instant,
+    silence: Silence,
 }
 
 impl Read for Attentive {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let left = self.silence.saturating_sub(self.heard.elapsed());
-            // When this process itself was stopped for a while, what the other said meanwhile is
-            // waiting: so one more look, even after the time is over.
-            let last_look = left.is_zero();
-            self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            let began = Instant::now();
+            self.stream.set_read_timeout(Some(Duration::from_millis(self.silence.look_ms())))?;
             match self.stream.read(buffer) {
-                Err(e) if is_timeout(&e) && !last_look => {}
+                Err(e) if is_timeout(&e) => {
+                    self.silence.pass(began.elapsed().as_millis() as u64);
+                    if self.silence.is_over() {
+                        return Err(e);
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(bytes) => {
+                    self.silence.pass(began.elapsed().as_millis() as u64);
+                    return Ok(bytes);
+                }
                 result => return result,
             }
         }

@@ -11,7 +11,7 @@
 //!    │ ────── Welcome, once all ranks are there ───────▶ │
 //!    │ ────── Step, Step, … Phase, Unload, Abort ──────▶ │
 //!    │ ◀───── Loaded, Progress, Unload, Abort ────────── │
-//!    │ ◀───────────────── Heartbeat ───────────────────▶ │   every fifth of silence_timeout_ms
+//!    │ ◀───────────────── Heartbeat ───────────────────▶ │   every tenth of silence_timeout_ms
 //! ```
 //!
 //! A sealed frame is a `tandem_wire` frame and 16 bytes of HMAC-SHA256 over its number and itself,
@@ -25,6 +25,7 @@ pub mod ledger;
 pub mod link;
 pub mod parity;
 mod seal;
+pub mod silence;
 #[cfg(test)]
 mod tests;
 

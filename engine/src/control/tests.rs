@@ -186,7 +186,7 @@ fn silence_is_told_from_an_end_and_heartbeats_are_not_silence() {
     let (down, up) = pair();
     let (leader, _, leader_end) = listen::<Up>(down);
     let (follower, messages, follower_end) = listen::<Down>(up);
-    let beating = heartbeat(vec![leader], SILENCE, Down::Heartbeat).unwrap();
+    let beating = heartbeat(leader, SILENCE, Down::Heartbeat).unwrap();
     // Only rank 0's heart beats: it finds the other silent; the other hears it all the while.
     let silent = leader_end.recv_timeout(PATIENCE).unwrap();
     assert!(

@@ -76,7 +76,7 @@ impl<E: Execute> Follow<E> {
             )));
         }
         self.last_seq = step.seq;
-        self.shared.board.begin_step(step.seq);
+        self.shared.board.begin_step(step);
         let pending = self.executor.dispatch(step)?;
         self.in_flight.push_back((step.seq, pending));
         Ok(())
@@ -87,8 +87,7 @@ impl<E: Execute> Follow<E> {
             return Ok(());
         };
         let sampled = self.executor.collect(pending)?;
-        let next = self.in_flight.front().map(|(seq, _)| *seq);
-        self.shared.board.end_step(next, &self.executor);
+        self.shared.board.end_step(&self.executor);
         self.gang.report(self.digest.extend(seq, &sampled))
     }
 }

@@ -95,8 +95,8 @@ fn aborted(rank: u32, abort: Abort) -> EngineError {
 pub(super) struct Leader {
     links: Vec<Arc<Link>>,
     others: Arc<Others>,
-    /// Heartbeats go on until this is dropped.
-    _heartbeat: Option<Sender<()>>,
+    /// Heartbeats go on until these are dropped.
+    _heartbeats: Vec<Sender<()>>,
 }
 
 /// What rank 0 knows of the others.
@@ -135,10 +135,11 @@ impl Leader {
             let on_end = move |error| ender.shared.link_ended(error);
             links.push(Link::open(peer, silence, on_message, on_end)?);
         }
-        let heartbeat = (!links.is_empty())
-            .then(|| link::heartbeat(links.clone(), silence, Down::Heartbeat))
-            .transpose()?;
-        Ok(Gang::Leader(Arc::new(Self { links, others, _heartbeat: heartbeat })))
+        let heartbeats = links
+            .iter()
+            .map(|link| link::heartbeat(Arc::clone(link), silence, Down::Heartbeat))
+            .collect::<Result<_, _>>()?;
+        Ok(Gang::Leader(Arc::new(Self { links, others, _heartbeats: heartbeats })))
     }
 
     /// Appends a step to every other rank's log, with this rank's own progress. Waits while one of
@@ -287,7 +288,7 @@ impl Follower {
         let ender = Arc::clone(shared);
         let on_message = move |message| hearer.hear(message);
         let link = Link::open(peer, silence, on_message, move |error| ender.link_ended(error))?;
-        let heartbeat = link::heartbeat(vec![Arc::clone(&link)], silence, Up::Heartbeat)?;
+        let heartbeat = link::heartbeat(Arc::clone(&link), silence, Up::Heartbeat)?;
         Ok(Gang::Follower(Arc::new(Self { link, comparison, _heartbeat: heartbeat })))
     }
 

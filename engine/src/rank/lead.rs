@@ -174,7 +174,7 @@ impl<E: Execute> Lead<E> {
             return Ok(false);
         };
         self.count();
-        self.shared.board.begin_step(step.seq);
+        self.shared.board.begin_step(&step);
         // The others first: they need the time that this rank's own dispatch takes.
         if self.gang.publish(&step, self.progress.as_ref()) {
             let pending = self.executor.dispatch(&step)?;
@@ -188,8 +188,7 @@ impl<E: Execute> Lead<E> {
             return Ok(false);
         };
         let sampled = self.executor.collect(pending)?;
-        let next = self.in_flight.front().map(|(seq, _)| *seq);
-        self.shared.board.end_step(next, &self.executor);
+        self.shared.board.end_step(&self.executor);
         let progress = self.digest.extend(seq, &sampled);
         self.gang.report(&progress)?;
         self.progress = Some(progress);

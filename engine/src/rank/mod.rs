@@ -18,6 +18,7 @@
 mod follow;
 mod gang;
 mod lead;
+mod pace;
 mod server;
 mod shared;
 mod signals;
@@ -33,7 +34,7 @@ use self::follow::Follow;
 use self::gang::Gang;
 use self::lead::Lead;
 use self::server::Server;
-use self::shared::{Command, INBOX_MAX, Incident, Shared};
+use self::shared::{Command, INBOX_MAX, Incident, Overdue, Shared};
 use crate::EngineError;
 use crate::control::form::Patience;
 use crate::control::{Abort, Up};
@@ -41,8 +42,8 @@ use crate::settings::RankSetup;
 use crate::start::Progress;
 use crate::step::Execute;
 
-/// How long the engine thread has to end after a fault. With the silence of `silence_timeout_ms`
-/// (1.5 s) that leads to it, a rank is gone within 2 s of another's death.
+/// How long the engine thread has to end after a fault: a rank is gone within a second of another's
+/// death, of which its connection tells at once.
 const ENGINE_GRACE: Duration = Duration::from_millis(400);
 /// How long an error that may be another rank's doing waits for word from that rank's link.
 const EVIDENCE_GRACE: Duration = Duration::from_millis(200);
@@ -73,7 +74,8 @@ where
     }
     let (incidents_sender, incidents) = mpsc::channel();
     let (inbox_sender, inbox) = mpsc::sync_channel(INBOX_MAX);
-    let shared = Arc::new(Shared::new(incidents_sender, inbox_sender));
+    let shared =
+        Arc::new(Shared::new(incidents_sender, inbox_sender, setup.settings.step_timeout_ms));
     let hello = Hello {
         protocol: PROTOCOL_VERSION,
         epoch: session.epoch,
@@ -98,12 +100,11 @@ where
             return Err(error);
         }
     };
-    let step_timeout_ms = setup.settings.step_timeout_ms;
     if let Err(error) = spawn_engine(setup, inbox, start, &gang, &server, &shared) {
         server.close();
         return Err(error);
     }
-    let main = Main { incidents, gang, server, shared, patience, step_timeout_ms };
+    let main = Main { incidents, gang, server, shared, patience };
     main.watch()
 }
 
@@ -160,7 +161,6 @@ struct Main {
     server: Arc<Server>,
     shared: Arc<Shared>,
     patience: Patience,
-    step_timeout_ms: u64,
 }
 
 impl Main {
@@ -168,7 +168,11 @@ impl Main {
     fn watch(self) -> Result<(), EngineError> {
         let mut unload_asked = None;
         loop {
-            match self.incidents.recv_timeout(WATCH_PERIOD) {
+            let began = Instant::now();
+            let incident = self.incidents.recv_timeout(WATCH_PERIOD);
+            // Stopped or starved meanwhile, it can't say of a step that it had this time.
+            self.shared.board.excuse(began.elapsed().saturating_sub(2 * WATCH_PERIOD));
+            match incident {
                 Ok(Incident::Unload) => {
                     unload_asked = Some(Instant::now());
                     self.begin_unload();
@@ -202,9 +206,8 @@ impl Main {
                 format!("the ranks did not connect and try their group in {timeout_ms} ms");
             return Some(EngineError::Group(message));
         }
-        let timeout_ms = self.step_timeout_ms;
-        let seq = self.shared.board.overdue(Duration::from_millis(timeout_ms))?;
-        Some(EngineError::Stalled { seq, timeout_ms })
+        let Overdue { seq, limit_ms } = self.shared.board.overdue()?;
+        Some(EngineError::Stalled { seq, timeout_ms: limit_ms })
     }
 
     /// Rank 0's engine thread ends the log when it sees the switch; any other rank asks rank 0.

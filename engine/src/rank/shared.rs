@@ -1,6 +1,7 @@
 //! What the threads of a rank share: counters for vitals, switches, and the channel to the main
 //! thread.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tandem_wire::{Submit, Transport, Vitals};
 
+use super::pace::{Pace, Work};
 use crate::EngineError;
 use crate::step::{Execute, Step};
 
@@ -61,9 +63,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(incidents: Sender<Incident>, inbox: SyncSender<Command>) -> Self {
+    pub(super) fn new(
+        incidents: Sender<Incident>,
+        inbox: SyncSender<Command>,
+        step_timeout_ms: u64,
+    ) -> Self {
         Self {
-            board: Board::default(),
+            board: Board::new(step_timeout_ms),
             stop: AtomicBool::new(false),
             unload: Arc::default(),
             closing: AtomicBool::new(false),
@@ -149,12 +155,33 @@ pub(super) struct Board {
     memory_bytes: AtomicU64,
     memory_peak_bytes: AtomicU64,
     transport: Mutex<Option<Transport>>,
-    /// The oldest step that is not finished, and since when nothing else was in its way.
-    watch: Mutex<Option<(u64, Instant)>>,
+    watch: Mutex<Watch>,
 }
 
-impl Default for Board {
-    fn default() -> Self {
+/// The steps that are not finished.
+struct Watch {
+    /// Number and work of each, oldest first.
+    steps: VecDeque<(u64, Work)>,
+    /// Since when nothing else was in the oldest one's way.
+    since: Instant,
+    pace: Pace,
+}
+
+/// A step that takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Overdue {
+    pub(super) seq: u64,
+    /// How long it may take.
+    pub(super) limit_ms: u64,
+}
+
+impl Board {
+    fn new(step_timeout_ms: u64) -> Self {
+        let watch = Watch {
+            steps: VecDeque::new(),
+            since: Instant::now(),
+            pace: Pace::new(step_timeout_ms),
+        };
         Self {
             started: Instant::now(),
             steps: AtomicU64::new(0),
@@ -167,31 +194,49 @@ impl Default for Board {
             memory_bytes: AtomicU64::new(0),
             memory_peak_bytes: AtomicU64::new(0),
             transport: Mutex::new(None),
-            watch: Mutex::new(None),
+            watch: Mutex::new(watch),
         }
     }
-}
 
-impl Board {
     /// A step is about to be executed.
-    pub(super) fn begin_step(&self, seq: u64) {
-        lock(&self.watch).get_or_insert_with(|| (seq, Instant::now()));
+    pub(super) fn begin_step(&self, step: &Step) {
+        let mut watch = lock(&self.watch);
+        if watch.steps.is_empty() {
+            watch.since = Instant::now();
+        }
+        watch.steps.push_back((step.seq, Work::of(step)));
     }
 
-    /// A step was collected; `next` is the oldest one still on the device.
-    pub(super) fn end_step(&self, next: Option<u64>, executor: &impl Execute) {
+    /// The oldest step was collected.
+    pub(super) fn end_step(&self, executor: &impl Execute) {
         let now = Instant::now();
-        *lock(&self.watch) = next.map(|seq| (seq, now));
+        {
+            let mut watch = lock(&self.watch);
+            let took_ms = now.duration_since(watch.since).as_millis() as u64;
+            if let Some((_, work)) = watch.steps.pop_front() {
+                watch.pace.finished(work, took_ms);
+            }
+            watch.since = now;
+        }
         let age_ms = now.duration_since(self.started).as_millis() as u64;
         self.last_step_ms.store(age_ms, Relaxed);
         self.steps.fetch_add(1, Relaxed);
         self.read_memory(executor);
     }
 
-    /// The step that has been going on for longer than `limit`, if any.
-    pub(super) fn overdue(&self, limit: Duration) -> Option<u64> {
+    /// The step that takes longer than it may, if any.
+    pub(super) fn overdue(&self) -> Option<Overdue> {
         let watch = lock(&self.watch);
-        watch.filter(|(_, since)| since.elapsed() > limit).map(|(seq, _)| seq)
+        let (seq, work) = *watch.steps.front()?;
+        let limit_ms = watch.pace.limit_ms(work);
+        (watch.since.elapsed() > Duration::from_millis(limit_ms))
+            .then_some(Overdue { seq, limit_ms })
+    }
+
+    /// So long this process was stopped or starved: that was no step's time.
+    pub(super) fn excuse(&self, lost: Duration) {
+        let mut watch = lock(&self.watch);
+        watch.since = (watch.since + lost).min(Instant::now());
     }
 
     /// The group is formed, and this is what it does.

@@ -16,8 +16,8 @@ use tandem_wire::{FailureCode, FinishReason, FromRank, Phase, Session, ToRank, V
 use fake::{Play, VOCAB, next_token};
 use troupe::{PATIENCE, Troupe, Wire, spawn};
 
-/// The promise is 2 s from another's death; the rest is for a busy machine to start and reap.
-const GONE: Duration = Duration::from_secs(3);
+/// Another's death is known at once; the rest is for a busy machine to notice and reap.
+const GONE: Duration = Duration::from_secs(15);
 
 fn expected(prompt: &[u32], count: usize) -> Vec<u32> {
     let mut tokens = prompt.to_vec();
@@ -124,7 +124,26 @@ fn a_stopped_follower_ends_rank_0_with_peer_silent() {
     let (mut troupe, mut wire) = Troupe::ready(2, |_| {});
     wire.run_long();
     troupe.signal(1, Signal::SIGSTOP);
-    assert_eq!(troupe.code_within(0, GONE), exit::PEER_SILENT);
+    assert_eq!(troupe.code(0), exit::PEER_SILENT);
+}
+
+/// Stopped itself, it hears all that was said meanwhile before it judges anybody. Rank 1 is one that
+/// has more patience.
+#[test]
+fn a_rank_that_was_stopped_for_a_while_takes_nobody_for_lost() {
+    let (mut troupe, mut wire) = Troupe::ready(2, |play| {
+        play.silence_timeout_ms = if play.rank == 0 { 1500 } else { 60_000 };
+        play.step_timeout_ms = if play.rank == 0 { 1500 } else { 60_000 };
+    });
+    wire.run_long();
+    troupe.signal(0, Signal::SIGSTOP);
+    // Far more than any of rank 0's limits.
+    std::thread::sleep(Duration::from_secs(4));
+    troupe.signal(0, Signal::SIGCONT);
+    wire.submit(1, &[4], 10);
+    assert_eq!(wire.finish(1).0, expected(&[4], 10));
+    wire.send(&ToRank::Unload);
+    troupe.assert_unloaded();
 }
 
 #[test]
