@@ -67,31 +67,42 @@ watch_step() {
   watch_child "$1" "$SECONDS"
 }
 
-# start_step NAME FUNCTION: as process CHILD.
+# start_step NAME FUNCTION: as process CHILD. Its exit code is left in a file of its own, because bash
+# may forget that of a process which ended long ago, and ids of processes are used again.
 start_step() {
+  rm -f "$(exit_file "$1")"
   # A process group of its own, so that stop_child reaches the compilers too.
   set -m
   (
-    set -euo pipefail
-    "$2"
+    set +e
+    (
+      set -euo pipefail
+      "$2"
+    )
+    printf '%s\n' $? >"$(exit_file "$1").part"
+    mv "$(exit_file "$1").part" "$(exit_file "$1")"
   ) >"$DATA/logs/$1.log" 2>&1 </dev/null 9>&- &
   CHILD=$!
   set +m
 }
 
+# exit_file NAME: there once the step has ended by itself; what was killed leaves none.
+exit_file() { printf '%s\n' "$DATA/logs/$1.exit"; }
+
 # watch_child NAME BEGAN: until it ends.
 watch_child() {
   local said=$SECONDS
   STEP_LOG=$DATA/logs/$1.log
-  while kill -0 "$CHILD" 2>/dev/null; do
+  while [ ! -e "$(exit_file "$1")" ] && kill -0 "$CHILD" 2>/dev/null; do
     sleep 0.2
     if [ $((SECONDS - said)) -ge 15 ]; then
       said=$SECONDS
       say "  $1: $((SECONDS - $2)) s: $(last_line)"
     fi
   done
-  STEP_RC=0
-  wait "$CHILD" || STEP_RC=$?
+  # Only the file is believed. Without one the step was killed, as a shell's own code for that says.
+  STEP_RC=$(cat "$(exit_file "$1")" 2>/dev/null) || STEP_RC=137
+  wait "$CHILD" 2>/dev/null || true
   CHILD=""
   if [ "$STEP_RC" -eq 0 ]; then
     say "  $1: done in $((SECONDS - $2)) s"
@@ -150,9 +161,10 @@ lock() {
 
 # Ctrl-C must not leave a compiler at work in the background.
 stop_child() {
-  local entry pid
+  local entry name pid
   for entry in ${BESIDE[@]+"${BESIDE[@]}"} "- $CHILD"; do
-    read -r _ pid _ <<<"$entry"
-    [ -z "$pid" ] || kill -- "-$pid" 2>/dev/null || true
+    read -r name pid _ <<<"$entry"
+    # Once a step has ended, its id may be another's.
+    [ -z "$pid" ] || [ -e "$(exit_file "$name")" ] || kill -- "-$pid" 2>/dev/null || true
   done
 }

@@ -78,6 +78,23 @@ each_beside tell_rc >"$ROOT/told"
 expect "a step runs beside others" "patient ended with 0" "$(cat "$ROOT/told")"
 expect "and its failure is told" "burnt ended with 1" "$(cat "$ROOT/told")"
 
+# As a shell does that has run a great many processes since.
+beside remembered do_the_other >/dev/null
+beside burnt fail_in_the_middle >/dev/null
+until [ -e "$(exit_file remembered)" ] && [ -e "$(exit_file burnt)" ]; do sleep 0.1; done
+disown -a
+each_beside tell_rc >"$ROOT/told" 2>&1
+expect "a step that the shell forgot ended well" "remembered ended with 0" "$(cat "$ROOT/told")"
+expect "or not" "burnt ended with 1" "$(cat "$ROOT/told")"
+expect "and nobody complains" "silence" "$(grep -q 'not a child' "$ROOT/told" || echo silence)"
+
+die() { kill -KILL "$BASHPID"; }
+die_whole() { kill -KILL 0; }
+watch_step killed die >/dev/null 2>&1
+expect "a step that was killed has failed" "137" "$STEP_RC"
+watch_step killed die_whole >/dev/null 2>&1
+expect "also if all of it was" "137" "$STEP_RC"
+
 expect "no pid file is no demo" "none" "$(demo_pid || echo none)"
 echo $$ >"$DEMO/supervise.pid"
 expect "a pid file that names another program is no demo" "none" "$(demo_pid || echo none)"
