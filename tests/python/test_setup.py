@@ -35,6 +35,11 @@ def test_set_up_asks_for_the_rust_that_the_workspace_names():
     assert workspace["rust-version"] == f"1.{PINS['RUST_MIN_MINOR']}"
 
 
+def test_both_bindings_are_made_with_the_same_libclang():
+    tools = (ROOT / "pkg/src/cross/tools.rs").read_text()
+    assert re.findall(r'const LIBCLANG: &str = "(.*)";', tools) == [PINS["LIBCLANG"]]
+
+
 def test_the_launchd_job_is_a_plist_that_does_not_kill_a_loaded_model():
     with open(ROOT / "launchd/io.tandem.supervise.plist", "rb") as f:
         job = plistlib.load(f)

@@ -66,7 +66,8 @@ if it would remove packages, decide that yourself, $by_hand" apt_install
 apt_install() {
   local -a names
   read -r -a names <<<"$APT_MISSING"
-  $APT_AS_ROOT apt-get update -q
+  # Somebody else's archive may be away; what is missing here is Debian's own.
+  $APT_AS_ROOT apt-get update -q || echo "Some lists could not be had; perhaps the others do."
   # What somebody chose (another rustc, say) is not ours to remove.
   $APT_AS_ROOT env DEBIAN_FRONTEND=noninteractive \
     apt-get install -q -y --no-install-recommends --no-remove "${names[@]}"
@@ -172,13 +173,17 @@ write_bindings() {
   for header in "$MLX_SYS"/src/mlx-c/mlx/c/*.h; do
     printf '#include "%s"\n' "$header"
   done >"$out/all.h"
-  "$DATA/tools/bin/bindgen" "$out/all.h" --rust-target 1.73.0 \
-    --blocklist-function malloc --blocklist-function realloc -o "$out/bindings.part" -- \
-    -I"$MLX_SYS/src/mlx-c" --target=aarch64-unknown-linux-gnu -march=armv8.6-a \
+  # With nothing of the user's environment: bindgen would look in it for another clang.
+  env -i LIBCLANG_PATH="$LIBCLANG" "$DATA/tools/bin/bindgen" "$out/all.h" --rust-target 1.73.0 \
+    --formatter none --blocklist-function malloc --blocklist-function realloc -o "$out/bindings.part" -- \
+    -resource-dir "$(clang_resources)" -I"$MLX_SYS/src/mlx-c" --target=aarch64-unknown-linux-gnu -march=armv8.6-a \
     -I/usr/include/x86_64-linux-gnu -D__x86_64__
   grep -q mlx_distributed_all_sum "$out/bindings.part"
   mv "$out/bindings.part" "$out/bindings.rs"
 }
+
+# The folder of the compiler's own headers, such as stdbool.h.
+clang_resources() { dirname "$(dirname "$(ls "$LIBCLANG"/clang/*/include/stdbool.h)")"; }
 
 write_cargo_config() {
   mkdir -p "$ROOT/.cargo"

@@ -106,6 +106,8 @@ mod tests {
             bin: "/t/bin".into(),
             zig_lib: "/t/zig".into(),
             bindgen: "/t/bindgen".into(),
+            libclang: "/t/lib".into(),
+            clang_resources: "/t/lib/clang/1".into(),
             cargo: "/usr/bin/cargo".into(),
             rustc: "/usr/bin/rustc".into(),
         })

@@ -43,6 +43,12 @@ impl Invocation {
         self
     }
 
+    /// Takes variables away.
+    pub(super) fn without(mut self, names: &[&'static str]) -> Self {
+        self.unset.extend(names);
+        self
+    }
+
     /// Runs in `folder`.
     pub(super) fn in_folder(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.to_owned());

@@ -72,15 +72,13 @@ pub(super) fn build_library(
 /// # Errors
 /// bindgen's.
 pub(super) fn write_bindings(tools: &Tools, options: &Options, mlx_c: &Path) -> anyhow::Result<()> {
-    let bindgen = match tools {
-        Tools::OnLinux(it) => &it.bindgen,
-        Tools::OnMac(it) => &it.bindgen,
-    };
     let folder = options.out.join("bindings");
     let (all, bindings) = (folder.join("all.h"), folder.join("bindings.rs"));
-    let invocation = Invocation::new([bindgen])
+    let invocation = tools
+        .bindgen()
         .arg(&all)
-        .args(["--rust-target", "1.73.0"])
+        // Nobody reads it, and a rustfmt need not be there.
+        .args(["--rust-target", "1.73.0", "--formatter", "none"])
         .args(["--blocklist-function", "malloc"])
         .args(["--blocklist-function", "realloc", "-o"])
         .arg(&bindings)
@@ -170,5 +168,30 @@ mod tests {
         let failing = Invocation::new(["sh", "-c", "exit 3"]);
         let error = compile_all(&failing, sources.iter(), folder.path()).unwrap_err();
         assert!(error.to_string().contains("sh failed"), "{error}");
+    }
+
+    /// bindgen never sees a `clang`, so this holds also where one is installed.
+    #[test]
+    fn bindings_for_the_mac_need_no_clang_but_the_library() {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = Options::in_checkout(checkout).unwrap();
+        options.out = folder.path().join("out");
+        let tools = match Tools::find(&options) {
+            Ok(tools) => tools,
+            Err(missing) => {
+                assert!(std::env::var_os("TANDEM_REQUIRE_ALL").is_none(), "{missing}");
+                eprintln!("skipped: {missing}");
+                return;
+            }
+        };
+        fs::create_dir_all(folder.path().join("mlx/c")).unwrap();
+        // The compiler's own headers, one of the system's, and one that asks what the processor can.
+        let header = "#include <stdbool.h>\n#include <stddef.h>\n#include <stdio.h>\n\
+                      #include <arm_bf16.h>\nbool is_wide(size_t width, bfloat16_t, FILE*);\n";
+        fs::write(folder.path().join("mlx/c/one.h"), header).unwrap();
+        write_bindings(&tools, &options, folder.path()).unwrap();
+        let bindings = fs::read_to_string(options.out.join("bindings/bindings.rs")).unwrap();
+        assert!(bindings.contains("fn is_wide"), "{bindings}");
     }
 }

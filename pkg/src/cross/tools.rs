@@ -26,6 +26,10 @@ pub struct OnLinux {
     pub zig_lib: PathBuf,
     /// `bindgen`.
     pub bindgen: PathBuf,
+    /// libclang, which bindgen parses with.
+    pub libclang: PathBuf,
+    /// The folder above that compiler's own headers, such as `include/stdbool.h`.
+    pub clang_resources: PathBuf,
     /// Debian's cargo, which comes with the standard library's source.
     pub cargo: PathBuf,
     /// The compiler of the same version.
@@ -39,6 +43,17 @@ pub struct OnMac {
     pub sdk: PathBuf,
     /// `bindgen`.
     pub bindgen: PathBuf,
+}
+
+/// Where Debian has the libclang that tests/setup/pins.sh names.
+const LIBCLANG: &str = "/usr/lib/llvm-14/lib";
+
+/// The compiler's own headers lie beside its library, in a folder that is named after the version; without
+/// one, where they would be.
+fn clang_resources(libclang: &Path) -> PathBuf {
+    let versions = libclang.join("clang");
+    let found = std::fs::read_dir(&versions).into_iter().flatten().flatten().map(|it| it.path());
+    found.max().unwrap_or(versions)
 }
 
 impl Tools {
@@ -56,6 +71,8 @@ impl Tools {
                 bin: options.tools.join("cross/bin"),
                 zig_lib: options.tools.join("cross/zig/ziglang/lib"),
                 bindgen,
+                libclang: LIBCLANG.into(),
+                clang_resources: clang_resources(Path::new(LIBCLANG)),
                 cargo: "/usr/bin/cargo".into(),
                 rustc: "/usr/bin/rustc".into(),
             })
@@ -74,6 +91,7 @@ impl Tools {
                 let mut needed = vec![
                     it.zig_lib.clone(),
                     it.bindgen.clone(),
+                    it.clang_resources.join("include/stdbool.h"),
                     it.cargo.clone(),
                     it.rustc.clone(),
                     "/usr/lib/rustlib/src/rust/library/std".into(),
@@ -114,6 +132,18 @@ impl Tools {
         }
     }
 
+    /// bindgen, without its arguments.
+    pub(super) fn bindgen(&self) -> Invocation {
+        match self {
+            // It would ask a clang or an llvm-config on PATH, of whatever version, for headers and library.
+            Self::OnLinux(it) => Invocation::new([&it.bindgen])
+                .env("LIBCLANG_PATH", &it.libclang)
+                .env("PATH", "")
+                .without(&["BINDGEN_EXTRA_CLANG_ARGS", "CLANG_PATH", "LLVM_CONFIG_PATH"]),
+            Self::OnMac(it) => Invocation::new([&it.bindgen]),
+        }
+    }
+
     /// Options for clang's parser, when bindgen reads headers for the Mac.
     pub(super) fn parse_headers(&self, options: &Options) -> Vec<OsString> {
         let target = format!("--target=arm64-apple-macos{}", options.min_os_text());
@@ -123,6 +153,9 @@ impl Tools {
                 // Debian's clang 14 knows bfloat16 from this architecture on only.
                 "-march=armv8.6-a".into(),
                 "-nostdlibinc".into(),
+                // libclang alone looks for them in places that this leaves out.
+                "-resource-dir".into(),
+                it.clang_resources.clone().into(),
                 "-isystem".into(),
                 it.zig_lib.join("libc/include/any-darwin-any").into(),
             ],
@@ -146,9 +179,9 @@ impl Tools {
                 .with_zig_cache(options),
             Self::OnMac(_) => Invocation::new(["cargo", "build", "--target", TARGET]),
         };
-        let mut invocation = invocation.env("MACOSX_DEPLOYMENT_TARGET", options.min_os_text());
+        let invocation = invocation.env("MACOSX_DEPLOYMENT_TARGET", options.min_os_text());
         // From a `cargo run` around this program, or a user's own; they would change what is built.
-        invocation.unset = vec![
+        Ok(invocation.without(&[
             "RUSTFLAGS",
             "CARGO_ENCODED_RUSTFLAGS",
             "CARGO_BUILD_RUSTFLAGS",
@@ -160,8 +193,7 @@ impl Tools {
             "LD_LIBRARY_PATH",
             "CFLAGS",
             "CXXFLAGS",
-        ];
-        Ok(invocation)
+        ]))
     }
 
     /// Folder with the licences of Rust's standard library, which is linked too.
