@@ -19,6 +19,8 @@ DATA=$ROOT/.tandem
 . "$HERE/cross.sh"
 # shellcheck source=tests/setup/demo.sh
 . "$HERE/demo.sh"
+# shellcheck source=tests/setup/unpacked.sh
+. "$HERE/unpacked.sh"
 # shellcheck source=tests/setup/checks.sh
 . "$HERE/checks.sh"
 # shellcheck source=tests/setup/appliance.sh

