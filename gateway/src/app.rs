@@ -63,9 +63,7 @@ pub(crate) struct Plan {
     /// Name of the field that the prompts are from.
     pub(crate) param: &'static str,
     /// For each choice: how its reasoning is told from its answer.
-    pub(crate) splitter: fn(bool) -> ReasoningSplitter,
-    /// Whether the prompt opens the reasoning itself.
-    pub(crate) reasoning_opened: bool,
+    pub(crate) splitter: ReasoningSplitter,
 }
 
 impl App {
@@ -161,7 +159,7 @@ impl App {
         plan: Plan,
     ) -> Result<Generation, ApiError> {
         let Admission { card, permit, deadline, mut recorder } = admission;
-        let Plan { prompts, params, param, .. } = plan;
+        let Plan { prompts, params, param, splitter } = plan;
         if params.sampling.logit_bias.iter().any(|(token, _)| *token >= card.vocab_size) {
             let problem = format_args!("names a token that is not under {}", card.vocab_size);
             return Err(ApiError::field("logit_bias", problem));
@@ -192,8 +190,7 @@ impl App {
                     logprobs: params.logprobs,
                     deadline,
                 });
-                let reasoning = (plan.splitter)(plan.reasoning_opened);
-                choices.push(Choice::new(params.stop.clone(), reasoning));
+                choices.push(Choice::new(params.stop.clone(), splitter.clone()));
             }
         }
         let run = self.engine.submit(jobs);

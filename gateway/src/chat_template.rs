@@ -27,8 +27,6 @@ pub(crate) struct ChatTemplate {
     special_tokens: Map<String, serde_json::Value>,
     /// Whether the template tells a `developer` from a `system` message.
     pub(crate) knows_developer: bool,
-    /// Whether the model reasons in `<think>` tags.
-    pub(crate) knows_reasoning: bool,
 }
 
 /// Why a conversation could not be rendered.
@@ -60,12 +58,7 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, without_generation_blocks(source))
             .map_err(|e| format!("{e:#}"))?;
-        Ok(Self {
-            environment,
-            special_tokens,
-            knows_developer: source.contains("developer"),
-            knows_reasoning: crate::reasoning::template_knows_reasoning(source),
-        })
+        Ok(Self { environment, special_tokens, knows_developer: source.contains("developer") })
     }
 
     /// Renders messages (maps of `role`, `content` and more). `kwargs` are further variables of

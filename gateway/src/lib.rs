@@ -10,11 +10,13 @@ mod app;
 mod auth;
 mod chat_template;
 mod choice;
+mod conversation;
 mod detokenize;
 mod door;
 mod engine_link;
 mod error;
 mod generation;
+mod marks;
 mod model;
 #[cfg(test)]
 #[path = "../tests/gateway/model_folder.rs"]

@@ -1,21 +1,30 @@
 //! What the gateway reads of a model folder: tokeniser, chat template, end tokens and the
 //! sampling values the model's authors recommend.
 
+mod ends;
+mod template;
+
 use std::{fs, path::Path};
 
 use serde_json::{Map, Value};
 
-use crate::{chat_template::ChatTemplate, tokenizer::TextTokenizer};
+use crate::{
+    chat_template::ChatTemplate,
+    marks::{self, Pair},
+    tokenizer::TextTokenizer,
+};
 
 /// A model's text side.
 pub(crate) struct Model {
     pub(crate) tokenizer: TextTokenizer,
     /// `None`: the folder holds no template, so there is no chat with this model.
     pub(crate) template: Option<ChatTemplate>,
-    /// Ids that end a generation.
+    /// Ids that end a generation: not empty, all in the vocabulary.
     pub(crate) stop_tokens: Vec<u32>,
     /// Begins every text of this model, where it has such a token.
     pub(crate) bos_token: Option<u32>,
+    /// What the model's reasoning stands between.
+    pub(crate) reasoning: Vec<&'static Pair>,
     pub(crate) recommended: Recommended,
 }
 
@@ -34,30 +43,41 @@ impl Model {
     pub(crate) fn load(dir: &Path) -> Result<Self, String> {
         let tokenizer = TextTokenizer::load(dir)?;
         let config = read_json(&dir.join("config.json"))?.unwrap_or_default();
-        let generation = read_json(&dir.join("generation_config.json"))?.unwrap_or_default();
+        let generation = generation_config(dir);
         let settings = read_json(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
-        let specials = special_tokens(&settings);
-        let stop_tokens = stop_tokens(&generation, &config, &specials, &tokenizer);
-        if stop_tokens.is_empty() {
-            return Err(format!(
-                "{}: neither generation_config.json, config.json (eos_token_id) nor \
-                 tokenizer_config.json (eos_token) says which token ends a text",
-                dir.display()
-            ));
-        }
+        let map = read_json(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
+        // Older versions of `transformers` kept them in a file of their own.
+        let mut specials = special_tokens(&map);
+        specials.extend(special_tokens(&settings));
         let bos_token = specials
             .get("bos_token")
             .and_then(Value::as_str)
             .and_then(|spelling| tokenizer.id(spelling));
-        let template = match template_source(dir, &settings)? {
-            Some((file, source)) => Some(
-                ChatTemplate::new(&source, specials)
-                    .map_err(|e| format!("{}: {e}", dir.join(file).display()))?,
+        let source = template::find(dir, &settings)?;
+        let reasoning =
+            marks::reasoning_of(source.as_ref().map(|found| found.source.as_str()), |mark| {
+                tokenizer.id(mark).is_some_and(|id| tokenizer.is_added(id))
+            });
+        let template = match source {
+            Some(found) => Some(
+                ChatTemplate::new(&found.source, specials.clone())
+                    .map_err(|e| format!("{}: {e}", dir.join(&found.file).display()))?,
             ),
             None => None,
         };
+        let stop_tokens = ends::find(
+            &ends::Files {
+                generation: &generation,
+                config: &config,
+                settings: &settings,
+                map: &map,
+            },
+            template.as_ref(),
+            &tokenizer,
+        )
+        .map_err(|problem| format!("{}: {problem}", dir.display()))?;
         let recommended = Recommended::read(&generation);
-        Ok(Self { tokenizer, template, stop_tokens, bos_token, recommended })
+        Ok(Self { tokenizer, template, stop_tokens, bos_token, reasoning, recommended })
     }
 }
 
@@ -85,70 +105,68 @@ impl Recommended {
 fn read_json(path: &Path) -> Result<Option<Map<String, Value>>, String> {
     let in_file = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| in_file(&e)),
+        Ok(text) => serde_json::from_slice(&text)
+            .or_else(|e| serde_json::from_slice(&without_nan(&text)).map_err(|_| e))
+            .map(Some)
+            .map_err(|e| in_file(&e)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(in_file(&e)),
     }
 }
 
+/// Python writes `NaN` and `Infinity` for numbers that JSON does not have: read as null.
+fn without_nan(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut in_string = false;
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let rest = &text[at..];
+        let number =
+            ["-Infinity", "Infinity", "NaN"].iter().find(|n| rest.starts_with(n.as_bytes()));
+        match (in_string, byte) {
+            (true, b'\\') => {
+                out.extend(rest.iter().take(2));
+                at += 2;
+                continue;
+            }
+            (_, b'"') => in_string = !in_string,
+            (false, _) => {
+                if let Some(number) = number {
+                    out.extend(b"null");
+                    at += number.len();
+                    continue;
+                }
+            }
+            (true, _) => {}
+        }
+        out.push(byte);
+        at += 1;
+    }
+    out
+}
+
+/// `generation_config.json`; nothing if it can't be read: it only recommends, and what ends an
+/// answer stands elsewhere too.
+fn generation_config(dir: &Path) -> Map<String, Value> {
+    read_json(&dir.join("generation_config.json")).map(Option::unwrap_or_default).unwrap_or_else(
+        |problem| {
+            tracing::warn!("{problem}; going on without what it recommends");
+            Map::new()
+        },
+    )
+}
+
 /// Special tokens by name. Each is written as a string or as an object with `content`.
 fn special_tokens(settings: &Map<String, Value>) -> Map<String, Value> {
     let names = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token"];
-    let text = |value: &Value| value.as_str().or(value["content"].as_str()).map(Value::from);
-    names.iter().filter_map(|&name| Some((name.to_owned(), text(settings.get(name)?)?))).collect()
+    names
+        .iter()
+        .filter_map(|&name| Some((name.to_owned(), spelling(settings.get(name)?)?.into())))
+        .collect()
 }
 
-/// The end tokens by the first file that names some, as `transformers` and mlx-lm choose them.
-fn stop_tokens(
-    generation: &Map<String, Value>,
-    config: &Map<String, Value>,
-    specials: &Map<String, Value>,
-    tokenizer: &TextTokenizer,
-) -> Vec<u32> {
-    let ids = |value: Option<&Value>| -> Vec<u32> {
-        let values = match value {
-            Some(Value::Array(all)) => all.as_slice(),
-            Some(one) => std::slice::from_ref(one),
-            None => &[],
-        };
-        values.iter().filter_map(|v| u32::try_from(v.as_u64()?).ok()).collect()
-    };
-    let inner = config.get("text_config").and_then(|inner| inner.get("eos_token_id"));
-    let spelt = || specials.get("eos_token").and_then(|v| tokenizer.id(v.as_str()?));
-    [generation.get("eos_token_id"), config.get("eos_token_id"), inner]
-        .into_iter()
-        .map(ids)
-        .find(|ids| !ids.is_empty())
-        .unwrap_or_else(|| spelt().into_iter().collect())
-}
-
-/// The chat template's text and the file it stands in. A file of its own wins, as newer versions
-/// of `transformers` write it; of several named ones, that called `default`.
-fn template_source(
-    dir: &Path,
-    settings: &Map<String, Value>,
-) -> Result<Option<(&'static str, String)>, String> {
-    let own = "chat_template.jinja";
-    match fs::read_to_string(dir.join(own)) {
-        Ok(source) => return Ok(Some((own, source))),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(format!("{}: {e}", dir.join(own).display())),
-    }
-    let json = "chat_template.json";
-    let wrapped = read_json(&dir.join(json))?;
-    let files = [(json, wrapped.as_ref()), ("tokenizer_config.json", Some(settings))];
-    for (file, content) in files {
-        match content.and_then(|content| content.get("chat_template")) {
-            Some(Value::String(source)) => return Ok(Some((file, source.clone()))),
-            Some(Value::Array(named)) => {
-                let default = named.iter().find(|one| one["name"] == "default");
-                let source = default.or(named.first()).and_then(|one| one["template"].as_str());
-                return Ok(source.map(|source| (file, source.to_owned())));
-            }
-            _ => {}
-        }
-    }
-    Ok(None)
+fn spelling(token: &Value) -> Option<&str> {
+    token.as_str().or(token["content"].as_str())
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::time::Duration;
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
 };
 
 use http_body_util::BodyExt;
@@ -14,6 +17,9 @@ use crate::{Settings, app::App, error::ApiError, request::Fields};
 
 /// Most bytes read of a body only to throw them away: some seconds of a fast network.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
+
+/// How a gzip file begins; no JSON does.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The fields of the request, and that its `model` is the served one.
 pub(crate) async fn fields(app: &App, request: Request) -> Result<Fields, ApiError> {
@@ -27,12 +33,42 @@ pub(crate) async fn fields(app: &App, request: Request) -> Result<Fields, ApiErr
             "Send the request with 'Content-Type: application/json'.",
         ));
     }
-    let fields = Fields::parse(&read(&app.settings, request.into_body()).await?)?;
-    match fields.string("model")? {
-        Some(name) => drop(app.served_name(name)?),
-        None => return Err(ApiError::field("model", "is required")),
+    if let Some(encoding) = encoding(request.headers()) {
+        discard_unread(app.settings.read_timeout(), request).await;
+        return Err(compressed(&encoding));
+    }
+    let body = read(&app.settings, request.into_body()).await?;
+    // A client may compress and forget to say so.
+    if body.starts_with(&GZIP) {
+        return Err(compressed("gzip"));
+    }
+    let fields = Fields::parse(&body)?;
+    // One model is served, so a request that names none means that one.
+    if let Some(name) = fields.string("model")? {
+        app.served_name(name)?;
     }
     Ok(fields)
+}
+
+/// The body's encoding, if it has one.
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let all = headers.get_all(CONTENT_ENCODING).iter();
+    let named: String = all.map(|value| String::from_utf8_lossy(value.as_bytes()) + ",").collect();
+    let mut named = named.split(',').map(|one| one.trim().to_ascii_lowercase());
+    let name = named.find(|one| !one.is_empty() && one != "identity")?;
+    // It is the client's: as much of it as helps to find the mistake.
+    Some(name.chars().take(40).collect())
+}
+
+fn compressed(encoding: &str) -> ApiError {
+    ApiError::http(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_content_encoding",
+        format!(
+            "The body is encoded as '{encoding}', which is not taken; send it as it is, without \
+             'Content-Encoding'."
+        ),
+    )
 }
 
 /// All of a body.

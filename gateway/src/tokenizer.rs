@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, path::Path};
 
+use serde_json::Value;
 use tokenizers::Tokenizer;
+
+use crate::marks;
 
 /// Text to ids and back. Cheap to share behind an `Arc`; all methods take `&self`.
 pub(crate) struct TextTokenizer {
@@ -16,12 +19,19 @@ impl TextTokenizer {
     pub(crate) fn load(model_dir: &Path) -> Result<Self, String> {
         let path = model_dir.join("tokenizer.json");
         let in_file = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-        let text = std::fs::read(&path).map_err(|e| in_file(&e))?;
+        let mut text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(missing(model_dir)),
+            Err(e) => return Err(in_file(&e)),
+        };
+        let mut json: Value = serde_json::from_slice(&text).map_err(|e| in_file(&e))?;
+        if make_marks_text(&mut json) {
+            text = serde_json::to_vec(&json).map_err(|e| in_file(&e))?;
+        }
         let mut inner = Tokenizer::from_bytes(&text).map_err(|e| in_file(&e))?;
         // Left over from training in some files; they would silently cut or lengthen prompts.
         inner.with_truncation(None).map_err(|e| in_file(&e))?;
         inner.with_padding(None);
-        let json: serde_json::Value = serde_json::from_slice(&text).map_err(|e| in_file(&e))?;
         let byte_level = mentions_byte_level(&json["decoder"]);
         Ok(Self { inner, byte_of_char: byte_level.then(byte_of_char) })
     }
@@ -41,7 +51,8 @@ impl TextTokenizer {
         Ok(if twice { full.into_iter().skip(1).collect() } else { full })
     }
 
-    /// Text of ids, special tokens left out. Ids that there are not are left out too.
+    /// Text of ids, special tokens left out unless they are [`marks`]. Ids that there are not are left
+    /// out too.
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
         self.inner.decode(ids, true).unwrap_or_default()
     }
@@ -51,14 +62,24 @@ impl TextTokenizer {
         let Some(spelling) = self.inner.id_to_token(id) else {
             return Default::default();
         };
-        let is_added = self.inner.get_added_tokens_decoder().contains_key(&id);
-        let bytes = if is_added { spelling.into_bytes() } else { self.bytes_of(&spelling) };
+        let bytes =
+            if self.is_added(id) { spelling.into_bytes() } else { self.bytes_of(&spelling) };
         (String::from_utf8_lossy(&bytes).into_owned(), bytes)
     }
 
     /// The id of a token as it is spelt in the vocabulary.
     pub(crate) fn id(&self, spelling: &str) -> Option<u32> {
         self.inner.token_to_id(spelling)
+    }
+
+    /// Whether the vocabulary has this id.
+    pub(crate) fn knows(&self, id: u32) -> bool {
+        self.inner.id_to_token(id).is_some()
+    }
+
+    /// Whether it is a token of its own, beside the words of the vocabulary.
+    pub(crate) fn is_added(&self, id: u32) -> bool {
+        self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
     }
 
     fn bytes_of(&self, spelling: &str) -> Vec<u8> {
@@ -75,7 +96,40 @@ impl TextTokenizer {
     }
 }
 
-fn mentions_byte_level(decoder: &serde_json::Value) -> bool {
+/// Marks that are special tokens become tokens like others, so that decoding keeps them. Whether
+/// there were any. They are found in a prompt as before.
+fn make_marks_text(json: &mut Value) -> bool {
+    let Some(added) = json.get_mut("added_tokens").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let mut any = false;
+    for token in added {
+        if token["special"] == true && token["content"].as_str().is_some_and(marks::is_text) {
+            token["special"] = false.into();
+            any = true;
+        }
+    }
+    any
+}
+
+/// What to do about a folder that has no `tokenizer.json`, by what it has instead.
+fn missing(model_dir: &Path) -> String {
+    let has = |name: &str| model_dir.join(name).exists();
+    let convert = "write it with transformers: AutoTokenizer.from_pretrained(FOLDER)\
+                   .save_pretrained(FOLDER), or take the model's MLX or Hugging Face form, which has it";
+    let what = if has("tekken.json") {
+        format!("only tekken.json, Mistral's own form, which is not read; {convert}")
+    } else if has("tokenizer.model") {
+        format!("only tokenizer.model, SentencePiece's form, which is not read; {convert}")
+    } else if has("vocab.json") || has("vocab.txt") {
+        format!("only a vocabulary; {convert}")
+    } else {
+        "nor another tokeniser's file; is the download complete?".to_owned()
+    };
+    format!("{}: there is no tokenizer.json, {what}", model_dir.display())
+}
+
+fn mentions_byte_level(decoder: &Value) -> bool {
     decoder["type"] == "ByteLevel"
         || decoder["decoders"].as_array().is_some_and(|all| all.iter().any(mentions_byte_level))
 }

@@ -3,14 +3,15 @@
 use serde_json::{Map, Value};
 
 use crate::{
+    conversation::Ending,
     error::ApiError,
     request::{
         fields::{Fields, shown},
+        message,
         params::{Defaults, Params},
+        unsupported,
     },
 };
-
-const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
 /// A checked request.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +20,7 @@ pub(crate) struct ChatRequest {
     pub(crate) messages: Vec<Value>,
     /// Further variables for the chat template.
     pub(crate) template_kwargs: Map<String, Value>,
-    pub(crate) add_generation_prompt: bool,
+    pub(crate) ending: Ending,
     pub(crate) params: Params,
 }
 
@@ -35,12 +36,9 @@ impl ChatRequest {
             // Templates of models with such a switch call it by OpenAI's name.
             template_kwargs.insert("reasoning_effort".into(), effort.into());
         }
-        Ok(Self {
-            messages: messages(fields.get("messages"))?,
-            template_kwargs,
-            add_generation_prompt: fields.boolean("add_generation_prompt")?.unwrap_or(true),
-            params,
-        })
+        let messages = message::read_all(fields.get("messages"))?;
+        let ending = ending(fields, &messages)?;
+        Ok(Self { messages, template_kwargs, ending, params })
     }
 }
 
@@ -49,8 +47,9 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
     let not_empty = |name: &str| {
         fields.get(name).is_some_and(|value| value.as_array().is_none_or(|all| !all.is_empty()))
     };
-    for name in ["tools", "functions"] {
-        if not_empty(name) {
+    // Those that are not to be called change nothing.
+    for (name, choice) in [("tools", "tool_choice"), ("functions", "function_call")] {
+        if not_empty(name) && fields.get(choice).is_none_or(|choice| choice != "none") {
             return Err(ApiError::unsupported(name, "Calling tools is not supported"));
         }
     }
@@ -58,6 +57,9 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
         if fields.get(name).is_some_and(|choice| choice != "none" && choice != "auto") {
             return Err(ApiError::unsupported(name, "Calling tools is not supported"));
         }
+    }
+    if fields.get("echo").is_some_and(unsupported::asks) {
+        return Err(ApiError::unsupported("echo", "An answer is only what is new"));
     }
     if fields.get("response_format").is_some_and(|format| format["type"] != "text") {
         let what = "Only the response format {\"type\": \"text\"} is supported";
@@ -79,6 +81,47 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// How the prompt ends. An assistant's last message is followed by a new turn, as by vLLM, unless the
+/// request says to go on with it: by `continue_final_message` (vLLM, TGI, SGLang) or by the
+/// message's own `prefix` (DeepSeek, Mistral). What contradicts itself is refused.
+fn ending(fields: &Fields, messages: &[Value]) -> Result<Ending, ApiError> {
+    let head = fields.boolean("add_generation_prompt")?;
+    let go_on = fields.boolean("continue_final_message")?;
+    let mut prefix = false;
+    for (index, message) in messages.iter().enumerate() {
+        let name = format!("messages[{index}].prefix");
+        match message.get("prefix") {
+            None | Some(Value::Bool(false)) => {}
+            Some(Value::Bool(true)) if index + 1 < messages.len() => {
+                return Err(ApiError::field(name, "may be true only for the last message"));
+            }
+            Some(Value::Bool(true)) if go_on == Some(false) => {
+                return Err(ApiError::field(name, "and 'continue_final_message': false differ"));
+            }
+            Some(Value::Bool(true)) => prefix = true,
+            Some(other) => {
+                let problem = format_args!("must be true or false, not {}", shown(other));
+                return Err(ApiError::field(name, problem));
+            }
+        }
+    }
+    if !prefix && go_on != Some(true) {
+        return Ok(if head == Some(false) { Ending::Closed } else { Ending::NewTurn });
+    }
+    let name = if prefix { "prefix" } else { "continue_final_message" };
+    let last = messages.last().unwrap_or(&Value::Null);
+    let problem = if head == Some(true) {
+        "goes on with the last message and 'add_generation_prompt' begins a new one; give one"
+    } else if last["role"] != "assistant" {
+        "goes on with an assistant's message, and the last one is not an assistant's"
+    } else if last.get("tool_calls").is_some() {
+        "goes on with the text of the last message, which ends in 'tool_calls'"
+    } else {
+        return Ok(Ending::Open);
+    };
+    Err(ApiError::field(name, problem))
+}
+
 fn is_text(value: &Value) -> bool {
     value == "text"
 }
@@ -90,85 +133,4 @@ fn logprobs(fields: &Fields) -> Result<Option<u8>, ApiError> {
         return Err(ApiError::field("top_logprobs", "needs 'logprobs': true"));
     }
     Ok(wanted.then(|| top.unwrap_or(0) as u8))
-}
-
-fn messages(value: Option<&Value>) -> Result<Vec<Value>, ApiError> {
-    let value = value.ok_or_else(|| ApiError::field("messages", "is required"))?;
-    match value {
-        Value::Array(all) if !all.is_empty() => {
-            all.iter().enumerate().map(|(index, one)| message(index, one)).collect()
-        }
-        _ => Err(ApiError::field("messages", "must be an array of at least one message")),
-    }
-}
-
-/// A message as templates expect it: everything the client gave, with `content` as one string.
-fn message(index: usize, value: &Value) -> Result<Value, ApiError> {
-    let name = format!("messages[{index}]");
-    let Value::Object(given) = value else {
-        let problem = format_args!("must be an object, not {}", shown(value));
-        return Err(ApiError::field(name, problem));
-    };
-    let role = given.get("role").and_then(Value::as_str).filter(|role| ROLES.contains(role));
-    let Some(role) = role else {
-        let problem = format_args!("must be one of {}", ROLES.join(", "));
-        return Err(ApiError::field(format_args!("{name}.role"), problem));
-    };
-    let calls = given.get("tool_calls").filter(|calls| !calls.is_null());
-    let content = match given.get("content") {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => text_of_parts(&name, parts)?,
-        // An assistant that only called tools said nothing.
-        None | Some(Value::Null) if role == "assistant" && calls.is_some() => String::new(),
-        _ => {
-            return Err(ApiError::field(
-                format_args!("{name}.content"),
-                "must be a string or an array of text parts",
-            ));
-        }
-    };
-    let mut message = given.clone();
-    message.insert("content".into(), content.into());
-    if let Some(calls) = calls {
-        let calls = tool_calls(&name, calls)?;
-        message.insert("tool_calls".into(), calls);
-    }
-    Ok(Value::Object(message))
-}
-
-fn text_of_parts(message: &str, parts: &[Value]) -> Result<String, ApiError> {
-    let texts: Result<Vec<&str>, ApiError> = parts
-        .iter()
-        .enumerate()
-        .map(|(index, part)| {
-            let text = part["text"].as_str().filter(|_| part["type"] == "text");
-            text.ok_or_else(|| {
-                let name = format!("{message}.content[{index}]");
-                ApiError::field(
-                    name,
-                    "must be {\"type\": \"text\", \"text\": …}; only text is read",
-                )
-            })
-        })
-        .collect();
-    Ok(texts?.join("\n"))
-}
-
-/// Templates walk through the arguments of past calls; OpenAI's API carries them as JSON in a
-/// string.
-fn tool_calls(message: &str, calls: &Value) -> Result<Value, ApiError> {
-    let Value::Array(calls) = calls else {
-        let name = format!("{message}.tool_calls");
-        return Err(ApiError::field(name, "must be an array"));
-    };
-    let mut calls = calls.clone();
-    for call in &mut calls {
-        let arguments = call.pointer_mut("/function/arguments");
-        let Some(arguments) = arguments else { continue };
-        let parsed = arguments.as_str().and_then(|text| serde_json::from_str(text).ok());
-        if let Some(object @ Value::Object(_)) = parsed {
-            *arguments = object;
-        }
-    }
-    Ok(calls.into())
 }

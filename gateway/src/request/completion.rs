@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     error::ApiError,
     request::{
-        fields::{Fields, shown},
+        fields::{Fields, shown, whole},
         params::{Defaults, Params},
     },
 };
@@ -83,7 +83,6 @@ fn prompts(value: Option<&Value>) -> Result<Vec<Prompt>, ApiError> {
 }
 
 fn tokens(items: &[Value]) -> Option<Vec<u32>> {
-    let ids: Option<Vec<u32>> =
-        items.iter().map(|item| u32::try_from(item.as_u64()?).ok()).collect();
+    let ids: Option<Vec<u32>> = items.iter().map(|item| u32::try_from(whole(item)?).ok()).collect();
     ids.filter(|ids| !ids.is_empty())
 }

@@ -2,7 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use super::surrogate;
 use crate::error::ApiError;
+
+/// From here on a 64-bit float no longer tells neighbouring whole numbers apart.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 
 /// The top-level fields of a request. `null` is the same as absent.
 pub(crate) struct Fields(Map<String, Value>);
@@ -13,7 +17,8 @@ impl Fields {
         match serde_json::from_slice(body) {
             Ok(Value::Object(map)) => Ok(Self(map)),
             Ok(_) => Err(ApiError::invalid("The body must be a JSON object.")),
-            Err(e) => Err(ApiError::invalid(format!("The body is not JSON: {e}."))),
+            Err(e) => Err(surrogate::refusal(body)
+                .unwrap_or_else(|| ApiError::invalid(format!("The body is not JSON: {e}.")))),
         }
     }
 
@@ -38,7 +43,7 @@ impl Fields {
     /// A whole number within a range, borders included.
     pub(crate) fn integer(&self, name: &str, low: u64, high: u64) -> Result<Option<u64>, ApiError> {
         self.get(name)
-            .map(|value| match value.as_u64() {
+            .map(|value| match whole(value).and_then(|x| u64::try_from(x).ok()) {
                 Some(x) if (low..=high).contains(&x) => Ok(x),
                 _ => Err(ApiError::field(
                     name,
@@ -81,6 +86,18 @@ impl Fields {
             })
             .transpose()
     }
+}
+
+/// A whole number, however it is written: languages with one kind of number send `4.0` for 4.
+pub(crate) fn whole(value: &Value) -> Option<i128> {
+    if let Some(x) = value.as_u64() {
+        return Some(x.into());
+    }
+    if let Some(x) = value.as_i64() {
+        return Some(x.into());
+    }
+    let x = value.as_f64().filter(|x| x.fract() == 0.0 && x.abs() < EXACT_BELOW)?;
+    Some(x as i128)
 }
 
 /// A value for an error message: whole if short, else its type.

@@ -7,7 +7,10 @@
 mod chat;
 mod completion;
 mod fields;
+mod message;
 mod params;
+mod surrogate;
+mod unsupported;
 
 pub(crate) use chat::ChatRequest;
 pub(crate) use completion::{CompletionRequest, Prompt};

@@ -6,13 +6,17 @@ use tandem_wire::Sampling;
 use crate::{
     error::ApiError,
     model::Recommended,
-    request::fields::{Fields, shown},
+    request::{
+        fields::{Fields, shown, whole},
+        unsupported,
+    },
 };
 
-/// Most stop strings in a request (OpenAI's bound), and most bytes of one: what may begin a stop
-/// string is held back, so a long one would hold back much.
-const STOPS_MAX: usize = 4;
+/// Most stop strings in a request, and most bytes of one. OpenAI takes four; editors that fill in
+/// code send a dozen. Each is looked for in every piece of text, and what may begin one is held back.
+const STOPS_MAX: usize = 64;
 const STOP_BYTES_MAX: usize = 1_024;
+const MAX_TOKENS: i128 = u32::MAX as i128;
 /// The wire's bound on biased tokens ([`Sampling::logit_bias`]).
 const BIASED_TOKENS_MAX: usize = 300;
 
@@ -47,6 +51,7 @@ impl Params {
     /// Reads all shared fields but those on log-probabilities, which the two APIs write
     /// differently.
     pub(crate) fn read(fields: &Fields, defaults: &Defaults) -> Result<Self, ApiError> {
+        unsupported::refuse(fields)?;
         let stream = fields.boolean("stream")?.unwrap_or(false);
         Ok(Self {
             n: fields.integer("n", 1, defaults.max_choices.into())?.unwrap_or(1) as u32,
@@ -85,10 +90,21 @@ fn include_usage(fields: &Fields, stream: bool) -> Result<bool, ApiError> {
     }
 }
 
-/// Both names are in use; if both are given they must agree.
+/// Both names are in use; if both are given they must agree. -1, as llama.cpp and LM Studio have it,
+/// is as many as the context leaves.
 fn max_tokens(fields: &Fields) -> Result<Option<u32>, ApiError> {
-    let read = |name| {
-        Ok::<_, ApiError>(fields.integer(name, 1, u32::MAX.into())?.map(|count| count as u32))
+    let read = |name| match fields.get(name).map(|value| (whole(value), value)) {
+        None => Ok(None),
+        Some((Some(-1), _)) => Ok(Some(u32::MAX)),
+        Some((Some(count @ 1..=MAX_TOKENS), _)) => Ok(Some(count as u32)),
+        Some((_, value)) => Err(ApiError::field(
+            name,
+            format_args!(
+                "must be an integer from 1 to {MAX_TOKENS}, or -1 for no limit but the context, \
+                 not {}",
+                shown(value)
+            ),
+        )),
     };
     let (old, new) = (read("max_tokens")?, read("max_completion_tokens")?);
     if old.is_some() && new.is_some() && old != new {
@@ -97,25 +113,31 @@ fn max_tokens(fields: &Fields) -> Result<Option<u32>, ApiError> {
     Ok(new.or(old))
 }
 
+/// Empty strings and nulls stop nothing; clients send them for "none".
 fn stop(fields: &Fields) -> Result<Vec<String>, ApiError> {
     let bad = || {
         let problem = format_args!(
-            "must be a string or an array of up to {STOPS_MAX} strings, none empty nor over \
+            "must be a string or an array of up to {STOPS_MAX} strings, none over \
              {STOP_BYTES_MAX} bytes"
         );
         ApiError::field("stop", problem)
     };
     let values = match fields.get("stop") {
         None => &[],
-        Some(Value::Array(values)) if values.len() <= STOPS_MAX => values.as_slice(),
-        Some(value @ Value::String(_)) => std::slice::from_ref(value),
-        Some(_) => return Err(bad()),
+        Some(Value::Array(values)) => values.as_slice(),
+        Some(value) => std::slice::from_ref(value),
     };
-    let good = |text: &&str| (1..=STOP_BYTES_MAX).contains(&text.len());
-    values
-        .iter()
-        .map(|value| value.as_str().filter(good).map(str::to_owned).ok_or_else(bad))
-        .collect()
+    let mut stops = Vec::new();
+    for value in values.iter().filter(|value| !value.is_null()) {
+        let text = value.as_str().filter(|text| text.len() <= STOP_BYTES_MAX).ok_or_else(bad)?;
+        if !text.is_empty() && !stops.iter().any(|known| known == text) {
+            if stops.len() == STOPS_MAX {
+                return Err(bad());
+            }
+            stops.push(text.to_owned());
+        }
+    }
+    Ok(stops)
 }
 
 fn sampling(fields: &Fields, defaults: &Defaults) -> Result<Sampling, ApiError> {
@@ -125,7 +147,7 @@ fn sampling(fields: &Fields, defaults: &Defaults) -> Result<Sampling, ApiError> 
     let top_p = fields.number("top_p", 0.0, 1.0)?.or(usual.top_p).unwrap_or(off.top_p);
     let top_k = match fields.get("top_k") {
         // vLLM's way to say "all".
-        Some(value) if value.as_i64() == Some(-1) => Some(0),
+        Some(value) if whole(value) == Some(-1) => Some(0),
         _ => fields.integer("top_k", 0, u32::MAX.into())?.map(|k| k as u32),
     };
     let repetition_penalty = fields.number("repetition_penalty", 0.01, 10.0)?;
@@ -149,31 +171,49 @@ fn seed(fields: &Fields) -> Result<Option<u64>, ApiError> {
         return Ok(None);
     };
     // OpenAI's seeds are signed; as bits they are as good as any.
-    let seed = value.as_u64().or_else(|| value.as_i64().map(|signed| signed as u64));
+    let bits = |n| u64::try_from(n).ok().or_else(|| i64::try_from(n).ok().map(|n| n as u64));
+    let seed = whole(value).and_then(bits);
     seed.map(Some).ok_or_else(|| {
         let problem = format_args!("must be a 64-bit integer, not {}", shown(value));
         ApiError::field("seed", problem)
     })
 }
 
+/// A map of token ids to biases, or llama.cpp's form of it, a list of pairs.
 fn logit_bias(fields: &Fields) -> Result<Vec<(u32, f32)>, ApiError> {
-    let Some(map) = fields.object("logit_bias")? else {
-        return Ok(Vec::new());
+    let entries: Vec<(Option<u32>, &Value)> = match fields.get("logit_bias") {
+        None => return Ok(Vec::new()),
+        Some(Value::Object(map)) => {
+            map.iter().map(|(key, bias)| (key.parse().ok(), bias)).collect()
+        }
+        Some(Value::Array(pairs)) => pairs.iter().map(pair).collect(),
+        Some(other) => {
+            let problem = format_args!("must be an object, not {}", shown(other));
+            return Err(ApiError::field("logit_bias", problem));
+        }
     };
-    if map.len() > BIASED_TOKENS_MAX {
-        let problem = format_args!("may hold up to {BIASED_TOKENS_MAX} tokens, not {}", map.len());
+    if entries.len() > BIASED_TOKENS_MAX {
+        let count = entries.len();
+        let problem = format_args!("may hold up to {BIASED_TOKENS_MAX} tokens, not {count}");
         return Err(ApiError::field("logit_bias", problem));
     }
-    map.iter()
-        .map(|(key, value)| {
-            let bias = value.as_f64().filter(|bias| (-100.0..=100.0).contains(bias));
-            match (key.parse(), bias) {
-                (Ok(token), Some(bias)) => Ok((token, bias as f32)),
-                _ => Err(ApiError::field(
-                    "logit_bias",
-                    "must map token ids to numbers from -100 to 100",
-                )),
-            }
-        })
-        .collect()
+    let mut biases: Vec<(u32, f32)> = Vec::with_capacity(entries.len());
+    for (token, bias) in entries {
+        let bias = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias));
+        let (Some(token), Some(bias)) = (token, bias) else {
+            let problem = "must map token ids to numbers from -100 to 100";
+            return Err(ApiError::field("logit_bias", problem));
+        };
+        // A list may name a token twice; the wire may not.
+        biases.retain(|(known, _)| *known != token);
+        biases.push((token, bias as f32));
+    }
+    Ok(biases)
+}
+
+fn pair(value: &Value) -> (Option<u32>, &Value) {
+    match value.as_array().map(Vec::as_slice) {
+        Some([token, bias]) => (whole(token).and_then(|id| u32::try_from(id).ok()), bias),
+        _ => (None, &Value::Null),
+    }
 }

@@ -6,17 +6,17 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use serde_json::Value;
 
 use super::generate;
 use crate::{
     answer::Api,
     app::{App, Plan},
     chat_template::RenderError,
+    conversation::{self, Ending},
     door,
     error::ApiError,
     model::Model,
-    reasoning::{ReasoningSplitter, prompt_opens_reasoning},
+    reasoning::ReasoningSplitter,
     request::ChatRequest,
     request_body,
 };
@@ -27,43 +27,39 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let is_canary = door::is_canary(&request);
     let fields = request_body::fields(&app, request).await?;
-    let mut chat = ChatRequest::read(&fields, &app.defaults()?)?;
+    let chat = ChatRequest::read(&fields, &app.defaults()?)?;
     drop(fields);
     let admission = app.admit(chat.params.n, is_canary)?;
     let params = chat.params.clone();
-    let work = move |model: &Model| render(model, &mut chat);
+    let work = move |model: &Model| render(model, chat);
     let rendered = app.with_model(&admission, work).await?;
     let plan = Plan {
         prompts: vec![rendered.prompt],
         params,
         param: "messages",
         splitter: rendered.splitter,
-        reasoning_opened: rendered.reasoning_opened,
     };
     generate::answer(&app, Api::Chat, admission, plan).await
 }
 
 struct Rendered {
     prompt: Vec<u32>,
-    splitter: fn(bool) -> ReasoningSplitter,
-    reasoning_opened: bool,
+    splitter: ReasoningSplitter,
 }
 
-fn render(model: &Model, chat: &mut ChatRequest) -> Result<Rendered, ApiError> {
+fn render(model: &Model, chat: ChatRequest) -> Result<Rendered, ApiError> {
     let Some(template) = &model.template else {
         let message = "This model has no chat template; use /v1/completions.";
         return Err(ApiError::invalid(message));
     };
-    if !template.knows_developer {
-        for message in &mut chat.messages {
-            if message["role"] == "developer" {
-                message["role"] = Value::from("system");
-            }
-        }
-    }
-    let text = template
-        .render(&chat.messages, &chat.template_kwargs, chat.add_generation_prompt)
-        .map_err(|error| match error {
+    let begun = match chat.ending {
+        Ending::Open => chat.messages.last().and_then(|last| last["content"].as_str()),
+        _ => None,
+    };
+    let begun = begun.map(str::to_owned);
+    let rendered =
+        conversation::prompt(template, chat.messages, &chat.template_kwargs, chat.ending);
+    let text = rendered.map_err(|error| match error {
         RenderError::Raised(why) => {
             ApiError::field("messages", format_args!("are refused by the template: {why}"))
         }
@@ -77,14 +73,9 @@ fn render(model: &Model, chat: &mut ChatRequest) -> Result<Rendered, ApiError> {
     if prompt.is_empty() {
         return Err(ApiError::field("messages", "render to an empty prompt"));
     }
-    let knows_reasoning = template.knows_reasoning;
-    Ok(Rendered {
-        prompt,
-        splitter: if knows_reasoning {
-            ReasoningSplitter::new
-        } else {
-            |_| ReasoningSplitter::off()
-        },
-        reasoning_opened: knows_reasoning && prompt_opens_reasoning(&text),
-    })
+    let splitter = match begun {
+        Some(begun) => ReasoningSplitter::within(&begun, &text, &model.reasoning),
+        None => ReasoningSplitter::after(&text, &model.reasoning),
+    };
+    Ok(Rendered { prompt, splitter })
 }

@@ -40,13 +40,7 @@ pub(super) async fn create(
         prompts.into_iter().map(|prompt| encode(model, prompt)).collect::<Result<Vec<_>, _>>()
     };
     let prompts = app.with_model(&admission, work).await?;
-    let plan = Plan {
-        prompts,
-        params,
-        param: "prompt",
-        splitter: |_| ReasoningSplitter::off(),
-        reasoning_opened: false,
-    };
+    let plan = Plan { prompts, params, param: "prompt", splitter: ReasoningSplitter::off() };
     generate::answer(&app, Api::Completions, admission, plan).await
 }
 

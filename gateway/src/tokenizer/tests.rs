@@ -140,6 +140,48 @@ fn the_first_token_comes_once() {
     assert_eq!(tokenizer.encode("", true).unwrap(), [1]);
 }
 
+/// The small tokeniser with further special tokens.
+fn with_specials(specials: &[&str]) -> TextTokenizer {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tokenizer = model_folder::write(dir.path());
+    let tokens: Vec<_> =
+        specials.iter().map(|text| tokenizers::AddedToken::from(*text, true)).collect();
+    tokenizer.add_special_tokens(&tokens);
+    tokenizer.save(dir.path().join("tokenizer.json"), false).unwrap();
+    TextTokenizer::load(dir.path()).unwrap()
+}
+
+#[test]
+fn marks_stay_in_the_text_and_other_special_tokens_do_not() {
+    let all: Vec<&str> = crate::marks::all().collect();
+    let tokenizer = with_specials(&[&all[..], &["<|eot|>"]].concat());
+    for mark in all {
+        let text = format!("<|im_start|>a {mark}b c{mark}<|eot|><|im_end|>");
+        let ids = tokenizer.encode(&text, false).unwrap();
+        let id = tokenizer.id(mark).unwrap();
+        assert_eq!(ids.iter().filter(|one| **one == id).count(), 2, "{mark} is one token");
+        let kept = format!("a {mark}b c{mark}");
+        assert_eq!(
+            (tokenizer.decode(&ids), streamed(&tokenizer, &ids).concat()),
+            (kept.clone(), kept)
+        );
+        assert!(tokenizer.is_added(id));
+    }
+}
+
+#[test]
+fn a_folder_with_another_tokeniser_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let problem = || TextTokenizer::load(dir.path()).err().unwrap();
+    assert!(problem().contains("complete"), "{}", problem());
+    for name in ["vocab.json", "tokenizer.model", "tekken.json"] {
+        std::fs::write(dir.path().join(name), "{}").unwrap();
+        let problem = problem();
+        assert!(problem.contains("no tokenizer.json") && problem.contains("save_pretrained"));
+        assert!(name == "vocab.json" || problem.contains(name), "{problem}");
+    }
+}
+
 #[test]
 fn a_missing_or_broken_file_is_named() {
     let dir = tempfile::tempdir().unwrap();

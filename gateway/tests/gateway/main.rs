@@ -4,6 +4,7 @@
 // Clippy's leave for tests covers only functions marked as such, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accepted;
 mod answers;
 mod envelope;
 mod fake_rank;
