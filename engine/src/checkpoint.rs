@@ -5,11 +5,12 @@
 //! part of a tensor from disk, and counts them.
 
 mod header;
+mod index;
 mod read;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -19,14 +20,12 @@ pub use header::{Dtype, MAX_HEADER_BYTES, TensorInfo};
 pub use read::Part;
 
 use crate::EngineError;
+use index::Index;
 use read::Shelf;
 
 /// Longest `config.json` or index accepted. An index of a 1-trillion-parameter model with one entry
 /// per expert tensor is 20 MB; the bound keeps a wrong file from filling memory.
 const MAX_JSON_BYTES: u64 = 64 << 20;
-
-/// Most weight files in one folder; the largest published models have about 200.
-const MAX_FILES: usize = 4096;
 
 /// Why a model folder can't be used. The texts name the file and, where there is one, the tensor.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +97,8 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Opens a folder with `config.json` and either `model.safetensors.index.json` with its files,
-    /// or `model.safetensors`, or any `model*.safetensors`. Reads headers only.
+    /// or `model.safetensors`, or any `model*.safetensors`. An index of other files than those that
+    /// are there is passed over. Reads headers only.
     ///
     /// # Errors
     /// Whatever in the folder is missing, truncated or inconsistent, by name.
@@ -206,103 +206,6 @@ impl Checkpoint {
         self.tensor(name).ok_or_else(|| {
             CheckpointError::tensor(name, format!("is missing in {}", self.dir.display()))
         })
-    }
-}
-
-/// Which weight files the folder has, and where its index says each tensor is.
-struct Index {
-    path: PathBuf,
-    files: Vec<String>,
-    /// Tensor to file; `None` without an index.
-    map: Option<BTreeMap<String, String>>,
-}
-
-impl Index {
-    fn find(dir: &Path) -> Result<Self, CheckpointError> {
-        let path = dir.join("model.safetensors.index.json");
-        if path.exists() {
-            return Self::parse(path);
-        }
-        let mut files = Vec::new();
-        if dir.join("model.safetensors").exists() {
-            files.push("model.safetensors".to_owned());
-        } else {
-            for entry in fs::read_dir(dir).map_err(|e| CheckpointError::io(dir, e))? {
-                let entry = entry.map_err(|e| CheckpointError::io(dir, e))?;
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if name.starts_with("model") && name.ends_with(".safetensors") {
-                    files.push(name);
-                }
-            }
-            files.sort();
-        }
-        if files.is_empty() {
-            let reason = "has no model.safetensors; is it a model folder in HF or MLX form? \
-                          A GGUF file is turned into one by `tandem model import FILE.gguf`";
-            return Err(CheckpointError::malformed(dir, reason));
-        }
-        Self { path: dir.to_owned(), files, map: None }.bounded()
-    }
-
-    fn parse(path: PathBuf) -> Result<Self, CheckpointError> {
-        let bad = |reason: String| CheckpointError::malformed(&path, reason);
-        let json = read_json(&path)?;
-        let Some(entries) = json.get("weight_map").and_then(|m| m.as_object()) else {
-            return Err(bad("has no object \"weight_map\"".to_owned()));
-        };
-        let mut map = BTreeMap::new();
-        let mut files = BTreeSet::new();
-        for (tensor, file) in entries {
-            let Some(file) = file.as_str() else {
-                return Err(bad(format!("the entry of {tensor} is not a file name")));
-            };
-            // Only plain names: an index must not make us read outside its folder.
-            let plain = !file.contains(['/', '\\', '\0']) && file.ends_with(".safetensors");
-            if !plain || file.starts_with('.') || file.len() > 255 {
-                return Err(bad(format!(
-                    "the entry of {tensor} is {file:?}; it must be a .safetensors file in the \
-                     same folder"
-                )));
-            }
-            files.insert(file.to_owned());
-            map.insert(tensor.clone(), file.to_owned());
-        }
-        if files.is_empty() {
-            return Err(bad("lists no tensors".to_owned()));
-        }
-        Self { files: files.into_iter().collect(), map: Some(map), path }.bounded()
-    }
-
-    fn bounded(self) -> Result<Self, CheckpointError> {
-        if self.files.len() > MAX_FILES {
-            let reason = format!("{} weight files; at most {MAX_FILES}", self.files.len());
-            return Err(CheckpointError::malformed(&self.path, reason));
-        }
-        Ok(self)
-    }
-
-    fn check_listed(&self, tensor: &str, file: &str) -> Result<(), CheckpointError> {
-        let Some(map) = &self.map else { return Ok(()) };
-        let reason = match map.get(tensor) {
-            Some(listed) if listed == file => return Ok(()),
-            Some(listed) => format!("says tensor {tensor} is in {listed}, it is in {file}"),
-            None => format!("does not list tensor {tensor}, which is in {file}"),
-        };
-        Err(CheckpointError::malformed(&self.path, reason))
-    }
-
-    fn check_all_found(
-        &self,
-        tensors: &BTreeMap<String, TensorInfo>,
-    ) -> Result<(), CheckpointError> {
-        let Some(map) = &self.map else { return Ok(()) };
-        match map.iter().find(|(tensor, _)| !tensors.contains_key(*tensor)) {
-            None => Ok(()),
-            Some((tensor, file)) => {
-                let reason = format!("says tensor {tensor} is in {file}, it is not there");
-                Err(CheckpointError::malformed(&self.path, reason))
-            }
-        }
     }
 }
 

@@ -13,7 +13,7 @@ const GROUPS_A_THREAD_MIN: usize = 4_096;
 /// A quantised matrix as stored: rows of packed words, with scales and biases already in f32.
 pub(crate) struct Packed<'a> {
     /// Rows of whole groups: a little-endian stream of `bits`-wide values (MLX packs
-    /// 3 and 6 bits across bytes, so that every width is one such stream).
+    /// 3, 5 and 6 bits across bytes, so that every width is one such stream).
     pub(crate) words: &'a [u8],
     /// One of each group, row by row.
     pub(crate) scales: &'a [f32],
@@ -21,7 +21,7 @@ pub(crate) struct Packed<'a> {
     pub(crate) biases: &'a [f32],
     /// Values that share a scale and a bias.
     pub(crate) group_size: usize,
-    /// 2, 3, 4, 6 or 8.
+    /// 2, 3, 4, 5, 6 or 8.
     pub(crate) bits: usize,
 }
 
@@ -98,7 +98,9 @@ mod tests {
     #[test]
     fn every_width_expands_as_mlx_does() {
         crate::mlx::install_error_handler();
-        for (bits, group_size) in [(2, 32), (3, 64), (4, 32), (6, 128), (8, 64)] {
+        for (bits, group_size) in
+            [(2, 32), (3, 64), (4, 32), (5, 32), (5, 64), (5, 128), (6, 128), (8, 64)]
+        {
             let key = mlx_rs::random::key(bits as u64).unwrap();
             let weight = mlx_rs::random::normal::<f32>(&[6, 256], None, None, &key).unwrap();
             let (packed, scales, biases) =

@@ -28,7 +28,8 @@ LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_fac
               original_max_position_embeddings=64)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
 MIXED = {"model.embed_tokens": dict(group_size=32, bits=8), "model.layers.1.mlp.up_proj": False,
-         "model.layers.0.self_attn.v_proj": dict(group_size=32, bits=6)}
+         "model.layers.0.self_attn.v_proj": dict(group_size=32, bits=6),
+         "model.layers.2.mlp.down_proj": dict(group_size=32, bits=5)}
 
 # name: (config, quantisation or None, dtype)
 MODELS = {
@@ -51,6 +52,7 @@ MODELS = {
                     mx.float32),
     "qwen2-3bit": (dict(WIDE, model_type="qwen2"), dict(group_size=64, bits=3), mx.float32),
     "qwen3-2bit": (dict(WIDE, model_type="qwen3"), dict(group_size=128, bits=2), mx.float32),
+    "llama-5bit": (dict(SHAPE, model_type="llama"), dict(group_size=32, bits=5), mx.float32),
     "qwen3-6bit": (dict(WIDE, model_type="qwen3"), dict(group_size=64, bits=6), mx.float32),
     "mistral-8bit": (dict(WIDE, model_type="mistral"), dict(group_size=128, bits=8),
                      mx.bfloat16),

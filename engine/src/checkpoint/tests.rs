@@ -218,7 +218,8 @@ fn an_index_that_lies_is_refused() {
         (json!({"a": 3}), Some("is not a file name")),
         (json!({}), Some("lists no tensors")),
         (json!([1]), Some("has no object \"weight_map\"")),
-        (json!({"a": "gone.safetensors"}), Some("can't read")),
+        (json!({"a": "gone.safetensors"}), Some("the first gone.safetensors; download the model")),
+        (json!({"a": one, "b": "m-3.safetensors"}), Some("of which 1 are not here, the first m-3")),
     ] {
         let result = Checkpoint::open(with_index(&map).path());
         match reason {
@@ -229,6 +230,59 @@ fn an_index_that_lies_is_refused() {
                 assert!(error.contains(reason), "{error}");
             }
         }
+    }
+}
+
+/// An index beside these files, each with a tensor of its name: which are opened.
+fn opened(index: &[&str], files: &[&str]) -> Result<Vec<String>, String> {
+    let dir = folder(&[]);
+    for name in files {
+        let header = json!({*name: {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}});
+        fs::write(dir.path().join(name), file(&header, 1)).unwrap();
+    }
+    let map: serde_json::Map<_, _> =
+        index.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
+    let index = json!({"weight_map": map}).to_string();
+    fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).map_err(|e| e.to_string())?;
+    Ok(checkpoint.names().map(str::to_owned).collect())
+}
+
+#[test]
+fn a_stale_index_is_passed_over_for_what_is_whole() {
+    let of = |number: usize, count: usize| format!("model-{number:05}-of-{count:05}.safetensors");
+    let [one, two] = [of(1, 2), of(2, 2)];
+    let three: Vec<String> = (1..=3).map(|number| of(number, 3)).collect();
+    let three: Vec<&str> = three.iter().map(String::as_str).collect();
+    let old = [one.as_str(), &two];
+    let single = "model.safetensors";
+    let taken = |files: &[&str]| opened(&old, files).unwrap();
+    assert_eq!(taken(&[single]), [single]);
+    assert_eq!(taken(&[single, &one]), [single]);
+    assert_eq!(taken(&[single, &one, &two]), old, "then the index is right");
+    assert_eq!(taken(&three), three);
+    assert_eq!(taken(&[&two, three[0], three[1], three[2]]), three);
+    assert_eq!(taken(&["model.a.safetensors", "model.b.safetensors"]).len(), 2);
+    for (files, reason) in [
+        (
+            vec![],
+            "of which 2 are not here, the first model-00001-of-00002.safetensors; download the \
+                  model again",
+        ),
+        (
+            vec![two.as_str()],
+            "of which 1 are not here, the first model-00001-of-00002.safetensors; \
+                              download the rest",
+        ),
+        (vec![three[0], three[2]], "download the model again"),
+        (vec![&two, three[0]], "download the rest"),
+        (vec!["weights.safetensors"], "download the model again"),
+    ] {
+        let refused = opened(&old, &files).unwrap_err();
+        assert!(
+            refused.contains("index.json: names 2 files") && refused.contains(reason),
+            "{refused}"
+        );
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) enum Value {
     Texts(Vec<String>),
     Floats(Vec<f32>),
     Ints(Vec<i64>),
+    /// A list of lists, which was read over.
+    Nested,
 }
 
 /// All metadata by key.
@@ -39,6 +41,17 @@ impl Metadata {
 
     pub(super) fn text_opt(&self, key: &str) -> Result<Option<&str>, String> {
         if self.get(key).is_none() { Ok(None) } else { self.text(key).map(Some) }
+    }
+
+    /// All texts whose key begins so, by the rest of it.
+    pub(super) fn texts_under<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.iter().filter_map(move |(key, value)| match value {
+            Value::Text(text) => Some((key.strip_prefix(prefix)?, text.as_str())),
+            _ => None,
+        })
     }
 
     /// A whole number above zero.

@@ -20,6 +20,9 @@ const MAX_KEYS: u64 = 1 << 12;
 /// Most tensors; a dense model has about ten a layer.
 const MAX_TENSORS: u64 = 1 << 16;
 
+/// How deep lists may stand in lists. No key that is read has any; they are skipped.
+const LIST_DEPTH_MAX: usize = 8;
+
 /// Longest key or tensor name. ggml's own bound for names is 64.
 const MAX_NAME_BYTES: u64 = 256;
 
@@ -167,7 +170,7 @@ impl<R: Read> Cursor<R> {
     fn value(&mut self, key: &str, kind: u32) -> Result<Value, Fault> {
         Ok(match kind {
             8 => Value::Text(self.text(key, MAX_HEADER_BYTES)?),
-            9 => self.list(key)?,
+            9 => self.list(key, 0)?,
             _ => self.scalar(key, kind)?,
         })
     }
@@ -193,7 +196,7 @@ impl<R: Read> Cursor<R> {
         })
     }
 
-    fn list(&mut self, key: &str) -> Result<Value, Fault> {
+    fn list(&mut self, key: &str, depth: usize) -> Result<Value, Fault> {
         let kind = self.u32(key)?;
         let len = self.u64(key)?;
         let least_bytes = match kind {
@@ -201,7 +204,8 @@ impl<R: Read> Cursor<R> {
             2 | 3 => 2,
             4..=6 => 4,
             8 | 10..=12 => 8,
-            9 => return Err(format!("{key} is a list of lists; that is not supported").into()),
+            // Each has at least a kind and a length.
+            9 => 12,
             _ => return Err(format!("{key} has the unknown element type {kind}").into()),
         };
         self.claim(key, len.saturating_mul(least_bytes))?;
@@ -213,6 +217,15 @@ impl<R: Read> Cursor<R> {
                     texts.push(self.text(key, MAX_HEADER_BYTES)?);
                 }
                 Ok(Value::Texts(texts))
+            }
+            9 => {
+                if depth == LIST_DEPTH_MAX {
+                    return Err(format!("{key} has lists in lists, over {depth} deep").into());
+                }
+                for _ in 0..len {
+                    self.list(key, depth + 1)?;
+                }
+                Ok(Value::Nested)
             }
             6 => {
                 let bytes = self.bytes(key, len * 4)?;

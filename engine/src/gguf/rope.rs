@@ -36,8 +36,13 @@ pub(super) fn scaling(
             json!({
                 "rope_type": "yarn",
                 "factor": shortest(factor),
-                "original_max_position_embeddings":
-                    meta.size(&key("scaling.original_context_length"))?,
+                // Absent, it is the model's own context, as llama.cpp takes it.
+                "original_max_position_embeddings": match meta
+                    .size_or(&key("scaling.original_context_length"), 0)?
+                {
+                    0 => meta.size(&format!("{arch}.context_length"))?,
+                    original => original,
+                },
                 "beta_fast": shortest(meta.float_or(&key("scaling.yarn_beta_fast"), 32.0)?),
                 "beta_slow": shortest(meta.float_or(&key("scaling.yarn_beta_slow"), 1.0)?),
             })

@@ -21,6 +21,22 @@ pub(super) const USER_DEFINED: i64 = 4;
 const UNUSED: i64 = 5;
 pub(super) const BYTE: i64 = 6;
 
+/// Spellings of end tokens, by which llama.cpp finds them too; ends of a turn first.
+const END_TEXTS: [&str; 12] = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "<end_of_utterance>",
+    "<｜end▁of▁sentence｜>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "</s>",
+];
+
 /// The files that describe text, as JSON.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -92,6 +108,15 @@ impl<'a> Vocabulary<'a> {
         &self.tokens[id as usize]
     }
 
+    /// The control tokens that end a text in every family that has them.
+    fn spelt_ends(&self) -> Vec<u32> {
+        let id = |text: &&str| {
+            let mut control = self.used().filter(|(_, _, kind)| *kind == CONTROL);
+            control.find(|(_, token, _)| token == text).map(|(id, ..)| id as u32)
+        };
+        END_TEXTS.iter().filter_map(id).collect()
+    }
+
     /// (id, token, type), fillers of the embedding's last rows left out.
     pub(super) fn used(&self) -> impl Iterator<Item = (usize, &'a str, i64)> {
         let all = self.tokens.iter().zip(self.types).enumerate();
@@ -127,6 +152,8 @@ struct Ends {
     /// End of a turn and of a message, where they are not the same.
     turn: Option<u32>,
     message: Option<u32>,
+    /// What ends a text by its spelling, where the file says nothing.
+    spelt: Vec<u32>,
     unknown: Option<u32>,
     padding: Option<u32>,
 }
@@ -139,11 +166,26 @@ impl Ends {
             }
             id => Ok(id),
         };
+        let (named, turn, message) = (id("eos")?, id("eot")?, id("eom")?);
+        let spelt = match named.or(turn).or(message) {
+            None => vocabulary.spelt_ends(),
+            Some(_) => Vec::new(),
+        };
+        let eos = named.or(turn).or(spelt.first().copied());
+        if eos.or(message).is_none() {
+            return Err(format!(
+                "names no token that ends a text (tokenizer.ggml.eos_token_id), and the vocabulary \
+                 has none that is known to ({}); set it with gguf-py: gguf_set_metadata.py FILE \
+                 tokenizer.ggml.eos_token_id ID",
+                END_TEXTS.join(" ")
+            ));
+        }
         Ok(Self {
             bos: id("bos")?,
-            eos: id("eos")?,
-            turn: id("eot")?,
-            message: id("eom")?,
+            eos,
+            turn,
+            message,
+            spelt,
             unknown: id("unknown")?,
             padding: id("padding")?,
         })
@@ -288,16 +330,34 @@ fn config(
     if let (Value::Object(config), Value::Object(named)) = (&mut config, ends.named(vocabulary)) {
         config.extend(named);
     }
-    if let Some(template) = meta.text_opt("tokenizer.chat_template")? {
-        config["chat_template"] = json!(template);
+    if let Some(template) = template(meta)? {
+        config["chat_template"] = template;
     }
     Ok(config)
+}
+
+/// The chat template as `tokenizer_config.json` has it: a text or, where the file has some by name,
+/// a list of all of them.
+fn template(meta: &Metadata) -> Result<Option<Value>, String> {
+    let default = meta.text_opt("tokenizer.chat_template")?;
+    let named: Vec<Value> = default
+        .map(|template| ("default", template))
+        .into_iter()
+        .chain(meta.texts_under("tokenizer.chat_template."))
+        .map(|(name, template)| json!({"name": name, "template": template}))
+        .collect();
+    Ok(match (default, named.len()) {
+        (_, 0) => None,
+        (Some(template), 1) => Some(template.into()),
+        _ => Some(named.into()),
+    })
 }
 
 /// Every id that ends an answer: end of text, of turn, of message.
 fn generation(ends: &Ends) -> Value {
     let mut stops: Vec<u32> = Vec::new();
-    for id in [ends.eos, ends.turn, ends.message].into_iter().flatten() {
+    let named = [ends.eos, ends.turn, ends.message].into_iter().flatten();
+    for id in named.chain(ends.spelt.iter().copied()) {
         if !stops.contains(&id) {
             stops.push(id);
         }

@@ -13,19 +13,19 @@ use super::keys::Keys;
 pub struct Group {
     /// 32, 64 or 128.
     pub group_size: usize,
-    /// 2, 3, 4, 6 or 8.
+    /// 2, 3, 4, 5, 6 or 8.
     pub bits: usize,
 }
 
 impl Group {
     /// The group, if MLX's affine kernels have it.
     pub fn new(group_size: u64, bits: u64) -> Option<Self> {
-        let known = [32, 64, 128].contains(&group_size) && [2, 3, 4, 6, 8].contains(&bits);
+        let known = [32, 64, 128].contains(&group_size) && [2, 3, 4, 5, 6, 8].contains(&bits);
         known.then_some(Self { group_size: group_size as usize, bits: bits as usize })
     }
 
     /// `u32` words that `values` values take. MLX packs without gaps, so 3-bit values come as 32 in
-    /// three words, 6-bit ones as 16 in three.
+    /// three words, 5-bit ones as 32 in five, 6-bit ones as 16 in three.
     pub fn words(self, values: usize) -> usize {
         values * self.bits / 32
     }
@@ -55,6 +55,9 @@ impl Quantization {
         let Some(map) = keys.get(name).and_then(Value::as_object) else {
             return Err(ConfigError::key(name, "is not an object"));
         };
+        if map.is_empty() {
+            return Ok(None);
+        }
         if let Some(method) = map.get("quant_method") {
             let reason = format!(
                 "{method} is not supported, MLX affine quantisation is; convert the model with \
@@ -103,7 +106,7 @@ fn group(
     let bits = size("bits", default.map(|d| d.bits))?;
     Group::new(group_size as u64, bits as u64).ok_or_else(|| {
         let reason = format!(
-            "{bits} bits in groups of {group_size} are not supported; bits 2, 3, 4, 6, 8 and \
+            "{bits} bits in groups of {group_size} are not supported; bits 2, 3, 4, 5, 6, 8 and \
              groups 32, 64, 128 are"
         );
         ConfigError::key(name, reason)

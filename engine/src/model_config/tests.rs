@@ -117,6 +117,7 @@ fn quantisation_is_read_as_mlx_lm_writes_it() {
             "group_size": 64, "bits": 4, "mode": "affine",
             "model.embed_tokens": {"group_size": 32, "bits": 8},
             "model.layers.0.mlp.up_proj": {"bits": 6},
+            "model.layers.0.mlp.gate_proj": {"group_size": 128, "bits": 5},
             "lm_head": false, "model.layers.1.mlp.up_proj": true,
         }),
     )]);
@@ -126,7 +127,10 @@ fn quantisation_is_read_as_mlx_lm_writes_it() {
     assert_eq!(group("model.layers.0.mlp.up_proj"), Some((64, 6)));
     assert_eq!(group("model.embed_tokens"), Some((32, 8)));
     assert_eq!(group("lm_head"), None);
+    assert_eq!(group("model.layers.0.mlp.gate_proj"), Some((128, 5)));
     assert_eq!(Group::new(64, 3).unwrap().words(64), 6);
+    assert_eq!(Group::new(32, 5).unwrap().words(64), 10);
+    assert!(parse(&[("quantization", json!({}))]).quantization.is_none());
 }
 
 #[test]
@@ -158,7 +162,8 @@ fn what_is_unsupported_or_out_of_range_is_refused_by_key() {
         (rope(json!({"type": "llama3", "factor": 8})), "rope_scaling.low_freq_factor: is miss"),
         (rope(json!({"type": "yarn", "factor": 4})), "rope_scaling.original_max_position_emb"),
         (rope(json!([1])), "rope_scaling: [1] is not an object"),
-        (quantised(json!({"group_size": 32, "bits": 5})), "quantization: 5 bits in groups of 32"),
+        (quantised(json!({"group_size": 32, "bits": 7})), "quantization: 7 bits in groups of 32"),
+        (quantised(json!({"group_size": 32, "bits": 1})), "quantization: 1 bits in groups of 32"),
         (quantised(json!({"group_size": 16, "bits": 4})), "quantization: 4 bits in groups of 16"),
         (quantised(json!({"bits": 4})), "quantization.group_size: is not a size"),
         (quantised(json!({"group_size": 32, "bits": 4, "mode": "mxfp4"})), "mode: \"mxfp4\""),

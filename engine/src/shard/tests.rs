@@ -89,7 +89,7 @@ fn ranges_of_all_ranks_tile_every_axis_in_whole_groups() {
         let per_kv = 1 + cases.below(8);
         let head_dim = [16, 32, 48, 64, 80, 96, 128][cases.below(7)];
         let group = [32, 64, 128][cases.below(3)];
-        let bits = [2, 3, 4, 6, 8][cases.below(5)];
+        let bits = [2, 3, 4, 5, 6, 8][cases.below(6)];
         let quantised = cases.below(3) > 0 && (kv * per_kv * head_dim).is_multiple_of(group);
         let ffn = (1 + cases.below(40)) * if quantised { group } else { 8 };
         let config = config(|c| {
@@ -164,7 +164,8 @@ fn rows(range: Range<usize>) -> Part {
 
 #[test]
 fn packed_columns_and_scales_follow_the_dense_columns() {
-    for (bits, words) in [(2, 4..8), (3, 6..12), (4, 8..16), (6, 12..24), (8, 16..32)] {
+    for (bits, words) in [(2, 4..8), (3, 6..12), (4, 8..16), (5, 10..20), (6, 12..24), (8, 16..32)]
+    {
         let config = config(|c| {
             c["hidden_size"] = json!(256);
             c["num_attention_heads"] = json!(4);

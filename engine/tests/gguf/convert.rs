@@ -214,6 +214,17 @@ fn rotary_stretching_and_windows_survive() {
         yarn.rope_scaling,
         RopeScaling::Yarn { factor: 4.0, original_max_position_embeddings: 128, .. }
     ));
+    let yarn = scaling(&|file| {
+        file.set("llama.rope.scaling.type", Val::text("yarn"));
+        file.set("llama.rope.scaling.factor", Val::F32(4.0));
+    });
+    assert!(
+        matches!(
+            yarn.rope_scaling,
+            RopeScaling::Yarn { factor: 4.0, original_max_position_embeddings: 512, .. }
+        ),
+        "absent, it is the model's context"
+    );
     // Divisors as llama.cpp writes them for theta 500 000, factor 8, context 8192, head of 16.
     let llama3 = scaling(&|file| {
         file.set("llama.rope.freq_base", Val::F32(500_000.0));

@@ -78,7 +78,10 @@ fn malformed_headers_are_refused() {
     check(|f| f.set("general.name", raw(99, &[])), "unknown value type 99");
     check(|f| f.set("general.flag", raw(7, &[2])), "general.flag: 2 is no boolean");
     let nested = [9u32.to_le_bytes().as_slice(), &1u64.to_le_bytes()].concat();
-    check(|f| f.set("general.x", raw(9, &nested)), "list of lists");
+    check(|f| f.set("general.x", raw(9, &nested.repeat(20))), "lists in lists");
+    let endless = [9u32.to_le_bytes().as_slice(), &u64::MAX.to_le_bytes()].concat();
+    check(|f| f.set("general.x", raw(9, &endless)), "general.x needs");
+    check(|f| f.set("tokenizer.ggml.tokens", Val::Lists(vec![vec![1]])), "is not a list of texts");
     let strange = [77u32.to_le_bytes().as_slice(), &1u64.to_le_bytes()].concat();
     check(|f| f.set("general.x", raw(9, &strange)), "unknown element type 77");
     check(|f| f.keys.push(f.keys[0].clone()), "general.architecture comes twice");

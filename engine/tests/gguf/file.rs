@@ -18,6 +18,7 @@ pub(crate) enum Val {
     Texts(Vec<String>),
     I32s(Vec<i32>),
     F32s(Vec<f32>),
+    Lists(Vec<Vec<i32>>),
     /// Type number and bytes as they are.
     Raw(u32, Vec<u8>),
 }
@@ -59,6 +60,14 @@ impl Val {
             Self::F32s(floats) => {
                 list(out, 6, floats.len());
                 floats.iter().for_each(|n| out.extend(n.to_le_bytes()));
+            }
+            Self::Lists(lists) => {
+                list(out, 9, lists.len());
+                for ints in lists {
+                    out.extend(5u32.to_le_bytes());
+                    out.extend((ints.len() as u64).to_le_bytes());
+                    ints.iter().for_each(|n| out.extend(n.to_le_bytes()));
+                }
             }
             Self::Raw(kind, bytes) => {
                 out.extend(kind.to_le_bytes());

@@ -47,6 +47,16 @@ fn vocabularies_that_make_no_tokeniser_are_refused() {
     check(set("tokenizer.ggml.merges", Val::texts(&["a z"])), "merge \"a z\" does not join");
     check(set("tokenizer.ggml.merges", Val::texts(&["ab"])), "merge \"ab\" does not join");
     check(set("tokenizer.ggml.merges", Val::texts(&["b a"])), "merge \"b a\" does not join");
+    check(
+        |f| {
+            f.unset("tokenizer.ggml.eos_token_id");
+            f.set(
+                TOKENS,
+                Val::texts(&["<|start|>", "<fin>", "a", "b", "ab", "c", "abc", "<tool>"]),
+            );
+        },
+        "names no token that ends a text (tokenizer.ggml.eos_token_id)",
+    );
     check(set("tokenizer.ggml.eos_token_id", Val::U32(8)), "eos_token_id is 8, beyond the");
     check(set("tokenizer.ggml.bos_token_id", Val::text("x")), "bos_token_id is Text(\"x\")");
     check(set("tokenizer.chat_template", Val::U32(1)), "chat_template is not a text");

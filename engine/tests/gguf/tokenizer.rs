@@ -37,6 +37,56 @@ fn a_byte_level_vocabulary_keeps_tokens_merges_and_template() {
 }
 
 #[test]
+fn a_file_that_names_no_end_has_it_by_its_spelling() {
+    let mut file = Gguf::tiny("llama", F16);
+    file.unset("tokenizer.ggml.eos_token_id");
+    let (_, config, generation) = files(&file);
+    assert_eq!((&config["eos_token"], &generation["eos_token_id"]), (&json!("<|end|>"), &json!(1)));
+    let ends = ["<|endoftext|>", "<|im_end|>", "a", "b", "ab", "c", "abc", "</s>"];
+    file.set("tokenizer.ggml.tokens", Val::texts(&ends));
+    let (_, config, generation) = files(&file);
+    assert_eq!(config["eos_token"], json!("<|im_end|>"), "the end of a turn comes first");
+    assert_eq!(generation["eos_token_id"], json!([1, 0]), "</s> is no control token here");
+    file.set("tokenizer.ggml.eot_token_id", Val::U32(0));
+    assert_eq!(files(&file).2["eos_token_id"], json!(0), "what the file says is believed");
+    file.unset("tokenizer.ggml.eot_token_id");
+    file.set("tokenizer.ggml.eom_token_id", Val::U32(0));
+    assert_eq!(files(&file).2["eos_token_id"], json!(0));
+}
+
+#[test]
+fn named_templates_are_kept_by_name() {
+    let with = |default: bool, names: &[&str]| {
+        let mut file = Gguf::tiny("llama", F16);
+        if !default {
+            file.unset("tokenizer.chat_template");
+        }
+        file.set("tokenizer.chat_templates", Val::texts(names));
+        for name in names {
+            file.set(&format!("tokenizer.chat_template.{name}"), Val::text(name));
+        }
+        files(&file).1["chat_template"].clone()
+    };
+    let entry = |name: &str, template: &str| json!({"name": name, "template": template});
+    let default = entry("default", "{{ messages }} ü");
+    assert_eq!(with(false, &[]), Value::Null);
+    assert_eq!(with(false, &["rag"]), json!([entry("rag", "rag")]));
+    assert_eq!(
+        with(false, &["tool_use", "rag"]),
+        json!([entry("rag", "rag"), entry("tool_use", "tool_use")])
+    );
+    assert_eq!(with(true, &["tool_use"]), json!([default, entry("tool_use", "tool_use")]));
+}
+
+#[test]
+fn lists_in_lists_that_nobody_reads_are_read_over() {
+    let mut file = Gguf::tiny("llama", F16);
+    let plain = files(&file);
+    file.set("general.dataset.groups", Val::Lists(vec![vec![1, 2], vec![], vec![3]]));
+    assert_eq!(files(&file), plain);
+}
+
+#[test]
 fn each_pre_tokeniser_brings_its_models_habits() {
     let with = |pre: &str, more: &dyn Fn(&mut Gguf)| {
         let mut file = Gguf::tiny("llama", F16);
