@@ -92,7 +92,8 @@ impl App {
             SamplingDefaults::Openai => Recommended::default(),
         };
         Ok(Defaults {
-            max_choices: self.settings.max_choices,
+            // More than there are places would be told to try again for ever.
+            max_choices: self.settings.max_choices.min(self.settings.max_queued),
             max_tokens: self.settings.max_tokens_default,
             sampling,
             seed: random_u64()?,

@@ -25,13 +25,14 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let is_canary = door::is_canary(&request);
     let fields = request_body::fields(&app, request).await?;
-    let CompletionRequest { prompts, params } = CompletionRequest::read(&fields, &app.defaults()?)?;
+    let defaults = app.defaults()?;
+    let CompletionRequest { prompts, params } = CompletionRequest::read(&fields, &defaults)?;
     drop(fields);
     let generations = params.n * prompts.len() as u32;
-    if generations > app.settings.max_choices {
+    if generations > defaults.max_choices {
         let problem = format_args!(
             "times the number of prompts may be up to {}, not {generations}",
-            app.settings.max_choices
+            defaults.max_choices
         );
         return Err(ApiError::field("n", problem));
     }

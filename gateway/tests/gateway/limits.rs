@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     http::joined,
-    server::{Gateway, PATIENCE, Says, chat_body},
+    server::{Gateway, PATIENCE, Says, chat_body, completion_body},
 };
 
 #[tokio::test]
@@ -36,6 +36,18 @@ async fn a_client_that_goes_away_stops_the_engine() {
         }
     }
     gateway.rank.cancelled(2).await;
+}
+
+#[tokio::test]
+async fn more_choices_than_there_are_places_are_refused_for_good() {
+    let one = |settings: &mut tandem_gateway::Settings| settings.max_queued = 1;
+    let gateway = Gateway::start_with(Says::Text("the end"), None, one).await;
+    let bad = "invalid_value";
+    assert_eq!(gateway.chat(json!({"n": 2})).await.refusal(), (400, "n".into(), bad.into()));
+    let two = completion_body(json!({"prompt": ["a", "b"]}));
+    let refusal = gateway.post("/v1/completions", &two).await.refusal();
+    assert_eq!(refusal, (400, "prompt".into(), bad.into()));
+    assert_eq!(gateway.chat(json!({})).await.status, 200);
 }
 
 #[tokio::test]
