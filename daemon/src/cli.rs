@@ -220,8 +220,13 @@ pub(crate) fn load(path: &Path) -> Result<Config, i32> {
     })
 }
 
-/// Says whether the models of a config, where they are there, fit into this machine's memory.
+/// Says whether the folder that a config names for running is Tandem's own, and whether the models, where they are
+/// there, fit into this machine's memory.
 fn check(path: &Path, config: &Config) -> i32 {
+    if let Some(refusal) = world::run_dir_refusal(config) {
+        eprintln!("{}: {refusal}", path.display());
+        return exit::USAGE;
+    }
     let fallback = config.fallback.is_set().then(|| config.alone());
     for config in std::iter::once(config).chain(&fallback) {
         let model_dir = &config.model.path;

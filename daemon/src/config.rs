@@ -6,6 +6,7 @@
 
 mod ceiling;
 mod check;
+pub(crate) mod folder;
 mod plan;
 mod read;
 mod sections;
@@ -133,7 +134,10 @@ impl Config {
             .map_err(|message| ConfigError::Parse { path: path.into(), message })?;
         let folder = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_path_buf));
         if let Some(folder) = folder {
-            config.node.run_dir = folder.join(&config.node.run_dir);
+            // An empty one would be the config's own folder.
+            if !config.node.run_dir.as_os_str().is_empty() {
+                config.node.run_dir = folder.join(&config.node.run_dir);
+            }
             config.node.state_dir = folder.join(&config.node.state_dir);
             config.model.path = folder.join(&config.model.path);
             if !config.node.log_dir.as_os_str().is_empty() {
@@ -201,9 +205,15 @@ impl Config {
         self.node.state_dir.join("peer")
     }
 
+    /// The one folder that the children may write to: their sockets are in it. All else in the run
+    /// directory is the supervisor's.
+    pub fn children_dir(&self) -> PathBuf {
+        children_dir(&self.node.run_dir)
+    }
+
     /// Unix socket of a rank.
     pub fn rank_socket(&self, rank: u32) -> PathBuf {
-        self.node.run_dir.join(format!("rank-{rank}.sock"))
+        self.children_dir().join(format!("rank-{rank}.sock"))
     }
 
     /// What the rank process of this number is told, but for
@@ -215,7 +225,7 @@ impl Config {
             rank,
             ranks: self.rank.iter().map(place).collect(),
             model_dir: self.model.path.clone(),
-            run_dir: self.node.run_dir.clone(),
+            run_dir: self.children_dir(),
             settings: self.engine.clone(),
             ceiling: None,
         })
@@ -259,6 +269,11 @@ impl Config {
     pub fn upstream_file(&self) -> PathBuf {
         self.node.run_dir.join("upstream.json")
     }
+}
+
+/// The children's folder in a run directory.
+pub(crate) fn children_dir(run_dir: &Path) -> PathBuf {
+    run_dir.join("children")
 }
 
 #[cfg(test)]

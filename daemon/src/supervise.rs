@@ -50,7 +50,7 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
     );
     let boot = tandem_host::boot_id();
     let (ledger, memory) = open_ledger(&config, &boot)?;
-    let control = ControlServer::bind(&run_dir.path.join(CONTROL_SOCKET))
+    let control = ControlServer::bind(&run_dir.place_for_socket(CONTROL_SOCKET))
         .context("can't make the control socket")?;
     let orders = Orders::new(memory.state.last_order);
     let mut publisher = Publisher::new(Build { version: env!("CARGO_PKG_VERSION").into() });
@@ -73,6 +73,7 @@ pub async fn run(config: Config, config_path: &Path) -> anyhow::Result<()> {
         run_dir,
         ledger,
         lost: memory.lost,
+        epoch: memory.state.epoch,
         orders,
     })
     .await

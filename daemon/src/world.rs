@@ -13,6 +13,8 @@ mod link;
 mod logs;
 pub mod manifest;
 mod neighbours;
+mod own_file;
+mod process_id;
 mod real;
 mod reboot;
 mod requests;
@@ -22,4 +24,4 @@ mod unified_log;
 
 pub use launch::{random_hex, rank_environment};
 pub use real::{Parts, RealWorld};
-pub use run_dir::{RunDir, RunDirError};
+pub use run_dir::{RunDir, RunDirError, refusal as run_dir_refusal};

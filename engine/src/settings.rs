@@ -121,7 +121,7 @@ pub struct RankSetup {
     pub ranks: Vec<RankPlace>,
     /// Folder of the model.
     pub model_dir: std::path::PathBuf,
-    /// Folder for the rank's socket.
+    /// Folder for the rank's socket, which the rank may write to.
     pub run_dir: std::path::PathBuf,
     /// The `[engine]` section.
     pub settings: Settings,

@@ -11,7 +11,10 @@
 //! calling thread, so two hosts can be two network namespaces of one kernel.
 
 mod clock;
+mod confine;
 mod disk;
+mod end;
+mod identity;
 mod limits;
 mod link_address;
 pub mod mac;
@@ -32,10 +35,13 @@ mod macos;
 use macos as platform;
 
 pub use clock::{boot_id, now};
+pub use confine::{Confinement, confine};
+pub use end::await_end;
+pub use identity::Identity;
 pub use mend_error::MendError;
 pub use os::os_version;
 pub use platform::{
-    LinkWatch, accelerators, command_line, exited, is_running, memory, mend, read,
+    LinkWatch, accelerators, command_line, exited, identity, is_running, memory, mend, read,
     release_start_memory, thunderbolt_ports,
 };
 pub use probes::Probes;

@@ -22,7 +22,8 @@ use tandem_policy::{
 
 pub use link_watch::LinkWatch;
 pub use memory::memory;
-pub use process::{command_line, exited, is_running};
+pub(crate) use process::gain_no_rights;
+pub use process::{command_line, exited, identity, is_running};
 pub use start_memory::release_start_memory;
 
 use crate::{MendError, disk, limits, link_address, mac::accelerator::Accelerator};

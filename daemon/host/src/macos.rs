@@ -20,7 +20,8 @@ use tandem_policy::{
 
 pub use link_watch::LinkWatch;
 pub use memory::memory;
-pub use process::{command_line, exited, is_running};
+pub(crate) use process::gain_no_rights;
+pub use process::{command_line, exited, identity, is_running};
 
 use crate::{
     MendError,

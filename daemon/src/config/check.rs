@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_policy::pair::NODES_MAX;
 
-use super::{Config, LOG_FILES_MAX};
+use super::{Config, LOG_FILES_MAX, folder};
 
 /// Longest path of a Unix socket that every platform takes (104 bytes with its zero on macOS).
 const SOCKET_PATH_BYTES_MAX: usize = 103;
@@ -48,6 +48,9 @@ impl Config {
             if !(1..=most).contains(&value) {
                 problems.push(format!("node.{key} is {value}; it must be from 1 to {most}"));
             }
+        }
+        if let Some(why) = folder::refusal(&self.node.run_dir) {
+            problems.push(format!("node.run_dir {why}"));
         }
         let socket = self.rank_socket(RANKS_MAX as u32 - 1);
         let length = socket.as_os_str().len();

@@ -150,7 +150,7 @@ fn alone_the_usual_names_mean_the_fallback_model() {
 #[test]
 fn contradictions_are_all_named_at_once() {
     type Break = fn(&mut Config);
-    let cases: [(Break, &str); 21] = [
+    let cases: [(Break, &str); 24] = [
         (|c| c.rank.clear(), "there are 0 [[rank]]"),
         (|c| c.rank[1].node = "other".into(), "rank 1 has node"),
         (|c| c.rank[0].weight = 0, "rank 0 has weight = 0"),
@@ -164,6 +164,9 @@ fn contradictions_are_all_named_at_once() {
         (|c| c.supervise.drain_timeout_ms = 1, "at least gateway.drain_timeout_ms"),
         (|c| c.engine.prefill_step_tokens = 1, "engine.prefill_step_tokens"),
         (|c| c.node.run_dir = "/x".repeat(60).into(), "node.run_dir is too long"),
+        (|c| c.node.run_dir = "".into(), "node.run_dir is empty"),
+        (|c| c.node.run_dir = "/etc".into(), "node.run_dir is \"/etc\""),
+        (|c| c.node.run_dir = "/a/../../etc".into(), "without \"..\""),
         (|c| c.peer = vec![peer("b", &[])], "peer \"b\" has 0 addresses"),
         (|c| c.peer = vec![peer("local", &["10.0.0.1:1"])], "a [[peer]] has name = \"local\""),
         (|c| c.peer = vec![peer("b", &["0.0.0.0:1"])], "peer \"b\" has the address 0.0.0.0:1"),
@@ -196,6 +199,12 @@ fn relative_paths_are_taken_from_the_files_own_folder() {
     assert_eq!(config.node.run_dir, folder.join("run"));
     assert_eq!(config.node.log_dir, PathBuf::new(), "none stays none");
     assert_eq!(config.model.served_id(), "tiny");
-    assert_eq!(config.rank_socket(1), folder.join("run/rank-1.sock"));
+    assert_eq!(config.rank_socket(1), folder.join("run/children/rank-1.sock"));
     assert!(config.rank_setup(2).is_none(), "there are two ranks");
+    for (run_dir, expected) in [("", "is empty"), ("../../../etc", "\"..\""), ("/", "is \"/\"")] {
+        std::fs::write(&file, format!("[node]\nrun_dir = {run_dir:?}\n")).unwrap();
+        let refusal = Config::load(&file).unwrap_err();
+        let text = format!("{:#}", anyhow::Error::new(refusal));
+        assert!(text.contains("node.run_dir") && text.contains(expected), "{text}");
+    }
 }

@@ -6,15 +6,18 @@ use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read},
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use tandem_policy::{Artifacts, Need};
 use tracing::{info, warn};
 
+use super::process_id::OwnProcess;
 use crate::fit::Verdict;
 
 /// Most files of a model folder that are looked at; the largest checkpoints have some hundreds.
@@ -31,7 +34,7 @@ const FIT_TIME_MAX: Duration = Duration::from_secs(5);
 const FIT_POLL: Duration = Duration::from_millis(10);
 
 /// Most bytes of a child's answer; it is one sentence or a number.
-const ANSWER_BYTES_MAX: u64 = 16 << 10;
+const ANSWER_BYTES_MAX: usize = 16 << 10;
 
 /// Pause before a child that failed is tried again on the same files.
 const FIT_PAUSE: Duration = Duration::from_secs(60);
@@ -100,24 +103,55 @@ fn told(verdict: Verdict) -> Need {
     }
 }
 
-/// Runs a child and reads what it says on its standard output, whatever its exit code.
+/// Runs a child and reads what it says on its standard output, whatever its exit code. Never waits longer than
+/// [`FIT_TIME_MAX`], even where something that the child started outlives it and keeps its output open.
 fn ask(mut command: Command) -> io::Result<Verdict> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let (mut answers, childs) = UnixStream::pair()?;
+    command.stdin(Stdio::null()).stdout(Stdio::from(OwnedFd::from(childs))).stderr(Stdio::null());
     let mut child = command.spawn()?;
+    // It has the other end too, and the answer ends only when nobody has it.
+    drop(command);
     let deadline = Instant::now() + FIT_TIME_MAX;
-    while child.try_wait()?.is_none() {
-        if Instant::now() >= deadline {
-            child.kill()?;
-            child.wait()?;
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long to compute"));
+    let answer = read_until(&mut answers, deadline).and_then(|answer| {
+        while child.try_wait()?.is_none() {
+            left_until(deadline)?;
+            sleep(FIT_POLL);
         }
-        sleep(FIT_POLL);
+        Ok(answer)
+    });
+    if answer.is_err() {
+        // With all that it started, unless it was waited for already.
+        if child.try_wait()?.is_none() {
+            OwnProcess::child(child.id()).map(|child| child.signal(Signal::SIGKILL));
+        }
+        child.wait()?;
     }
+    Ok(serde_json::from_slice(&answer?)?)
+}
+
+/// All that comes up to its end.
+fn read_until(answers: &mut UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let mut part = [0; 4 << 10];
+    loop {
+        answers.set_read_timeout(Some(left_until(deadline)?))?;
+        match answers.read(&mut part) {
+            Ok(0) => return Ok(answer),
+            Ok(count) => answer.extend_from_slice(part.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if answer.len() > ANSWER_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it said far too much"));
+        }
     }
-    Ok(serde_json::from_slice(&answer)?)
+}
+
+/// What is left of the time, never nothing.
+fn left_until(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+    left.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "it took too long to compute"))
 }
 
 /// Bytes of the weights' files, and a stamp that changes with what a child would read; or what is
@@ -194,6 +228,8 @@ impl Shards {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+
     use super::*;
 
     #[test]
@@ -258,5 +294,20 @@ mod tests {
             assert_eq!(need("nonsense"), Need::Estimated);
         }
         assert_eq!(runs(), 4);
+    }
+
+    #[test]
+    fn an_answer_is_bounded_in_size_and_time_and_nothing_of_the_child_is_left() {
+        let sh = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]).process_group(0);
+            command
+        };
+        assert_eq!(ask(sh("echo '{\"need_bytes\":7}'; exit 64")).unwrap().need_bytes, Some(7));
+        let why = |script: &str| ask(sh(script)).unwrap_err().to_string();
+        assert!(why("yes").contains("far too much"));
+        // What it started keeps its output open when it has answered and ended.
+        assert!(why("sleep 600 & echo '{\"need_bytes\":7}'").contains("too long"));
+        assert!(why("exec >&-; sleep 600").contains("too long"));
     }
 }

@@ -6,10 +6,7 @@ use std::{
     time::Instant,
 };
 
-use nix::{
-    sys::signal::{Signal, kill, killpg},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tandem_peer::manifest::Manifest;
 use tandem_policy::{
     Artifacts, CanarySeen, Ended, Evidence, Memory, Process, ThunderboltPort, What,
@@ -18,11 +15,15 @@ use tandem_policy::{
 use tandem_wire::{Phase, ToRank, Vitals};
 use tokio::sync::{Notify, mpsc};
 
+use super::process_id::OwnProcess;
 use crate::config::Config;
 
 /// One child.
 pub(super) struct Child {
     pub(super) process: Process,
+    /// What signals go to; `None` from when the process is waited for, since its id may be another's then, though
+    /// it is not known yet how it ended.
+    own: Option<OwnProcess>,
     /// Phase of a rank whose socket is connected.
     pub(super) phase: Option<Phase>,
     pub(super) vitals: Option<Vitals>,
@@ -31,18 +32,34 @@ pub(super) struct Child {
     /// Whether it was asked to end by each way: asking again would only fill its queue.
     pub(super) told_to_unload: bool,
     pub(super) sent_term: bool,
+    /// Whether it was killed, which no process survives: it only takes a while until it is gone.
+    sent_kill: bool,
 }
 
 impl Child {
+    /// One that does not run.
     pub(super) const fn of(process: Process) -> Self {
         Self {
             process,
+            own: None,
             phase: None,
             vitals: None,
             orders: None,
             told_to_unload: false,
             sent_term: false,
+            sent_kill: false,
         }
+    }
+
+    /// One that runs.
+    pub(super) fn running(own: OwnProcess, epoch: u64) -> Self {
+        let process = Process::Running { pid: own.id.get(), epoch };
+        Self { own: Some(own), ..Self::of(process) }
+    }
+
+    /// Gives up its id: no signal is sent to it any more.
+    pub(super) fn forget_id(&mut self) {
+        self.own = None;
     }
 
     /// The process id, while it runs.
@@ -72,17 +89,15 @@ impl Child {
         }
     }
 
-    /// Sends a signal; SIGKILL goes to the whole process group.
-    pub(super) fn signal(&self, signal: Signal) {
-        let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) else {
-            return;
-        };
-        let pid = Pid::from_raw(pid);
-        // It may have ended just now; then the next observation says so.
-        let _ = match signal {
-            Signal::SIGKILL => killpg(pid, signal).or_else(|_| kill(pid, signal)),
-            signal => kill(pid, signal),
-        };
+    fn signal(&self, signal: Signal) -> bool {
+        self.own.as_ref().is_some_and(|own| own.signal(signal))
+    }
+
+    /// Kills it with its whole process group. Whether that was news: it is done once, however often it is asked for.
+    pub(super) fn kill(&mut self) -> bool {
+        let is_news = !self.sent_kill && self.signal(Signal::SIGKILL);
+        self.sent_kill |= is_news;
+        is_news
     }
 }
 
@@ -229,5 +244,34 @@ impl Shared {
     /// Resolves when the facts have changed since it last did.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::CommandExt, process::Command};
+
+    use super::*;
+
+    #[test]
+    fn a_child_is_killed_once_and_never_by_an_id_that_was_given_back() {
+        let start = || Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let (mut first, mut second) = (start(), start());
+        let child = |pid: u32| Child::running(OwnProcess::child(pid).unwrap(), 3);
+        let mut killed = child(first.id());
+        assert!(killed.kill());
+        for _ in 0..30 {
+            assert!(!killed.kill(), "it is dying already");
+        }
+        first.wait().unwrap();
+        // As between the wait and the news of the end: it still counts as running.
+        let mut waited_for = child(second.id());
+        waited_for.forget_id();
+        assert_eq!((waited_for.pid(), waited_for.epoch()), (Some(second.id()), Some(3)));
+        assert!(!waited_for.kill());
+        waited_for.ask_to_end();
+        assert_eq!(second.try_wait().unwrap(), None, "whoever has this id now lives on");
+        second.kill().unwrap();
+        second.wait().unwrap();
     }
 }

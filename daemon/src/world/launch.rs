@@ -1,24 +1,40 @@
 //! Starting a child: its arguments, its whole environment, its user, its secret.
 
 use std::{
-    fs::{File, Permissions},
-    io::{self, Read, Write},
+    fs::File,
+    io::{self, Read},
     net::SocketAddr,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use nix::unistd::{User, fchown};
+use nix::unistd::{Uid, User};
 use tandem_engine::settings::Backend;
+use tandem_host::{Confinement, confine};
 use tandem_policy::{
     gateway::Mode,
     pair::fabric::{Carrier, Devices},
 };
 use tandem_wire::Session;
 
-use super::{child::Who, run_dir::create_anew};
-use crate::{config::Config, log};
+use super::{
+    child::Who,
+    own_file::{Access, atomic_write},
+    process_id::OwnProcess,
+};
+use crate::{
+    config::{Config, children_dir},
+    log,
+};
+
+/// Largest file that a child may write, in bytes: its output is cut at an eighth of that, so only one that writes
+/// faster than it is read meets this, and loses what it writes until it was read.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Most processes of the children's user, on Linux most threads: a gateway and eight ranks on the largest machine
+/// have some thousand.
+const PROCESSES_MAX: u64 = 4_096;
 
 /// How glibc keeps memory in a rank; other C libraries ignore it. MLX's CPU back end allocates and
 /// frees every intermediate array: without these, each large one is mapped, faulted in page by page
@@ -143,26 +159,26 @@ impl Launcher {
         // The whole environment: what this process was started with says nothing about what a
         // child needs, and launchd's differs from a shell's.
         command.env_clear();
-        command.env("PATH", "/usr/bin:/bin").env("HOME", &self.run_dir);
+        let home = children_dir(&self.run_dir);
+        command.env("PATH", "/usr/bin:/bin").env("HOME", &home);
         command.env("RUST_LOG", log::filter(config.node.log_level)).env(log::SUPERVISED, "1");
-        command.current_dir(&self.run_dir).process_group(0);
-        if let Some(user) = &self.user {
-            // With a user given, the standard library also drops the supplementary groups.
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-        }
+        command.current_dir(home).process_group(0);
+        give_least_rights(&mut command, self.user.as_ref());
         command
+    }
+
+    /// The user that the children run as.
+    pub(super) fn children_uid(&self) -> u32 {
+        self.user.as_ref().map_or_else(Uid::effective, |user| user.uid).as_raw()
     }
 
     /// Writes the config that children read.
     pub(super) fn write_config(&self, config: &Config, served: Served) -> io::Result<()> {
         let text = toml::to_string(config).map_err(io::Error::other)?;
-        let file = create_anew(&served.config_path(&self.run_dir))?;
         // Paths and hashes of keys: for the children, and nobody else.
-        file.set_permissions(Permissions::from_mode(0o640))?;
-        if let Some(user) = &self.user {
-            fchown(&file, None, Some(user.gid))?;
-        }
-        (&file).write_all(text.as_bytes())
+        let group = self.user.as_ref().map(|user| user.gid);
+        let access = Access { mode: 0o640, owner: None, group };
+        atomic_write(&served.config_path(&self.run_dir), text.as_bytes(), access)
     }
 
     fn hosts_path(&self) -> PathBuf {
@@ -176,7 +192,7 @@ impl Launcher {
             .zip(&config.rank)
             .map(|(n, rank)| [SocketAddr::new(rank.address, base + n).to_string()])
             .collect();
-        create_anew(&self.hosts_path())?.write_all(&serde_json::to_vec(&hosts)?)
+        atomic_write(&self.hosts_path(), &serde_json::to_vec(&hosts)?, ADDRESSES)
     }
 
     fn devices_path(&self) -> PathBuf {
@@ -194,13 +210,30 @@ impl Launcher {
     /// Writes which RDMA device leads from each rank to each other, in MLX's form:
     /// `[[null,"rdma_en5"],["rdma_en4",null]]`.
     fn write_devices(&self, devices: &Devices) -> io::Result<()> {
-        create_anew(&self.devices_path())?.write_all(&serde_json::to_vec(devices)?)
+        atomic_write(&self.devices_path(), &serde_json::to_vec(devices)?, ADDRESSES)
     }
 
-    /// Notes a child's process id and epoch, so that a later supervisor finds it.
-    pub(super) fn note_pid(&self, who: Who, pid: u32, epoch: u64) -> io::Result<()> {
-        writeln!(create_anew(&pid_path(&self.run_dir, who))?, "{pid} {epoch}")
+    /// Notes a child's process id, its epoch and when it began, so that a later supervisor finds it and no other.
+    pub(super) fn note_pid(&self, who: Who, own: &OwnProcess, epoch: u64) -> io::Result<()> {
+        let pid = own.id.get();
+        let started = tandem_host::identity(pid)?.started;
+        let note = format!("{pid} {epoch} {started}\n");
+        atomic_write(&pid_path(&self.run_dir, who), note.as_bytes(), Access::OWN)
     }
+}
+
+/// Where the ranks find each other is no secret.
+const ADDRESSES: Access = Access { mode: 0o644, owner: None, group: None };
+
+/// Has a command start a child that can do no more than it needs.
+pub(super) fn give_least_rights(command: &mut Command, user: Option<&User>) {
+    if let Some(user) = user {
+        // With a user given, the standard library also drops the supplementary groups.
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    // Whoever else is this user starts processes too, unless it is the children's own.
+    let processes_max = user.map(|_| PROCESSES_MAX);
+    confine(command, Confinement { file_bytes_max: FILE_BYTES_MAX, processes_max });
 }
 
 /// Where a child's process id is noted.

@@ -59,6 +59,11 @@ async fn serve(shared: &Shared, rank: u32, number: u32, pid: u32, stream: UnixSt
                 // An old socket of another process; ours will replace it.
                 return format!("it says that it is another process: {hello:?}");
             }
+            // Whoever has the children's user can say so too, but the kernel knows who speaks.
+            let speaker = reader.as_ref().peer_cred().ok().and_then(|speaker| speaker.pid());
+            if speaker.and_then(|speaker| u32::try_from(speaker).ok()) != Some(pid) {
+                return format!("another process says that it is the rank: {speaker:?}");
+            }
         }
         Ok(Ok(_)) => return "it did not say Hello first".into(),
         Ok(Err(reason)) => return reason,

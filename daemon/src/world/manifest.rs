@@ -21,7 +21,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::artifacts;
+use super::{artifacts, launch::give_least_rights};
 use crate::{config::LogLevel, log};
 
 /// How often the folder's names, sizes and times are looked at; nothing of it is read then.
@@ -81,9 +81,7 @@ pub fn command(
     command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
     command.env("RUST_LOG", log::filter(level)).env(log::SUPERVISED, "1");
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    if let Some(user) = user {
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
+    give_least_rights(&mut command, user);
     command
 }
 

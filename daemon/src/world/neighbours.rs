@@ -1,15 +1,10 @@
 //! The other nodes: what this one tells them, what it hears, and the two secrets that cross: the key
 //! of an epoch and the key of the gateway of the node with rank 0.
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use nix::unistd::{User, fchown};
+use nix::unistd::User;
 use tandem_peer::{
     identity::Identity,
     link::{Link, LinkSetup, PeerPlace, Secrets},
@@ -19,7 +14,11 @@ use tandem_policy::pair::{NodeReport, PeerSeen};
 use tandem_wire::Session;
 use tracing::warn;
 
-use super::{child::Shared, launch::new_session, run_dir::create_anew};
+use super::{
+    child::Shared,
+    launch::new_session,
+    own_file::{Access, atomic_write},
+};
 use crate::config::Config;
 
 /// The nodes that share this one's ranks.
@@ -159,14 +158,7 @@ impl Neighbours {
 impl Upstream {
     fn write(&self, key: &str) -> io::Result<()> {
         let text = serde_json::json!({ "address": self.address, "key": key }).to_string();
-        // Written beside and renamed: the gateway never reads half a file.
-        let fresh = self.path.with_extension("new");
-        let mut file = create_anew(&fresh)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        if let Some(user) = &self.user {
-            fchown(&file, Some(user.uid), Some(user.gid))?;
-        }
-        file.write_all(text.as_bytes())?;
-        std::fs::rename(&fresh, &self.path)
+        let (owner, group) = self.user.as_ref().map(|user| (user.uid, user.gid)).unzip();
+        atomic_write(&self.path, text.as_bytes(), Access { mode: 0o600, owner, group })
     }
 }

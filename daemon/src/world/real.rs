@@ -71,6 +71,8 @@ pub struct Parts {
     pub ledger: Ledger,
     /// Why earlier memory was lost, if it was.
     pub lost: Option<String>,
+    /// The last epoch that was begun, by that memory.
+    pub epoch: u64,
     /// Operators' orders.
     pub orders: Orders,
 }
@@ -79,7 +81,7 @@ impl RealWorld {
     /// Finds what an earlier supervisor left and begins to watch. To be called within a tokio
     /// runtime.
     pub async fn new(parts: Parts) -> anyhow::Result<Self> {
-        let Parts { config, config_path, run_dir, ledger, lost, orders } = parts;
+        let Parts { config, config_path, run_dir, ledger, lost, epoch, orders } = parts;
         let catalogue = evidence::catalogue(&config.host.signatures)?;
         let shared = Shared::new(config.own_ranks());
         let canary_key = run_dir.key("canary.key")?;
@@ -115,7 +117,7 @@ impl RealWorld {
             _run_dir: run_dir,
         };
         world.watch_manifest();
-        world.find_running();
+        world.find_running(epoch).await?;
         world.watch(config_path)?;
         Ok(world)
     }
@@ -158,7 +160,7 @@ impl RealWorld {
         }
         let places = manifest::Places {
             model_dir: self.config.model.path.clone(),
-            written: self.launcher.run_dir.join("manifest.json"),
+            written: self.config.children_dir().join("manifest.json"),
             kept: self.config.node.state_dir.join("manifest.json"),
         };
         let command = {

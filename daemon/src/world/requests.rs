@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tandem_ledger::{Finish, Request};
 use tandem_wire::RequestRecord;
-use tracing::warn;
 
 /// Most records that wait for the ledger; the oldest go first. Some seconds of the busiest gateway.
 const WAITING_MAX: usize = 4_096;
@@ -18,21 +17,21 @@ const RECORD_BYTES_MAX: usize = 4 << 10;
 pub(super) struct Requests(Arc<Mutex<Vec<Request>>>);
 
 impl Requests {
-    /// Takes a line of the gateway's standard output; `epoch` is the one that runs.
-    pub(super) fn take_line(&self, line: &str, epoch: Option<u64>) {
+    /// Takes a line of the gateway's standard output; `epoch` is the one that runs. Whether it is a record.
+    pub(super) fn take_line(&self, line: &str, epoch: Option<u64>) -> bool {
         let record = (line.len() <= RECORD_BYTES_MAX)
             .then(|| serde_json::from_str::<RequestRecord>(line).ok())
             .flatten();
         let Some(record) = record.map(|record| request(record, epoch)).filter(Request::is_bounded)
         else {
-            warn!("a line of the gateway is no record of a request and is not kept");
-            return;
+            return false;
         };
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() >= WAITING_MAX {
             waiting.remove(0);
         }
         waiting.push(record);
+        true
     }
 
     /// All that wait.
@@ -75,9 +74,9 @@ mod tests {
         let line = r#"{"id":"chatcmpl-1","wall_ms":5,"model":"m","prompt_tokens":3,
             "completion_tokens":2,"first_token_ms":9,"total_ms":20,"finish":"length",
             "status":200,"canary":false}"#;
-        requests.take_line(&line.replace('\n', ""), Some(4));
+        assert!(requests.take_line(&line.replace('\n', ""), Some(4)));
         for odd in ["", "{}", "x", &line.replace("\"m\"", &format!("{:?}", "m".repeat(5_000)))] {
-            requests.take_line(odd, None);
+            assert!(!requests.take_line(odd, None), "{odd}");
         }
         requests.take_line(&line.replace('\n', "").replace("length", "drained"), None);
         let taken = requests.take();

@@ -1,96 +1,147 @@
 //! Children that an earlier supervisor left running.
 //!
-//! They are found by the process ids it noted and, where that note is gone, by a rank's own `Hello`.
-//! A noted id counts only while that process still is what it was: ids are used again.
+//! ```text
+//!   its note: process id, epoch, start ──▶ the process of that id began then, and is a gateway or rank of ours
+//!   a rank's socket ─▶ kernel: who serves it ─▶ its user, executable and arguments are those of a rank of ours
+//! ```
+//!
+//! The notes are the supervisor's own files. The sockets are in the children's folder, so anybody may answer there who
+//! got hold of their user, and say anything: only what the kernel says of him counts, and his epoch not beyond
+//! what was ever begun.
 
-use std::{io::Read, os::unix::net::UnixStream, path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use tandem_wire::{FromRank, read_frame};
+use tandem_host::Identity;
+use tandem_wire::{FromRank, Hello, decode};
+use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
 
 use super::{
     child::Who,
     launch::{Served, pid_path},
+    own_file::read_own,
+    process_id::{OwnProcess, ProcessId},
 };
+use crate::config::children_dir;
 
-/// How long a found socket may take to say `Hello`. Asked at start only, once a socket.
+/// How long a found socket may take for all: to be connected to, and to say a whole `Hello`. Asked at start only,
+/// all sockets at once.
 const HELLO_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Most bytes of a `Hello`: five numbers.
+const HELLO_BYTES_MAX: usize = 4 << 10;
+
+/// Most bytes of a note: three numbers.
+const NOTE_BYTES_MAX: u64 = 80;
+
+/// The highest epoch that a note is believed: one each millisecond for longer than machines last, and far from
+/// where numbers end.
+const EPOCH_MAX: u64 = 1 << 48;
+
 /// A process that was left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stale {
-    pub(super) pid: u32,
-    pub(super) epoch: u64,
+    pub(super) own: OwnProcess,
+    /// `None` if it says one that can't be.
+    pub(super) epoch: Option<u64>,
     pub(super) served: Served,
 }
 
-/// The process that now runs as this child, if any.
-pub(super) fn find(run_dir: &Path, who: Who) -> Option<Stale> {
-    if let Some((pid, epoch)) = read_note(&pid_path(run_dir, who)) {
-        let is_it = |served: &Served| is_ours(pid, run_dir, who, *served);
-        if let Some(served) = Served::ALL.into_iter().find(is_it) {
-            return Some(Stale { pid, epoch, served });
+/// What the children of an earlier supervisor are known by.
+#[derive(Clone, Debug)]
+pub(super) struct Finder {
+    pub(super) run_dir: PathBuf,
+    /// The program that they execute.
+    pub(super) executable: PathBuf,
+    /// The user that they run as.
+    pub(super) uid: u32,
+    /// The last epoch that was begun: it is saved before its ranks are started.
+    pub(super) epoch: u64,
+}
+
+impl Finder {
+    /// The process that now runs as this child, if any.
+    pub(super) async fn find(&self, who: Who) -> Option<Stale> {
+        match (self.noted(who), who) {
+            (Some(found), _) => Some(found),
+            (None, Who::Rank(rank)) => self.heard(rank).await,
+            (None, Who::Gateway) => None,
         }
     }
-    let Who::Rank(rank) = who else { return None };
-    let mut stream = UnixStream::connect(run_dir.join(format!("rank-{rank}.sock"))).ok()?;
-    stream.set_read_timeout(Some(HELLO_TIMEOUT)).ok()?;
-    match read_frame(&mut stream) {
-        Ok(FromRank::Hello(hello)) => {
-            let is_it = |served: &Served| is_ours(hello.pid, run_dir, who, *served);
-            let served = Served::ALL.into_iter().find(is_it).unwrap_or(Served::Together);
-            Some(Stale { pid: hello.pid, epoch: hello.epoch, served })
-        }
-        _ => None,
+
+    fn noted(&self, who: Who) -> Option<Stale> {
+        let note = Note::read(&pid_path(&self.run_dir, who))?;
+        let id = ProcessId::new(note.pid)?;
+        let identity = tandem_host::identity(note.pid).ok()?;
+        // Earlier versions did not note when it began.
+        let is_it =
+            note.started.map_or_else(|| self.is_ours(&identity), |at| at == identity.started);
+        let served = self.served(note.pid, who).filter(|_| is_it)?;
+        let epoch = Some(note.epoch).filter(|epoch| *epoch <= EPOCH_MAX);
+        Some(Stale { own: OwnProcess::found(id, identity), epoch, served })
+    }
+
+    async fn heard(&self, rank: u32) -> Option<Stale> {
+        let socket = children_dir(&self.run_dir).join(format!("rank-{rank}.sock"));
+        let (hello, pid) = timeout(HELLO_TIMEOUT, ask(&socket)).await.ok()??;
+        let id = ProcessId::new(pid)?;
+        let identity = tandem_host::identity(pid).ok().filter(|found| self.is_ours(found))?;
+        let served = self.served(pid, Who::Rank(rank))?;
+        let epoch = Some(hello.epoch).filter(|epoch| *epoch <= self.epoch);
+        Some(Stale { own: OwnProcess::found(id, identity), epoch, served })
+    }
+
+    /// Whether a process has the children's user, in every respect, and executes this program.
+    fn is_ours(&self, identity: &Identity) -> bool {
+        identity.uids == [self.uid; 3] && identity.executable == self.executable
+    }
+
+    /// What a process serves that was started as this child.
+    fn served(&self, pid: u32, who: Who) -> Option<Served> {
+        let command = tandem_host::command_line(pid);
+        let is_it = |served: &Served| {
+            let role = match who {
+                Who::Gateway => " gateway --config ".to_owned(),
+                Who::Rank(rank) => format!(" rank --rank {} --config ", served.rank(rank)),
+            };
+            command.contains(&format!("{role}{}", served.config_path(&self.run_dir).display()))
+        };
+        Served::ALL.into_iter().find(is_it)
     }
 }
 
-/// The process id and the epoch that were noted.
-fn read_note(path: &Path) -> Option<(u32, u64)> {
-    let mut text = String::new();
-    // Two decimal numbers at most.
-    std::fs::File::open(path).ok()?.take(64).read_to_string(&mut text).ok()?;
-    let (pid, epoch) = text.trim().split_once(' ')?;
-    Some((pid.parse().ok()?, epoch.parse().ok()?))
+/// What whoever serves a rank's socket says first, and the id of his process by the kernel's word.
+async fn ask(socket: &Path) -> Option<(Hello, u32)> {
+    let mut stream = UnixStream::connect(socket).await.ok()?;
+    let length = usize::try_from(stream.read_u32_le().await.ok()?).ok()?;
+    if length > HELLO_BYTES_MAX {
+        return None;
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    let Ok(FromRank::Hello(hello)) = decode(&body) else { return None };
+    let pid = u32::try_from(stream.peer_cred().ok()?.pid()?).ok()?;
+    Some((hello, pid))
 }
 
-/// Whether a process runs and was started as this child.
-fn is_ours(pid: u32, run_dir: &Path, who: Who, served: Served) -> bool {
-    let command = tandem_host::command_line(pid);
-    let role = match who {
-        Who::Gateway => " gateway --config ".to_owned(),
-        Who::Rank(rank) => format!(" rank --rank {} --config ", served.rank(rank)),
-    };
-    command.contains(&format!("{role}{}", served.config_path(run_dir).display()))
+/// What was noted of a child.
+struct Note {
+    pid: u32,
+    epoch: u64,
+    started: Option<u64>,
+}
+
+impl Note {
+    fn read(path: &Path) -> Option<Self> {
+        let text = String::from_utf8(read_own(path, NOTE_BYTES_MAX).ok()?).ok()?;
+        let mut words = text.split_ascii_whitespace();
+        let (pid, epoch) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let started = words.next().map(str::parse).transpose().ok()?;
+        words.next().is_none().then_some(Self { pid, epoch, started })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_counts_only_while_its_process_is_what_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = Served::Together.config_path(folder.path());
-        let mut child = std::process::Command::new("sh")
-            .args(["-c", "echo up; read line", "tandem", "rank", "--rank", "1", "--config"])
-            .arg(&config)
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        // Its arguments can be read once it runs, which may be a little after the spawn returns.
-        child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
-        let note = format!("{} 9\n", child.id());
-        std::fs::write(folder.path().join("rank-1.pid"), &note).unwrap();
-        std::fs::write(folder.path().join("rank-0.pid"), &note).unwrap();
-
-        let find = |who| find(folder.path(), who);
-        let served = Served::Together;
-        assert_eq!(find(Who::Rank(1)), Some(Stale { pid: child.id(), epoch: 9, served }));
-        assert_eq!(find(Who::Rank(0)), None, "that process is another rank");
-        assert_eq!(find(Who::Gateway), None);
-        drop(child.stdin.take());
-        child.wait().unwrap();
-        assert_eq!(find(Who::Rank(1)), None, "it ended");
-    }
-}
+mod tests;

@@ -7,10 +7,10 @@
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::{c_int, c_void},
+    ffi::{OsString, c_int, c_void},
     io,
     mem::{self, MaybeUninit},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStringExt},
     ptr,
 };
 
@@ -20,13 +20,16 @@ use nix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::mac::process as said;
+use crate::{identity::Identity, mac::process as said};
 
 const _: () = assert!(size_of::<libc::rusage_info_v4>() == 296);
 const _: () = assert!(mem::offset_of!(libc::rusage_info_v4, ri_wired_size) == 56);
 const _: () = assert!(mem::offset_of!(libc::rusage_info_v4, ri_phys_footprint) == 72);
 const _: () = assert!(size_of::<libc::proc_bsdinfo>() == 136);
+const _: () = assert!(mem::offset_of!(libc::proc_bsdinfo, pbi_uid) == 20);
 const _: () = assert!(mem::offset_of!(libc::proc_bsdinfo, pbi_comm) == 48);
+const _: () = assert!(mem::offset_of!(libc::proc_bsdinfo, pbi_pgid) == 100);
+const _: () = assert!(mem::offset_of!(libc::proc_bsdinfo, pbi_start_tvsec) == 120);
 const _: () = assert!(size_of::<libc::proc_bsdshortinfo>() == 64);
 const _: () = assert!(mem::offset_of!(libc::proc_bsdshortinfo, pbsi_status) == 12);
 
@@ -37,6 +40,9 @@ const PROCESSES_MAX: usize = 32_768;
 /// Longest arguments with the environment that are read: `ARG_MAX` of `<sys/syslimits.h>`, and the
 /// number of arguments.
 const ARGUMENTS_BYTES_MAX: usize = (1 << 20) + 4;
+
+/// Longest path that libproc tells: `PROC_PIDPATHINFO_MAXSIZE` of `<sys/proc_info.h>`.
+const PATH_BYTES_MAX: usize = 4 * 1024;
 
 /// A process's arguments in one line; empty if there is none, or only its exit status is left.
 pub fn command_line(pid: u32) -> String {
@@ -51,6 +57,49 @@ pub fn is_running(pid: u32) -> bool {
     // Zombies are not looked for: the argument that asks for them too is 0.
     let seen = info::<libc::proc_bsdshortinfo>(pid, libc::PROC_PIDT_SHORTBSDINFO);
     seen.is_ok_and(|seen| seen.pbsi_status != libc::SZOMB)
+}
+
+/// Who a process is. Another user's needs root.
+///
+/// # Errors
+/// There is no such process, or only its exit status is left of it, or it may not be looked at.
+pub fn identity(pid: u32) -> io::Result<Identity> {
+    let pid = raw(pid)?;
+    let before = info::<libc::proc_bsdinfo>(pid, libc::PROC_PIDTBSDINFO)?;
+    if before.pbi_status == libc::SZOMB {
+        return Err(Errno::ESRCH.into());
+    }
+    let executable = executable(pid)?;
+    let seen = info::<libc::proc_bsdinfo>(pid, libc::PROC_PIDTBSDINFO)?;
+    let started = |seen: &libc::proc_bsdinfo| {
+        seen.pbi_start_tvsec.saturating_mul(1_000_000).saturating_add(seen.pbi_start_tvusec)
+    };
+    // Its id may have been used again between two readings.
+    if started(&before) != started(&seen) {
+        return Err(Errno::ESRCH.into());
+    }
+    Ok(Identity {
+        uids: [seen.pbi_ruid, seen.pbi_uid, seen.pbi_svuid],
+        group: seen.pbi_pgid,
+        executable: executable.into(),
+        started: started(&seen),
+    })
+}
+
+/// The path of the file that a process executes.
+fn executable(pid: c_int) -> io::Result<OsString> {
+    let mut path = vec![0_u8; PATH_BYTES_MAX];
+    let size = u32::try_from(path.len()).map_err(io::Error::other)?;
+    // SAFETY: at most `size` bytes are written to `path`, which is as long and borrowed by nobody else.
+    let length = unsafe { libc::proc_pidpath(pid, path.as_mut_ptr().cast::<c_void>(), size) };
+    let length = usize::try_from(length).ok().filter(|length| *length > 0);
+    path.truncate(length.ok_or_else(io::Error::last_os_error)?);
+    Ok(OsString::from_vec(path))
+}
+
+/// Gives up what set-user-id files give: macOS has no such thing.
+pub(crate) const fn gain_no_rights() -> io::Result<()> {
+    Ok(())
 }
 
 /// Waits until a process that need not be our child has ended; a zombie has. Returns at once if

@@ -3,9 +3,9 @@
 use std::{
     io::{self, Write},
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use nix::sys::signal::Signal;
 use tandem_engine::settings::Backend;
 use tandem_policy::{Ended, Process, gateway::Mode, pair::fabric::Carrier};
 use tracing::{info, warn};
@@ -19,39 +19,69 @@ use crate::{
         launch::{Served, new_session},
         link,
         logs::{self, Output},
-        stale,
+        own_file::set_aside,
+        process_id::OwnProcess,
+        stale::{Finder, Stale},
     },
 };
+
+/// How often a process is looked at whose end can't be waited for.
+const END_POLL: Duration = Duration::from_millis(500);
 
 /// Rank numbers that an earlier config may have had: the most that any may have.
 const RANKS_MAX: u32 = 8;
 
 impl RealWorld {
-    /// Finds the children of an earlier supervisor. Policy decides whether they are adopted.
-    pub(super) fn find_running(&self) {
+    /// Finds the children of an earlier supervisor. Policy decides whether they are adopted. `epoch` is the last
+    /// that was begun.
+    pub(super) async fn find_running(&self, epoch: u64) -> io::Result<()> {
+        let finder = Finder {
+            run_dir: self.launcher.run_dir.clone(),
+            // In the form in which those of other processes are told.
+            executable: tandem_host::identity(std::process::id())?.executable,
+            uid: self.launcher.children_uid(),
+            epoch,
+        };
         let ranks = (0..RANKS_MAX).map(Who::Rank);
-        for who in ranks.chain([Who::Gateway]) {
-            let found = stale::find(&self.launcher.run_dir, who);
-            let Some(stale::Stale { pid, epoch, served }) = found else {
-                continue;
-            };
-            info!("{who} (process {pid}, epoch {epoch}) of an earlier supervisor runs");
-            let mut child = Child::of(Process::Running { pid, epoch });
-            if self.shared.facts().child(who).is_none() {
-                // The config now has fewer ranks, so policy has no place for this one.
-                child.ask_to_end();
-                continue;
+        // All at once: each may take its time to answer.
+        let searches: Vec<_> = ranks
+            .chain([Who::Gateway])
+            .map(|who| {
+                let finder = finder.clone();
+                (who, tokio::spawn(async move { finder.find(who).await }))
+            })
+            .collect();
+        for (who, search) in searches {
+            if let Ok(Some(found)) = search.await {
+                self.take_over(who, found);
             }
-            self.shared.change(|facts| {
-                if let Some(place) = facts.child(who) {
-                    *place = child;
-                }
-            });
-            let outputs: Vec<Output> =
-                self.outputs(who, epoch).into_iter().map(Output::at_end).collect();
-            tokio::spawn(watch_adopted(self.shared.clone(), who, pid, outputs.clone()));
-            self.attend(who, pid, served, &outputs);
         }
+        Ok(())
+    }
+
+    fn take_over(&self, who: Who, found: Stale) {
+        let Stale { own, epoch, served } = found;
+        let pid = own.id.get();
+        let has_place = self.shared.facts().child(who).is_some();
+        let Some(epoch) = epoch.filter(|_| has_place) else {
+            // The config now has fewer ranks, so policy has no place for this one; or there never was its epoch.
+            warn!(
+                "{who} (process {pid}) of an earlier supervisor runs and is of no use; it is ended"
+            );
+            Child::running(own, 0).ask_to_end();
+            return;
+        };
+        info!("{who} (process {pid}, epoch {epoch}) of an earlier supervisor runs");
+        let child = Child::running(own, epoch);
+        self.shared.change(|facts| {
+            if let Some(place) = facts.child(who) {
+                *place = child;
+            }
+        });
+        let outputs: Vec<Output> =
+            self.outputs(who, epoch).into_iter().map(Output::at_end).collect();
+        tokio::spawn(watch_adopted(self.shared.clone(), who, pid, outputs.clone()));
+        self.attend(who, pid, served, &outputs);
     }
 
     /// Connects to a child and follows its output.
@@ -70,18 +100,23 @@ impl RealWorld {
     fn outputs(&self, who: Who, epoch: u64) -> Vec<Output> {
         let run_dir = &self.launcher.run_dir;
         let (shared, catalogue) = (self.shared.clone(), self.catalogue.clone());
-        let on_line = move |line: &str| {
-            logs::emit(who, epoch, line);
+        let on_line = move |line: &str, is_passed_on: bool| {
+            if is_passed_on {
+                logs::emit(who, epoch, line);
+            }
             evidence::of_line(&shared, &catalogue, who, epoch, line);
         };
-        let mut outputs = vec![Output::new(logs::output_path(run_dir, who), Box::new(on_line))];
+        let mut outputs =
+            vec![Output::new(who, logs::output_path(run_dir, who), Box::new(on_line))];
         if who == Who::Gateway {
             let (requests, shared) = (self.requests.clone(), self.shared.clone());
-            let on_line = move |line: &str| {
+            let on_line = move |line: &str, is_passed_on: bool| {
                 let epoch = shared.facts().ranks.first().and_then(|(_, child)| child.epoch());
-                requests.take_line(line, epoch);
+                if !requests.take_line(line, epoch) && is_passed_on {
+                    warn!("a line of the gateway is no record of a request and is not kept");
+                }
             };
-            outputs.push(Output::new(logs::requests_path(run_dir), Box::new(on_line)));
+            outputs.push(Output::new(who, logs::requests_path(run_dir), Box::new(on_line)));
         }
         outputs
     }
@@ -122,10 +157,11 @@ impl RealWorld {
         self.shared.facts().canary = None;
         let own = self.config.own_ranks();
         for rank in own.into_iter().take(if alone { 1 } else { usize::MAX }) {
-            // Nobody listens on it any more; the new rank may be another user than the old one was,
-            // who could not remove it.
-            let _ = std::fs::remove_file(self.config.rank_socket(served.rank(rank)));
             let who = Who::Rank(rank);
+            // Nobody listens on it any more; and what the rank could not remove itself would keep it from starting.
+            if let Err(error) = set_aside(&self.config.rank_socket(served.rank(rank))) {
+                warn!("what stands in the place of {who}'s socket can't be removed: {error}");
+            }
             match &line {
                 Ok(line) => {
                     let command = self.launcher.rank(&config, rank, served);
@@ -192,12 +228,13 @@ impl RealWorld {
             // its exit code.
             let _ = stdin.write_all(input);
         }
-        if let Err(error) = self.launcher.note_pid(who, pid, epoch) {
+        let own = OwnProcess::child(pid).ok_or_else(|| io::Error::other("an odd process id"))?;
+        if let Err(error) = self.launcher.note_pid(who, &own, epoch) {
             warn!("{who}'s process id can't be noted, so a later supervisor may miss it: {error}");
         }
         self.shared.change(|facts| {
             if let Some(child) = facts.child(who) {
-                *child = Child::of(Process::Running { pid, epoch });
+                *child = Child::running(own, epoch);
             }
         });
         let outputs = self.outputs(who, epoch);
@@ -205,16 +242,13 @@ impl RealWorld {
         let (shared, catalogue) = (self.shared.clone(), self.catalogue.clone());
         // One thread a child, which sleeps until it ends: the wait can't be missed or reordered.
         std::thread::spawn(move || {
-            let how = match process.wait() {
-                Ok(status) => ended(status),
-                Err(_) => Ended::Unseen,
-            };
+            // What it said is read before policy learns that it ended.
+            let outputs = || outputs.iter().for_each(Output::finish);
+            let how = end_of(&shared, who, &mut process, outputs);
             match &how {
                 Ended::Code(0) => info!("{who} (process {pid}) ended: {how}"),
                 _ => warn!("{who} (process {pid}) ended: {how}"),
             }
-            // What it said and how it ended is known before policy learns that it did.
-            outputs.iter().for_each(Output::finish);
             evidence::of_exit(&shared, &catalogue, who, epoch, &how);
             shared.ended(who, pid, how);
         });
@@ -234,9 +268,32 @@ impl RealWorld {
     }
 
     pub(super) fn kill(&self, who: Who) {
-        warn!("{who} did not end when asked; killing it");
-        self.with(who, |child| child.signal(Signal::SIGKILL));
+        self.with(who, |child| {
+            if child.kill() {
+                warn!("{who} did not end when asked; it was killed");
+            }
+        });
     }
+}
+
+/// Waits for the end of a child; `before` is done when it has ended and its id is still its own. From before the wait,
+/// which gives the id back, nobody sends it a signal.
+fn end_of(
+    shared: &Shared,
+    who: Who,
+    process: &mut std::process::Child,
+    before: impl FnOnce(),
+) -> Ended {
+    let pid = process.id();
+    if let Err(error) = tandem_host::await_end(pid) {
+        warn!("the end of {who} (process {pid}) can't be awaited: {error}");
+        while tandem_host::is_running(pid) {
+            std::thread::sleep(END_POLL);
+        }
+    }
+    before();
+    shared.change_child(who, pid, Child::forget_id);
+    process.wait().map_or(Ended::Unseen, ended)
 }
 
 fn ended(status: std::process::ExitStatus) -> Ended {
@@ -253,10 +310,41 @@ async fn watch_adopted(shared: Shared, who: Who, pid: u32, outputs: Vec<Output>)
     if let Err(error) = tandem_host::exited(pid).await {
         warn!("the end of {who} (process {pid}) can't be waited for: {error}");
         while tandem_host::is_running(pid) {
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            tokio::time::sleep(END_POLL).await;
         }
     }
     info!("{who} (process {pid}) of an earlier supervisor is gone");
     outputs.iter().for_each(Output::finish);
     shared.ended(who, pid, Ended::Unseen);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+
+    use super::*;
+
+    #[test]
+    fn a_child_can_be_killed_until_it_is_waited_for_and_not_after() {
+        let shared = Shared::new([0]);
+        let who = Who::Rank(0);
+        let mut process =
+            Command::new("sh").args(["-c", "exit 7"]).process_group(0).spawn().unwrap();
+        let pid = process.id();
+        let own = OwnProcess::child(pid).unwrap();
+        shared.change(|facts| *facts.child(who).unwrap() = Child::running(own, 1));
+        let kill = || shared.facts().child(who).unwrap().kill();
+        // While its outputs are read its id is still its own: the signal meets nobody else.
+        let how = end_of(&shared, who, &mut process, || {
+            assert!(
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), None).is_ok()
+            );
+        });
+        assert!(matches!(how, Ended::Code(7)), "{how}");
+        // It was waited for and policy does not know it yet; whoever has the id now is left alone.
+        assert!(shared.is_running(who, pid));
+        assert!(!kill());
+        shared.ended(who, pid, how);
+        assert!(!shared.is_running(who, pid));
+    }
 }
