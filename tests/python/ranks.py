@@ -3,31 +3,12 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import tempfile
 
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def build():
-    """Builds the example once and gives its path."""
-    command = ["cargo", "build", "--release", "--locked", "-p", "tandem-engine"]
-    subprocess.run(command + ["--example", "reference"], cwd=ROOT, check=True)
-    return ROOT / "target/release/examples/reference"
-
-
-def free_ports(count):
-    """Ports that nobody listens on now."""
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
+from ports import free_ports
 
 
 def generate(binary, model, weights, prompt, tokens, expand=True, logits=False):

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
-import ranks
+import ports
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -53,12 +53,12 @@ class Pair:
         model = os.environ.get("TANDEM_MODEL")
         assert model, "TANDEM_MODEL is not set: run ./install.sh test"
         self.folder = pathlib.Path(folder)
-        http, status, control = ranks.free_ports(3)
+        http, status, control = ports.free_ports(3)
         self.url = f"http://127.0.0.1:{http}"
         self.config = self.folder / "tandem.toml"
         self.config.write_text(CONFIG.format(
             folder=json.dumps(str(self.folder / "run")), model=json.dumps(model),
-            first=first_weight, control=control, ring=consecutive_ports(2), http=http,
+            first=first_weight, control=control, ring=ports.free_ports(2)[0], http=http,
             status=status, gateway=gateway))
         self.log = open(self.folder / "supervise.log", "wb")
         self.process = subprocess.Popen(
@@ -116,21 +116,3 @@ class Pair:
 
     def epoch(self):
         return self.status()["epoch"]
-
-
-def consecutive_ports(count):
-    """The first of some neighbouring ports that nobody listens on now."""
-    for first in ranks.free_ports(50):
-        taken = []
-        try:
-            for port in range(first, first + count):
-                held = ranks.socket.socket()
-                taken.append(held)
-                held.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-        finally:
-            for held in taken:
-                held.close()
-    raise AssertionError("no neighbouring ports are free")

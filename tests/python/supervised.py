@@ -19,7 +19,7 @@ import urllib.request
 
 import pytest
 
-import ranks
+import ports
 import served
 
 STORY = [{"role": "user", "content": "Write a long story about a lighthouse and a crow."}]
@@ -69,12 +69,12 @@ class Supervised(served.Pair):
         self.folder = pathlib.Path(folder)
         self.config = self.folder / "tandem.toml"
         self.run_dir, self.state_dir = self.folder / "run", self.folder / "state"
-        http_port, self.status_port, control = ranks.free_ports(3)
+        http_port, self.status_port, control = ports.free_ports(3)
         self.http_port = http_port
         self.url = f"http://127.0.0.1:{http_port}"
         self.sections = {name: dict(keys) for name, keys in SECTIONS.items()}
         self.sections["engine"] |= {
-            "control_port": control, "ring_port_base": served.consecutive_ports(2)}
+            "control_port": control, "ring_port_base": ports.free_ports(2)[0]}
         self.sections["gateway"]["listen"] = f"127.0.0.1:{http_port}"
         self.sections["supervise"]["status_listen"] = f"127.0.0.1:{self.status_port}"
         for name, keys in (sections or {}).items():

@@ -7,8 +7,12 @@ import pathlib
 import numpy as np
 import pytest
 
+import examples
 import ranks
 import tiny_models
+
+# It computes all the time, and measures memory.
+pytestmark = pytest.mark.alone
 
 TOKENS = 128
 PROMPT = [7, 100, 3, 511, 42, 42, 9, 250, 1, 77, 300]
@@ -16,7 +20,7 @@ PROMPT = [7, 100, 3, 511, 42, 42, 9, 250, 1, 77, 300]
 
 @pytest.fixture(scope="session")
 def binary():
-    return ranks.build()
+    return examples.build("reference")
 
 
 def margin(logits):

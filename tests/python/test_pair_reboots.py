@@ -16,6 +16,9 @@ from machines import LAN, LINK, Machines
 from supervised import ANSWER, Stream, needs
 from test_supervised_leak import LEAK, MIB, leak, segment  # noqa: F401 (fixtures)
 
+# Locked memory without an owner is counted over the whole machine.
+pytestmark = pytest.mark.alone
+
 PAIR = {
     "pair": {"report_ms": 150, "silence_timeout_ms": 1500},
     "leak": LEAK | {"confirm_after_ms": 500},

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-import ranks
+import ports
 from supervised import ANSWER, Stream, Supervised, undisturbed
 
 
@@ -135,7 +135,7 @@ def test_a_change_of_the_gateway_lets_running_streams_finish(pair, story):
 
 def test_a_gateway_that_is_to_listen_elsewhere_is_served_there(pair):
     epoch, pids = pair.epoch(), pair.pids()
-    [port] = ranks.free_ports(1)
+    [port] = ports.free_ports(1)
     old = pair.url, pair.http_port
     pair.write_config({"gateway": {"listen": f"127.0.0.1:{port}"}})
     pair.wait_for(lambda: refused(pair) or pair.pids()[2] not in (pids[2], None), "answered to")

@@ -11,8 +11,11 @@ import uuid
 
 import pytest
 
-import served
+import examples
 from supervised import ANSWER, Supervised, needs
+
+# Locked memory without an owner is counted over the whole machine.
+pytestmark = pytest.mark.alone
 
 MIB = 1 << 20
 LEAK = {"threshold_mib": 128, "threshold_percent": 0, "settle_ms": 300, "samples": 3,
@@ -44,11 +47,7 @@ subprocess.run([{leak!r}, "free", {segment!r}], check=True)
 def leak():
     """The program that makes such a segment."""
     needs("cargo", "unshare", "mount")
-    command = ["cargo", "build", "--locked", "-p", "tandem-host", "--example", "leak"]
-    if is_release := "release" in os.environ.get("TANDEM_BIN", "release"):
-        command.append("--release")
-    subprocess.run(command, cwd=served.ROOT, check=True, capture_output=True)
-    return served.ROOT / "target" / ("release" if is_release else "debug") / "examples/leak"
+    return examples.build("leak")
 
 
 @pytest.fixture

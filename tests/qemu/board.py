@@ -4,12 +4,12 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests/python"))
 
+import examples  # noqa: E402
 import image  # noqa: E402
 import tiny_chat  # noqa: E402
 
@@ -41,15 +41,6 @@ def make(folder):
     tokenizer = os.environ.get("TANDEM_MODEL", ROOT / ".tandem/models/smollm2-135m-instruct")
     tandem = os.environ.get("TANDEM_BIN", str(ROOT / "target/release/tandem"))
     model = tiny_chat.make(folder / "model", tokenizer)
-    initramfs = image.initramfs(folder / "initramfs", tandem, leak_program(tandem),
+    initramfs = image.initramfs(folder / "initramfs", tandem, examples.build("leak"),
                                 folder / "model")
     return Board(initramfs, model, folder / "model")
-
-
-def leak_program(tandem):
-    """The example that locks memory and leaves it behind, of the same profile as the executable."""
-    command = ["cargo", "build", "--locked", "-p", "tandem-host", "--example", "leak"]
-    if is_release := "release" in tandem:
-        command.append("--release")
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
-    return ROOT / "target" / ("release" if is_release else "debug") / "examples/leak"

@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import image
-import ranks
+import ports
 
 # A supervisor, a gateway, a rank of a tiny model, what a test leaks, and the initramfs.
 MEMORY_MIB = 768
@@ -78,7 +78,7 @@ class Guest:
         self.console = self.folder / f"{node}.console"
         self.said_by_qemu = self.folder / f"{node}.qemu"
         self.disk = image.disk(self.folder / f"{node}.img", files)
-        self.ports = dict(zip((SHELL, STATUS, API), ranks.free_ports(3), strict=True))
+        self.ports = dict(zip((SHELL, STATUS, API), ports.free_ports(3), strict=True))
         self.process = None
 
     def address(self, cable):

@@ -7,6 +7,9 @@ import pytest
 
 import pairs
 
+# Two emulated processors take all that two cores have.
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory, board):
