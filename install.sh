@@ -11,6 +11,8 @@ DATA=$ROOT/.tandem
 . "$HERE/pins.sh"
 # shellcheck source=tests/setup/steps.sh
 . "$HERE/steps.sh"
+# shellcheck source=tests/setup/root.sh
+. "$HERE/root.sh"
 # shellcheck source=tests/setup/toolchain.sh
 . "$HERE/toolchain.sh"
 # shellcheck source=tests/setup/mac.sh

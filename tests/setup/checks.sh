@@ -10,6 +10,8 @@ run_checks() {
   say "Setting up:"
   set_up
   if [ "$(uname)" != Darwin ]; then
+    ask_for_root tests "run it as root; the tests make namespaces, mounts and files of other users"
+    keep_root
     debian_packages "$DEBIAN_TESTS"
     set_up_unpacked
   fi
@@ -40,7 +42,9 @@ run_checks() {
   beside mutations check_mutations
   beside mac-package check_mac_package
   check python check_python
+  check python-alone check_python_alone
   each_beside keep_failure
+  [ "$(uname)" = Darwin ] || hand_back "$ROOT" "${CARGO_HOME:-$HOME/.cargo}"
   summary
 }
 
@@ -92,7 +96,7 @@ check_rustdoc() {
 }
 
 check_tests() {
-  cd "$ROOT" && cargo nextest run --workspace --locked --config-file "$HERE/nextest.toml"
+  cd "$ROOT" && as_root cargo nextest run --workspace --locked --config-file "$HERE/nextest.toml"
 }
 
 # The product is broken on purpose, in one place at a time: the simulation must notice each time. That it
@@ -120,9 +124,14 @@ check_mac_package() {
 # nextest does not run the examples in doc comments.
 check_doc_tests() { cd "$ROOT" && cargo test --doc --workspace --locked; }
 
+# Three files at a time: their tests mostly wait, for time-outs of what they try.
+check_python() { run_pytest -n 3 --dist loadfile -m "not alone"; }
+
+check_python_alone() { run_pytest -m alone; }
+
 # Ten minutes for one test is a hang; the slowest compares a model's logits in seconds.
-check_python() {
-  cd "$ROOT" && "$DATA/peer/bin/python" -m pytest --timeout 600 tests/python tests/qemu
+run_pytest() {
+  cd "$ROOT" && as_root "$DATA/peer/bin/python" -m pytest --timeout 600 "$@" tests/python tests/qemu
 }
 
 # counted LOG WORD: the number before WORD in a runner's closing line, 0 if there is none.
@@ -136,7 +145,7 @@ counted() {
 
 summary() {
   local suite n
-  for suite in set-up tests python; do
+  for suite in set-up tests python python-alone; do
     n=$(counted "$suite" passed)
     TESTS_PASSED=$((TESTS_PASSED + ${n:-0}))
     n=$(counted "$suite" failed)

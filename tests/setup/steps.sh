@@ -162,9 +162,14 @@ lock() {
 # Ctrl-C must not leave a compiler at work in the background.
 stop_child() {
   local entry name pid
+  [ -z "${SUDO_KEEPER:-}" ] || kill "$SUDO_KEEPER" 2>/dev/null || true
   for entry in ${BESIDE[@]+"${BESIDE[@]}"} "- $CHILD"; do
     read -r name pid _ <<<"$entry"
     # Once a step has ended, its id may be another's.
-    [ -z "$pid" ] || [ -e "$(exit_file "$name")" ] || kill -- "-$pid" 2>/dev/null || true
+    if [ -n "$pid" ] && [ ! -e "$(exit_file "$name")" ]; then
+      kill -- "-$pid" 2>/dev/null || true
+      # What a step runs as root is root's to end.
+      [ -z "${SUDO_KEEPER:-}" ] || sudo -n kill -- "-$pid" 2>/dev/null || true
+    fi
   done
 }

@@ -41,7 +41,7 @@ check_machine() {
 
 # debian_packages "NAME...": installs the ones that are missing, and only those.
 debian_packages() {
-  local name missing="" as_root="" by_hand
+  local name missing="" by_hand
   for name in $1; do
     dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null | grep -qx installed ||
       missing="$missing $name"
@@ -51,14 +51,8 @@ debian_packages() {
     return
   fi
   by_hand="as root: apt-get update && apt-get install --no-install-recommends$missing"
-  if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null ||
-      fail debian-packages "these need root and there is no sudo:$missing" "$by_hand"
-    as_root=sudo
-    # Asked for here, where the question can be seen, not in the step's log.
-    sudo -v || fail debian-packages "sudo was refused" "$by_hand"
-  fi
-  APT_AS_ROOT=$as_root APT_MISSING=$missing
+  ask_for_root debian-packages "$by_hand"
+  APT_MISSING=$missing
   always debian-packages "if the network or /etc/apt is at fault, mend it and run this again; \
 if it would remove packages, decide that yourself, $by_hand" apt_install
 }
@@ -67,9 +61,9 @@ apt_install() {
   local -a names
   read -r -a names <<<"$APT_MISSING"
   # Somebody else's archive may be away; what is missing here is Debian's own.
-  $APT_AS_ROOT apt-get update -q || echo "Some lists could not be had; perhaps the others do."
+  as_root apt-get update -q || echo "Some lists could not be had; perhaps the others do."
   # What somebody chose (another rustc, say) is not ours to remove.
-  $APT_AS_ROOT env DEBIAN_FRONTEND=noninteractive \
+  as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get install -q -y --no-install-recommends --no-remove "${names[@]}"
 }
 

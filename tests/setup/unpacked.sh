@@ -88,8 +88,10 @@ unpack() {
 wrap() {
   local root=$UNPACKED/root program options="" settings="" folder
   local lib=$root/usr/lib/x86_64-linux-gnu
-  program=$root/usr/bin/$1
-  [ -e "$program" ] || program=$root/usr/sbin/$1
+  # Newer packages of 7-Zip have it under another name, in a folder of its own.
+  for program in "$root/usr/bin/$1" "$root/usr/sbin/$1" "$root/usr/lib/7zip/${1/7zz/7z}"; do
+    [ ! -e "$program" ] || break
+  done
   # A static program needs no wrapper (and the guests' own busybox can't be one).
   if ! "$lib/ld-linux-x86-64.so.2" --verify "$program"; then
     [ -x "$program" ]
@@ -107,7 +109,7 @@ wrap() {
   esac
   cat >"$2" <<WRAPPER
 #!/bin/sh
-exec env $settings "$lib/ld-linux-x86-64.so.2" --argv0 "$1" --library-path "$lib" \\
+exec env $settings "$lib/ld-linux-x86-64.so.2" --argv0 "$program" --library-path "$lib" \\
   "$program"$options "\$@"
 WRAPPER
   chmod +x "$2"
