@@ -96,7 +96,7 @@ id = "smollm2"
 {rank * world}
 [engine]
 control_port = {ports[0]}
-ring_port_base = {served.consecutive_ports(2)}
+ring_port_base = {ranks.free_ports(2)[0]}
 cpu_expand = {str(expand).lower()}
 [gateway]
 listen = "127.0.0.1:{ports[1]}"

@@ -22,6 +22,11 @@ run_checks() {
     "check the connection to the Python package index, then run this again" install_peer
   set_up_cross
   PATH="$PATH:$DATA/venv/bin"
+  if [ "$(uname)" != Darwin ]; then
+    always named-packages "see the log" link_named
+    # What another machine may lack shows here already, as a program that can't be found.
+    PATH="$UNPACKED/bin:$DATA/node/bin:$DATA/named:$DATA/venv/bin"
+  fi
   # What the crates' own tests build anyway. That a release is built and linked shows in the package.
   TANDEM=$ROOT/target/debug/tandem
   always build "read the compiler's message in the log; the linker needs 2 GB of memory" build_tests
@@ -31,6 +36,7 @@ run_checks() {
   export TANDEM_PYTHON=$DATA/peer/bin/python TANDEM_REQUIRE_ALL=1
   say "Checking:"
   check format check_format
+  [ "$(uname)" = Darwin ] || check named check_named
   check shellcheck check_shell
   check set-up check_set_up
   check dependencies check_dependencies
@@ -46,6 +52,19 @@ run_checks() {
   each_beside keep_failure
   [ "$(uname)" = Darwin ] || hand_back "$ROOT" "${CARGO_HOME:-$HOME/.cargo}"
   summary
+}
+
+# A folder for PATH: the programs of the packages that pins.sh names, with the user's own Rust, and sudo.
+link_named() {
+  local program folder=$DATA/named
+  local -a names
+  read -r -a names <<<"$DEBIAN_ALL"
+  rm -rf "$folder"
+  mkdir "$folder"
+  python3 "$HERE/named.py" link "$folder" "${names[@]}"
+  for program in cargo cargo-clippy cargo-fmt clippy-driver rustc rustdoc rustfmt sudo; do
+    ln -sf "$(command -v "$program" || echo "/usr/bin/$program")" "$folder/$program"
+  done
 }
 
 # check NAME FUNCTION: a step whose failure is kept for the summary.
@@ -75,6 +94,18 @@ install_peer() {
   python3 -m venv "$DATA/peer"
   "$DATA/peer/bin/pip" install --only-binary :all: --progress-bar off \
     -r "$ROOT/tests/python/requirements.txt"
+}
+
+# The same for headers and libraries: those that mlx-c was compiled with, and those that what was built loads.
+check_named() {
+  local -a names used
+  read -r -a names <<<"$DEBIAN_ALL"
+  mapfile -t used < <(
+    ninja -C "$DATA/mlxc" -t deps | sed -n 's/^ *\(\/usr\/.*\)/\1/p' | sort -u
+    ldd "$TANDEM" "$ROOT/target/debug/tandem-pkg" "$ROOT"/target/debug/examples/{leak,reference} |
+      sed -n 's/.*=> \(\/usr\/[^ ]*\|\/lib[^ ]*\) .*/\1/p' | sort -u
+  )
+  python3 "$HERE/named.py" outside "${names[@]}" -- "${used[@]}"
 }
 
 check_format() { cd "$ROOT" && cargo fmt --all --check; }

@@ -43,6 +43,8 @@ DEBIAN_RUST="rustc-web cargo-web rust-web-clippy rustfmt-web"
 DEBIAN_CROSS="rustc-web cargo-web rust-web-src"
 # What the tests ask of every Debian: interfaces, processes, the names of the sources.
 DEBIAN_TESTS="iproute2 procps git"
+# All that is installed; the test command sees nothing else (named.py).
+DEBIAN_ALL="$DEBIAN_BUILD $DEBIAN_RUN $DEBIAN_RUST $DEBIAN_CROSS $DEBIAN_TESTS"
 # Unpacked, not installed (unpacked.sh): the emulated machines of tests/qemu, readers of packages that did not write
 # them, and shellcheck; and the programs of these that are run.
 DEBIAN_UNPACKED="qemu-system-x86 e2fsprogs busybox-static libarchive-tools 7zip shellcheck"
