@@ -39,7 +39,7 @@ class Mac:
             assert self.kept.poll() is None, "the fake Mac did not boot"
             time.sleep(0.01)
         self.enter = ["nsenter", "-t", inside[0], "-m", "-n", "-p", "chroot", f"{folder}/mac",
-                      "env", "-i", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/var/root"]
+                      "/usr/bin/env", "-i", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/var/root"]
 
     def end(self):
         self.kept.kill()
