@@ -20,19 +20,21 @@ keep_root() {
   SUDO_KEEPER=$!
 }
 
-# as_root COMMAND...: with this environment.
+# as_root COMMAND...: with this environment, but for the name: a temporary folder that is named after a
+# user must be his own.
 as_root() {
   local -a everything
   if [ "$(id -u)" -eq 0 ]; then
     "$@"
   else
     mapfile -d '' -t everything < <(env -0)
-    sudo -n env -i "${everything[@]}" "$@"
+    sudo -n env -i "${everything[@]}" USER=root LOGNAME=root "$@"
   fi
 }
 
 # hand_back FOLDER...: gives this user what root left in his folders.
 hand_back() {
   [ "$(id -u)" -eq 0 ] ||
-    sudo -n find "$@" -xdev -user root -exec chown -h "$(id -u):$(id -g)" {} +
+    sudo -n find "$@" -xdev -user root -exec chown -h "$(id -u):$(id -g)" {} + ||
+    say "Some files may still be root's, below: $*"
 }
