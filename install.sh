@@ -53,7 +53,7 @@ On a Mac, which it makes an appliance of:
 
 Linux (Debian 12, x86-64) is for trying and developing: MLX runs on the CPU there. What these
 commands need is fetched by pinned version and kept in .tandem/ and target/; only Debian packages
-are installed outside this folder, and for those it asks sudo.
+are installed outside this folder. For those, and for tests that only root can run, it asks sudo.
 USAGE
 }
 
