@@ -90,7 +90,7 @@ fn accepted(
 /// Nothing, if it has none.
 fn other_forms(messages: Vec<Value>) -> Vec<Vec<Value>> {
     let (instructions, others): (Vec<Value>, Vec<Value>) =
-        messages.into_iter().partition(|message| is_instruction(message));
+        messages.into_iter().partition(is_instruction);
     let Some(mut front) = instructions.first().cloned() else {
         return Vec::new();
     };
