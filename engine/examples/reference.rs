@@ -58,7 +58,7 @@ fn main() -> Result<(), Failure> {
     // Of what is generated below: one request, in the growth of caches.
     let kv_tokens = budget::cache_tokens((prompt.len() + count + 1) as u64);
     let predicted = demand.budget(kv_tokens, files.context_tokens(&setup.settings));
-    let mut executor = start(&setup, &files, &|_| {})?;
+    let mut executor = start(&setup, &files, None, &|_| {})?;
     let load_ms = began.elapsed().as_millis();
     let peak_rss = peak_rss_bytes();
     let (tokens, prefill_ms, decode_ms) = generate(&mut executor, &setup, &prompt, count)?;

@@ -16,7 +16,9 @@ pub fn run_rank(setup: RankSetup, session: Session) -> ! {
         // Before any other rank is spoken to: nothing of it has to be undone.
         budget::fit_rank(&files, &setup)?;
         let parity = parity(&files);
-        rank::run(setup, session, parity, move |setup, tell| start(setup, &files, tell))
+        rank::run(setup, session, parity, move |setup, neighbours, tell| {
+            start(setup, &files, neighbours, tell)
+        })
     });
     match outcome {
         Ok(()) => rank::exit_at_once(exit::OK),

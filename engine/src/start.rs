@@ -7,6 +7,7 @@ use tandem_wire::{ModelCard, Transport};
 
 use crate::budget::{self, Ceiling};
 use crate::checkpoint::Checkpoint;
+use crate::control::ring::Neighbours;
 use crate::execute::MlxExecutor;
 use crate::load::Loader;
 use crate::mlx::{Group, install_error_handler, memory_bytes, on_metal, working_set_bytes};
@@ -54,10 +55,12 @@ pub enum Progress {
 }
 
 /// Forms the group, measures it, loads this rank's shard; refuses before all that what does not fit
-/// into the device's memory. To be called on the thread that will own MLX.
+/// into the device's memory. To be called on the thread that will own MLX. `neighbours` are this rank's
+/// connections in a ring; without them the group is formed as the environment says.
 pub fn start(
     setup: &RankSetup,
     files: &ModelFiles,
+    neighbours: Option<Neighbours>,
     tell: &dyn Fn(Progress),
 ) -> Result<MlxExecutor, EngineError> {
     affinity::pin(setup);
@@ -77,7 +80,11 @@ pub fn start(
         None
     } else {
         let size = plans.len() as u32;
-        Some(Rc::new(Group::init(setup.settings.backend, true, setup.rank, size)?))
+        let group = match neighbours {
+            Some(neighbours) => Group::join_ring(neighbours, setup.rank, size),
+            None => Group::init(setup.settings.backend, true, setup.rank, size),
+        };
+        Some(Rc::new(group?))
     };
     if let Some(group) = &group {
         tell(Progress::Measured(transport::sweep(group)?));

@@ -80,7 +80,7 @@ fn the_real_model_holds_what_was_told_and_no_step_more_than_its_bound() {
         let Some(setup) = setup(expand, piece, lens.len() as u32) else { return };
         let files = ModelFiles::open(&setup.model_dir).unwrap();
         let demand = budget::demands(&files, &setup).unwrap()[0];
-        let mut executor = start(&setup, &files, &|_| {}).unwrap();
+        let mut executor = start(&setup, &files, None, &|_| {}).unwrap();
         let row = format!("expand {expand}, steps of {piece}, prompts {lens:?}");
 
         let longest = *lens.iter().max().unwrap();

@@ -2,16 +2,22 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use mlx_rs::{Array, Dtype};
-use tandem_engine::EngineError;
+use tandem_engine::control::form::{self, Patience};
+use tandem_engine::control::parity::Parity;
+use tandem_engine::control::ring::{self, Meeting};
+use tandem_engine::control::{ControlKey, Terms};
 use tandem_engine::mlx::{Group, memory_bytes};
-use tandem_engine::settings::Backend;
-use tandem_engine::transport;
+use tandem_engine::settings::{Backend, RankPlace, RankSetup, Settings};
+use tandem_engine::{EngineError, transport};
 
 const ROLE: &str = "TANDEM_TEST_GROUP_ROLE";
+const CONTROL_PORT: &str = "TANDEM_TEST_GROUP_PORT";
 
 fn ramp(len: i32, from: f32) -> Array {
     let values: Vec<f32> = (0..len).map(|n| from + n as f32).collect();
@@ -28,6 +34,7 @@ fn rank() {
     let number: u32 = std::env::var("MLX_RANK").unwrap().parse().unwrap();
     match std::env::var(ROLE).unwrap().as_str() {
         "compute" => compute(&Group::init(Backend::Ring, true, number, 2).unwrap()),
+        "joined" => compute(&joined(number)),
         "sweep" => sweep(&Group::init(Backend::Ring, true, number, 2).unwrap()),
         "wrong size" => {
             let error = Group::init(Backend::Ring, true, number, 3).err().unwrap();
@@ -68,6 +75,41 @@ fn compute(group: &Group) {
     }
 }
 
+/// A group whose ring is of connections that the ranks made themselves, as in a real rank.
+fn joined(rank: u32) -> Group {
+    let local: IpAddr = [127, 0, 0, 1].into();
+    let port = std::env::var(CONTROL_PORT).unwrap().parse().unwrap();
+    let setup = RankSetup {
+        rank,
+        ranks: vec![RankPlace { address: local, weight: 1 }; 2],
+        model_dir: "model".into(),
+        run_dir: "run".into(),
+        settings: Settings::default(),
+        ceiling: None,
+    };
+    let key = ControlKey::from_hex(&"5a".repeat(32)).unwrap();
+    let listener = ring::listen(local, 0).unwrap();
+    let ring_port = listener.local_addr().unwrap().port();
+    let terms = Terms { epoch: 7, rank, world: 2, parity: Parity::new(&setup, &[]), ring_port };
+    let patience = Patience::new(60_000, Arc::default());
+    let control = SocketAddr::new(local, port);
+    // Both until the end: a rank that is gone takes its control channel with it.
+    let (mut peers, rank_0);
+    let ports = if rank == 0 {
+        peers = form::lead(control, &key, &terms, &patience).unwrap().unwrap();
+        peers.remove(0).ring_ports
+    } else {
+        rank_0 = form::follow(control, &key, &terms, &patience).unwrap().unwrap();
+        rank_0.ring_ports.clone()
+    };
+    // Time for strangers to find the ports.
+    std::thread::sleep(Duration::from_millis(300));
+    let places = ports.iter().map(|port| SocketAddr::new(local, *port)).collect();
+    let meeting = Meeting { listener, places, rank, epoch: 7, key };
+    let neighbours = meeting.meet(&patience).unwrap().unwrap();
+    Group::join_ring(neighbours, rank, 2).unwrap()
+}
+
 fn sweep(group: &Group) {
     let transport = transport::sweep(group).unwrap();
     assert_eq!((transport.backend.as_str(), transport.world), ("ring", 2));
@@ -87,6 +129,7 @@ fn spawn(role: &str, folder: &std::path::Path) -> Vec<Child> {
     let held: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let address = |l: &TcpListener| vec![l.local_addr().unwrap().to_string()];
     let hosts: Vec<_> = held.iter().map(address).collect();
+    let control_port = held[0].local_addr().unwrap().port();
     drop(held);
     let path = folder.join("hosts.json");
     std::fs::write(&path, serde_json::to_string(&hosts).unwrap()).unwrap();
@@ -94,6 +137,7 @@ fn spawn(role: &str, folder: &std::path::Path) -> Vec<Child> {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "rank", "--ignored", "--nocapture"])
             .env(ROLE, role)
+            .env(CONTROL_PORT, control_port.to_string())
             .env("MLX_RANK", number.to_string())
             .env("MLX_HOSTFILE", &path)
             .stdout(Stdio::piped())
@@ -107,13 +151,66 @@ fn spawn(role: &str, folder: &std::path::Path) -> Vec<Child> {
 /// Runs both ranks; gives what each wrote to its standard output.
 fn assert_all_succeed(role: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
-    let ended = spawn(role, folder.path()).into_iter().enumerate().map(|(number, child)| {
+    assert_ranks_succeed(role, spawn(role, folder.path()))
+}
+
+fn assert_ranks_succeed(role: &str, ranks: Vec<Child>) -> Vec<String> {
+    let ended = ranks.into_iter().enumerate().map(|(number, child)| {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "rank {number} as '{role}': {said}");
         String::from_utf8(output.stdout).unwrap()
     });
     ended.collect()
+}
+
+/// A stranger on this machine who sees every port that the ranks listen on and connects at once, before
+/// the rank that it is meant for.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_ring_forms_and_is_right_while_a_stranger_connects_to_all_its_ports() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ranks = spawn("joined", folder.path());
+    let ids: Vec<u32> = ranks.iter().map(Child::id).collect();
+    let mut held = Vec::new();
+    while ranks.iter_mut().any(|rank| rank.try_wait().unwrap().is_none()) {
+        for port in ids.iter().flat_map(|id| listening_ports(*id)) {
+            // Some hold their connection, some spoil it; not so many that this test has none left.
+            if let Ok(mut stranger) = std::net::TcpStream::connect(("127.0.0.1", port)) {
+                if held.len() % 2 == 0 {
+                    let _ = std::io::Write::write_all(&mut stranger, &[0xff; 64]);
+                }
+                held.push((port, stranger));
+            }
+        }
+        if held.len() > 200 {
+            held.drain(..100);
+        }
+    }
+    let ports: std::collections::BTreeSet<u16> = held.iter().map(|(port, _)| *port).collect();
+    assert!(ports.len() >= 3, "the control channel's and both ranks' ports: {ports:?}");
+    assert_ranks_succeed("joined", ranks);
+}
+
+/// Ports of this machine's IPv4 that a process listens on.
+#[cfg(target_os = "linux")]
+fn listening_ports(process: u32) -> Vec<u16> {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return Vec::new() };
+    let links = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let sockets: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let listening = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_theirs = sockets.contains(&format!("socket:[{}]", fields[9]));
+        let port = fields[1].split_once(':')?.1;
+        (fields[3] == "0A" && is_theirs).then(|| u16::from_str_radix(port, 16).unwrap())
+    });
+    listening.collect()
+}
+
+#[test]
+fn two_ranks_join_a_ring_of_their_own_connections() {
+    assert_all_succeed("joined");
 }
 
 #[test]

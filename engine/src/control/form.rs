@@ -1,33 +1,24 @@
 //! The gang forms: rank 0 listens until every other rank has joined, then no more.
 
-use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::doorway::Doorway;
 use super::handshake::{self, Rejection, Verdict};
 use super::parity::Parity;
 use super::seal::{ControlKey, Opener, Sealer};
 use crate::EngineError;
 
-/// Most connections that have not proved themselves at a time. Honest ones are at most seven (eight
-/// ranks) and take milliseconds.
-const UNPROVED_MAX: usize = 8;
-/// Age from which an unproved connection gives way to a newer one when there are too many, so that
-/// strangers who hold theirs open keep nobody out.
-const UNPROVED_AGE: Duration = Duration::from_millis(250);
 /// How long rank 0 waits for its port, which a rank of the last epoch may hold while it ends.
 const BIND_PATIENCE: Duration = Duration::from_secs(3);
-/// Pause between looks at the listener: forming takes seconds and happens once.
-const POLL: Duration = Duration::from_millis(20);
 /// Pause between attempts to reach rank 0.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long one attempt to reach rank 0 may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a rank is, as the ranks must agree on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,12 +32,16 @@ pub struct Terms {
     pub world: u32,
     /// All that must be equal on all of them.
     pub parity: Parity,
+    /// Where this rank listens for the ring; 0 where there is none.
+    pub ring_port: u16,
 }
 
 /// Another rank, authenticated and welcome.
 pub struct Peer {
     /// Which.
     pub rank: u32,
+    /// Where each rank listens for the ring, in order; zeros where there is none.
+    pub ring_ports: Vec<u16>,
     pub(super) stream: TcpStream,
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
@@ -76,11 +71,11 @@ impl Patience {
         Self { timeout_ms, deadline, cancelled }
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 }
@@ -93,23 +88,15 @@ pub fn lead(
     patience: &Patience,
 ) -> Result<Option<Vec<Peer>>, EngineError> {
     let listener = listen(address, patience)?;
-    let (sender, outcomes) = mpsc::channel();
     let mut gathering = Gathering {
         key,
         terms,
-        cancelled: Arc::clone(&patience.cancelled),
-        sender,
-        unproved: Vec::new(),
+        doorway: Doorway::new(),
         joined: (1..terms.world).map(|_| None).collect(),
-        last_rejection: None,
-        next_id: 0,
     };
-    let formed = gathering.run(&listener, &outcomes, patience);
+    let formed = gathering.run(&listener, patience);
     if let Err(error) = &formed {
         gathering.refuse_all(error);
-    }
-    for (_, _, stream) in &gathering.unproved {
-        let _ = stream.shutdown(Shutdown::Both);
     }
     formed
 }
@@ -131,27 +118,23 @@ fn listen(address: SocketAddr, patience: &Patience) -> Result<TcpListener, Engin
     }
 }
 
-type Outcome = (u64, Result<Peer, Rejection>);
-
 struct Gathering<'a> {
     key: &'a ControlKey,
     terms: &'a Terms,
-    cancelled: Arc<AtomicBool>,
-    sender: Sender<Outcome>,
-    unproved: Vec<(u64, Instant, TcpStream)>,
+    doorway: Doorway<Peer>,
     /// By rank, from 1.
     joined: Vec<Option<Peer>>,
-    last_rejection: Option<String>,
-    next_id: u64,
 }
 
 impl Gathering<'_> {
     fn run(
         &mut self,
         listener: &TcpListener,
-        outcomes: &Receiver<Outcome>,
         patience: &Patience,
     ) -> Result<Option<Vec<Peer>>, EngineError> {
+        let (key, terms) = (self.key.clone(), self.terms.clone());
+        let cancelled = Arc::clone(&patience.cancelled);
+        let handshake = move |stream| handshake::admit(stream, &key, &terms, &cancelled);
         while self.joined.iter().any(Option::is_none) {
             if patience.is_cancelled() {
                 return Ok(None);
@@ -159,85 +142,24 @@ impl Gathering<'_> {
             if patience.is_over() {
                 return Err(self.timed_out(patience.timeout_ms));
             }
-            self.accept(listener)?;
-            // Waits for an outcome rather than for the clock: the last rank to join is not delayed.
-            if let Ok((id, outcome)) = outcomes.recv_timeout(POLL) {
-                self.unproved.retain(|(other, ..)| *other != id);
-                self.take(outcome)?;
+            self.doorway.accept(listener, &handshake)?;
+            let Some(peer) = self.doorway.next()? else { continue };
+            tracing::info!(rank = peer.rank, "a rank joined");
+            // The same rank twice: it came again, so its first connection is dead.
+            if let Some(place) = self.joined.get_mut(peer.rank as usize - 1) {
+                *place = Some(peer);
             }
         }
         let mut peers: Vec<Peer> = self.joined.iter_mut().filter_map(Option::take).collect();
+        let theirs = peers.iter().flat_map(|peer| peer.ring_ports.iter().copied());
+        let ring_ports: Vec<u16> = std::iter::once(self.terms.ring_port).chain(theirs).collect();
         for peer in &mut peers {
-            let welcome = peer.sealer.write(&mut &peer.stream, &Verdict::Welcome);
-            welcome
-                .map_err(|e| EngineError::PeerLost { rank: peer.rank, reason: e.to_string() })?;
+            peer.ring_ports.clone_from(&ring_ports);
+            let welcome = Verdict::Welcome { ring_ports: ring_ports.clone() };
+            let told = peer.sealer.write(&mut &peer.stream, &welcome);
+            told.map_err(|e| EngineError::PeerLost { rank: peer.rank, reason: e.to_string() })?;
         }
         Ok(Some(peers))
-    }
-
-    /// Starts a handshake for every connection that waits.
-    fn accept(&mut self, listener: &TcpListener) -> Result<(), EngineError> {
-        loop {
-            let (stream, from) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => {
-                    // One connection's failure, or no descriptor free: neither ends the gang.
-                    tracing::warn!(error = %e, "a control connection could not be accepted");
-                    return Ok(());
-                }
-            };
-            if self.unproved.len() >= UNPROVED_MAX {
-                let oldest = self.unproved.remove(0);
-                if oldest.1.elapsed() < UNPROVED_AGE {
-                    self.unproved.insert(0, oldest);
-                    tracing::warn!(%from, "too many control connections; one was dropped");
-                    continue;
-                }
-                let _ = oldest.2.shutdown(Shutdown::Both);
-            }
-            self.start_handshake(stream)?;
-        }
-    }
-
-    fn start_handshake(&mut self, stream: TcpStream) -> Result<(), EngineError> {
-        let os = |what: &str| {
-            let what = what.to_owned();
-            move |source| EngineError::Os { what, source }
-        };
-        let id = self.next_id;
-        self.next_id += 1;
-        let handle = stream.try_clone().map_err(os("a socket can't be duplicated"))?;
-        self.unproved.push((id, Instant::now(), handle));
-        let (key, terms, sender) = (self.key.clone(), self.terms.clone(), self.sender.clone());
-        let cancelled = Arc::clone(&self.cancelled);
-        let handshake = move || {
-            let outcome = handshake::admit(stream, &key, &terms, &cancelled);
-            // Nobody listens any more once the gang is formed; the connection ends with this.
-            let _ = sender.send((id, outcome));
-        };
-        let spawned = std::thread::Builder::new().name("handshake".into()).spawn(handshake);
-        spawned.map(drop).map_err(os("a thread can't be started"))
-    }
-
-    fn take(&mut self, outcome: Result<Peer, Rejection>) -> Result<(), EngineError> {
-        match outcome {
-            Ok(peer) => {
-                tracing::info!(rank = peer.rank, "a rank joined");
-                // The same rank twice: it came again, so its first connection is dead.
-                let place = self.joined.get_mut(peer.rank as usize - 1);
-                if let Some(place) = place {
-                    *place = Some(peer);
-                }
-                Ok(())
-            }
-            Err(Rejection::Retry(reason)) => {
-                tracing::warn!(%reason, "a control connection was refused");
-                self.last_rejection = Some(reason);
-                Ok(())
-            }
-            Err(Rejection::Fatal(error)) => Err(error),
-        }
     }
 
     /// Tells the ranks that did join why there will be no gang, so that they don't wait for it.
@@ -252,8 +174,7 @@ impl Gathering<'_> {
     fn timed_out(&self, timeout_ms: u64) -> EngineError {
         let missing: Vec<u32> =
             (1..).zip(&self.joined).filter(|(_, p)| p.is_none()).map(|(rank, _)| rank).collect();
-        let seen = self.last_rejection.as_ref();
-        let seen = seen.map_or(String::new(), |r| format!("; last refused connection: {r}"));
+        let seen = self.doorway.refused();
         EngineError::Group(format!("ranks {missing:?} did not join in {timeout_ms} ms{seen}"))
     }
 }

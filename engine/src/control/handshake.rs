@@ -49,8 +49,14 @@ enum Challenge {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Verdict {
-    Welcome,
-    Refused { code: i32, reason: String },
+    /// All ranks are there; where each listens for the ring, in order, if there is one.
+    Welcome {
+        ring_ports: Vec<u16>,
+    },
+    Refused {
+        code: i32,
+        reason: String,
+    },
 }
 
 /// Why a connection came to nothing.
@@ -151,7 +157,8 @@ pub(super) fn admit(
         sealer.write(&mut &stream, &refused)?;
         return Err(Rejection::Fatal(error));
     }
-    Ok(Peer { rank: opening.rank, stream, sealer, opener })
+    let ring_ports = vec![theirs.ring_port];
+    Ok(Peer { rank: opening.rank, ring_ports, stream, sealer, opener })
 }
 
 fn refuse_opening(opening: &Opening, terms: &Terms) -> Option<String> {
@@ -202,12 +209,12 @@ pub(super) fn join(
     sealer.write(&mut &stream, terms)?;
     reader.deadline = deadline;
     match opener.read(&mut reader, TERMS_BYTES_MAX)? {
-        Verdict::Welcome => Ok(Peer { rank: 0, stream, sealer, opener }),
+        Verdict::Welcome { ring_ports } => Ok(Peer { rank: 0, ring_ports, stream, sealer, opener }),
         Verdict::Refused { code, reason } => Err(Rejection::Fatal(parity::refusal(code, reason))),
     }
 }
 
-fn prepare(stream: &TcpStream) -> Result<(), Rejection> {
+pub(super) fn prepare(stream: &TcpStream) -> Result<(), Rejection> {
     // Steps are small and each is waited for: no gathering.
     let result = stream
         .set_nonblocking(false)

@@ -67,7 +67,7 @@ impl Link {
         on_message: impl FnMut(M) -> Result<(), EngineError> + Send + 'static,
         on_end: impl FnOnce(EngineError) + Send + 'static,
     ) -> Result<Arc<Self>, EngineError> {
-        let Peer { rank, stream, sealer, opener } = peer;
+        let Peer { rank, stream, sealer, opener, ring_ports: _ } = peer;
         let os = |source| EngineError::Os {
             what: format!("the control channel to rank {rank} can't be set up"),
             source,

@@ -7,7 +7,7 @@
 //!    │ ◀──────────── Opening: rank, epoch, nonce ─────── │   plain, bounded in bytes and time
 //!    │ ────────────── Challenge: nonce, proof ─────────▶ │   each proves that it holds the key
 //!    │ ◀───────────────────── Proof ──────────────────── │
-//!    │ ◀───── Terms: all that must be equal ───────────▶ │   sealed from here on
+//!    │ ◀───── Terms: all that must be equal ─────────── │   sealed from here on
 //!    │ ────── Welcome, once all ranks are there ───────▶ │
 //!    │ ────── Step, Step, … Phase, Unload, Abort ──────▶ │
 //!    │ ◀───── Loaded, Progress, Unload, Abort ────────── │
@@ -19,11 +19,13 @@
 //! forge, change, repeat nor drop one unnoticed. Contents are not encrypted; they are token ids on
 //! a cable between two machines.
 
+mod doorway;
 pub mod form;
 mod handshake;
 pub mod ledger;
 pub mod link;
 pub mod parity;
+pub mod ring;
 mod seal;
 pub mod silence;
 #[cfg(test)]
@@ -38,7 +40,7 @@ pub use seal::ControlKey;
 use crate::step::Step;
 
 /// Raised whenever a control message changes its meaning.
-pub const CONTROL_VERSION: u32 = 2;
+pub const CONTROL_VERSION: u32 = 3;
 
 /// From rank 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -156,11 +156,16 @@ pub(super) fn read_body(stream: &mut impl Read, bytes_max: usize) -> Result<Vec<
 
 /// 32 bytes from the operating system's generator, in hex.
 pub(super) fn nonce() -> Result<String, EngineError> {
+    nonce_bytes().map(|bytes| encode_hex(&bytes))
+}
+
+/// 32 bytes from the operating system's generator.
+pub(super) fn nonce_bytes() -> Result<[u8; 32], EngineError> {
     let mut bytes = [0; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .map_err(|source| EngineError::Os { what: "/dev/urandom can't be read".into(), source })?;
-    Ok(encode_hex(&bytes))
+    Ok(bytes)
 }
 
 /// Lower-case hexadecimal.

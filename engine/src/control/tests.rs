@@ -41,7 +41,7 @@ fn setup(rank: u32, world: u32) -> RankSetup {
 
 fn terms(rank: u32, world: u32) -> Terms {
     let model = [("config.json".to_owned(), b"{}".to_vec())];
-    Terms { epoch: 7, rank, world, parity: Parity::new(&setup(rank, world), &model) }
+    Terms { epoch: 7, rank, world, parity: Parity::new(&setup(rank, world), &model), ring_port: 0 }
 }
 
 fn patience(timeout_ms: u64) -> Patience {

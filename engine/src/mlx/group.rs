@@ -2,13 +2,14 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mlx_rs::{Array, Dtype, Stream};
 
 use super::failure::last_message;
 use crate::EngineError;
+use crate::control::ring::Neighbours;
 use crate::settings::Backend;
 
 /// The largest gather that MLX's ring sends one way round: from 2 * 256 KiB it sends both ways on
@@ -56,8 +57,6 @@ impl Group {
     /// same, because a wrong one computes nonsense without a word.
     pub fn init(backend: Backend, strict: bool, rank: u32, size: u32) -> Result<Self, EngineError> {
         super::install_error_handler();
-        let name = CString::new(backend.name())
-            .map_err(|_| EngineError::Software("a back end's name holds NUL".to_owned()))?;
         if backend == Backend::Ring && rank + 1 == size && size > 1 {
             std::thread::sleep(RING_HEAD_START);
         }
@@ -72,14 +71,34 @@ impl Group {
         }
         #[cfg(target_os = "linux")]
         let sockets_before = super::ring_sockets::open_sockets();
-        // SAFETY: `name` outlives the call, which fills in the handle that `drop` frees.
-        let (status, handle) = unsafe {
-            let mut handle = mlx_sys::mlx_distributed_group_new();
-            (mlx_sys::mlx_distributed_init(&mut handle, strict, name.as_ptr()), handle)
-        };
-        if status != 0 {
-            return Err(EngineError::Group(last_message()));
+        let group = Self::form(backend, strict, rank, size, |init| init())?;
+        #[cfg(target_os = "linux")]
+        if backend == Backend::Ring {
+            let waiting = super::ring_sockets::make_waiting(&sockets_before);
+            tracing::debug!(waiting, "the ring's sockets wait in the kernel");
         }
+        Ok(group)
+    }
+
+    /// Joins a ring whose connections were made already (see [`crate::control::ring`]): nobody else can
+    /// be in it, or keep it from forming. Does not wait for another rank.
+    pub fn join_ring(neighbours: Neighbours, rank: u32, size: u32) -> Result<Self, EngineError> {
+        super::install_error_handler();
+        Self::form(Backend::Ring, true, rank, size, |init| {
+            super::ring_join::join(neighbours, rank, size, init)
+        })
+    }
+
+    fn form(
+        backend: Backend,
+        strict: bool,
+        rank: u32,
+        size: u32,
+        join: impl FnOnce(&dyn Fn() -> Result<Formed, EngineError>) -> Result<Formed, EngineError>,
+    ) -> Result<Self, EngineError> {
+        let name = CString::new(backend.name())
+            .map_err(|_| EngineError::Software("a back end's name holds NUL".to_owned()))?;
+        let Formed(handle) = join(&|| init(&name, strict))?;
         let mut group = Self { handle, backend, rank: 0, size: 0, stream: Stream::cpu() };
         // SAFETY: the handle is a live group.
         let (formed_rank, formed_size) = unsafe {
@@ -93,11 +112,6 @@ impl Group {
                 "MLX formed rank {formed_rank} of {formed_size} where rank {rank} of {size} is \
                  configured"
             )));
-        }
-        #[cfg(target_os = "linux")]
-        if backend == Backend::Ring {
-            let waiting = super::ring_sockets::make_waiting(&sockets_before);
-            tracing::debug!(waiting, "the ring's sockets wait in the kernel");
         }
         group.rank = rank;
         group.size = size;
@@ -228,6 +242,19 @@ impl Group {
             Err(EngineError::Mlx { what, message: last_message() })
         }
     }
+}
+
+/// A group that MLX formed.
+struct Formed(mlx_sys::mlx_distributed_group);
+
+/// Has MLX form the group that the environment describes.
+fn init(name: &CStr, strict: bool) -> Result<Formed, EngineError> {
+    // SAFETY: `name` outlives the call, which fills in the handle; the group that is made of it frees it.
+    let (status, handle) = unsafe {
+        let mut handle = mlx_sys::mlx_distributed_group_new();
+        (mlx_sys::mlx_distributed_init(&mut handle, strict, name.as_ptr()), handle)
+    };
+    if status == 0 { Ok(Formed(handle)) } else { Err(EngineError::Group(last_message())) }
 }
 
 impl Drop for Group {

@@ -12,6 +12,7 @@ mod failure;
 #[cfg(target_os = "linux")]
 mod gemv;
 mod group;
+mod ring_join;
 #[cfg(target_os = "linux")]
 mod ring_sockets;
 

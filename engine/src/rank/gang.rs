@@ -1,6 +1,6 @@
 //! This rank's side of the control channel once the gang is formed.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Sender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,8 +14,9 @@ use crate::control::form::{self, Patience};
 use crate::control::ledger::{Comparison, LAG_STEPS_MAX};
 use crate::control::link::{self, Link};
 use crate::control::parity::Parity;
+use crate::control::ring::{self, Meeting};
 use crate::control::{Abort, ControlKey, Down, Peer, Progress, Terms, Up};
-use crate::settings::RankSetup;
+use crate::settings::{Backend, RankSetup};
 use crate::step::Step;
 
 /// How long rank 0 waits at the log's end for the others' last reports before it lets go of the
@@ -32,7 +33,8 @@ pub(super) enum Gang {
 }
 
 impl Gang {
-    /// Forms the gang and starts hearing the others; `None` if an unload was asked for first.
+    /// Forms the gang and starts hearing the others; `None` if an unload was asked for first. With it
+    /// what it takes to meet in the ring, if that carries the epoch.
     pub(super) fn form(
         setup: &RankSetup,
         session: &Session,
@@ -40,26 +42,54 @@ impl Gang {
         patience: &Patience,
         shared: &Arc<Shared>,
         server: &Arc<Server>,
-    ) -> Result<Option<Self>, EngineError> {
+    ) -> Result<Option<(Self, Option<Meeting>)>, EngineError> {
         let world = setup.ranks.len() as u32;
         let silence = Duration::from_millis(setup.settings.silence_timeout_ms);
         if world == 1 {
-            return Leader::open(Vec::new(), silence, shared).map(Some);
+            return Leader::open(Vec::new(), silence, shared).map(|alone| Some((alone, None)));
         }
         let key = ControlKey::from_hex(&session.control_key)?;
+        let own = setup.ranks[setup.rank as usize].address;
+        let ring_port = setup.settings.ring_port_base.saturating_add(setup.rank as u16);
+        let is_ring = setup.settings.backend == Backend::Ring;
+        let listener = is_ring.then(|| ring::listen(own, ring_port)).transpose()?;
+        let ring_port = match listener.as_ref().map(TcpListener::local_addr).transpose() {
+            Ok(at) => at.map_or(0, |at| at.port()),
+            Err(source) => {
+                return Err(EngineError::Os { what: "a socket has no address".into(), source });
+            }
+        };
         let terms = Terms {
             epoch: session.epoch,
             rank: setup.rank,
             world,
             parity: Parity::new(setup, model),
+            ring_port,
         };
         let address = SocketAddr::new(setup.ranks[0].address, setup.settings.control_port);
-        if setup.rank == 0 {
-            let peers = form::lead(address, &key, &terms, patience)?;
-            peers.map(|peers| Leader::open(peers, silence, shared)).transpose()
+        let (gang, ports) = if setup.rank == 0 {
+            let Some(peers) = form::lead(address, &key, &terms, patience)? else { return Ok(None) };
+            let ports = peers.first().map_or(Vec::new(), |peer| peer.ring_ports.clone());
+            (Leader::open(peers, silence, shared)?, ports)
         } else {
-            let peer = form::follow(address, &key, &terms, patience)?;
-            peer.map(|peer| Follower::open(peer, silence, shared, server)).transpose()
+            let Some(peer) = form::follow(address, &key, &terms, patience)? else {
+                return Ok(None);
+            };
+            let ports = peer.ring_ports.clone();
+            (Follower::open(peer, silence, shared, server)?, ports)
+        };
+        let meeting = listener.map(|listener| {
+            let places = setup.ranks.iter().zip(&ports);
+            let places =
+                places.map(|(place, port)| SocketAddr::new(place.address, *port)).collect();
+            Meeting { listener, places, rank: setup.rank, epoch: session.epoch, key }
+        });
+        match meeting {
+            Some(meeting) if meeting.places.len() != setup.ranks.len() => {
+                let message = format!("rank 0 told {} ports for the ring", meeting.places.len());
+                Err(EngineError::Integrity(message))
+            }
+            meeting => Ok(Some((gang, meeting))),
         }
     }
 

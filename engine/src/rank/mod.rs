@@ -37,6 +37,7 @@ use self::server::Server;
 use self::shared::{Command, INBOX_MAX, Incident, Overdue, Shared};
 use crate::EngineError;
 use crate::control::form::Patience;
+use crate::control::ring::Neighbours;
 use crate::control::{Abort, Up};
 use crate::settings::RankSetup;
 use crate::start::Progress;
@@ -50,8 +51,8 @@ const EVIDENCE_GRACE: Duration = Duration::from_millis(200);
 /// How often the main thread looks at the clock while nothing happens.
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
 
-/// Runs one rank from its socket's opening to its end. `start` is called on the engine thread; it
-/// forms MLX's group, loads the shard, and tells [`Progress`] meanwhile. `parity` is what it knows of
+/// Runs one rank from its socket's opening to its end. `start` is called on the engine thread,
+/// with this rank's connections if the group is a ring; it forms MLX's group, loads the shard, and tells [`Progress`] meanwhile. `parity` is what it knows of
 /// the model that must be equal on all ranks, as `(name, content)`.
 ///
 /// Returns `Ok` after an orderly unload. After an error the caller logs it and exits with its
@@ -65,7 +66,9 @@ pub fn run<E, S>(
 ) -> Result<(), EngineError>
 where
     E: Execute + 'static,
-    S: FnOnce(&RankSetup, &dyn Fn(Progress)) -> Result<E, EngineError> + Send + 'static,
+    S: FnOnce(&RankSetup, Option<Neighbours>, &dyn Fn(Progress)) -> Result<E, EngineError>
+        + Send
+        + 'static,
 {
     let world = setup.ranks.len() as u32;
     if setup.rank >= world {
@@ -89,8 +92,8 @@ where
     let form_timeout_ms = setup.settings.form_timeout_ms;
     let patience = Patience::new(form_timeout_ms, shared.unload_switch());
     let formed = Gang::form(&setup, &session, &parity, &patience, &shared, &server);
-    let gang = match formed {
-        Ok(Some(gang)) => gang,
+    let (gang, meeting) = match formed {
+        Ok(Some(formed)) => formed,
         Ok(None) => {
             server.close();
             return Ok(());
@@ -100,7 +103,12 @@ where
             return Err(error);
         }
     };
-    if let Err(error) = spawn_engine(setup, inbox, start, &gang, &server, &shared) {
+    let patience_of_ring = patience.clone();
+    let meet = move || match meeting {
+        Some(meeting) => Ok(meeting.meet(&patience_of_ring)?.map(Some)),
+        None => Ok(Some(None)),
+    };
+    if let Err(error) = spawn_engine(setup, inbox, meet, start, &gang, &server, &shared) {
         server.close();
         return Err(error);
     }
@@ -108,10 +116,12 @@ where
     main.watch()
 }
 
-/// Starts the engine thread, which alone ever touches the executor, creates it and drops it.
+/// Starts the engine thread, which alone ever touches the executor, creates it and drops it. `meet`
+/// makes the ring's connections, if the group is a ring; `None` if it was cancelled.
 fn spawn_engine<E, S>(
     setup: RankSetup,
     inbox: Receiver<Command>,
+    meet: impl FnOnce() -> Result<Option<Option<Neighbours>>, EngineError> + Send + 'static,
     start: S,
     gang: &Gang,
     server: &Arc<Server>,
@@ -119,7 +129,9 @@ fn spawn_engine<E, S>(
 ) -> Result<(), EngineError>
 where
     E: Execute + 'static,
-    S: FnOnce(&RankSetup, &dyn Fn(Progress)) -> Result<E, EngineError> + Send + 'static,
+    S: FnOnce(&RankSetup, Option<Neighbours>, &dyn Fn(Progress)) -> Result<E, EngineError>
+        + Send
+        + 'static,
 {
     let (gang, server, shared) = (gang.clone(), Arc::clone(server), Arc::clone(shared));
     let engine = move || {
@@ -133,7 +145,8 @@ where
                 Progress::Measured(transport) => shared.board.measured(transport),
                 Progress::Loading => begin_loading(),
             };
-            let executor = start(&setup, &tell)?;
+            let Some(neighbours) = meet()? else { return Ok(()) };
+            let executor = start(&setup, neighbours, &tell)?;
             begin_loading();
             server.set_card(executor.loaded().card.clone());
             shared.board.loaded(&executor);

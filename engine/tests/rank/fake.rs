@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tandem_engine::control::ring::Neighbours;
 use tandem_engine::settings::{RankPlace, RankSetup};
 use tandem_engine::start::Progress;
 use tandem_engine::step::{Execute, Loaded, Sampled, Step};
@@ -160,7 +161,8 @@ fn child() {
     };
     let session = play.session.clone();
     let parity = vec![("config.json".to_owned(), play.parity.clone().into_bytes())];
-    let start = move |_: &RankSetup, tell: &dyn Fn(Progress)| {
+    let start = move |_: &RankSetup, ring: Option<Neighbours>, tell: &dyn Fn(Progress)| {
+        assert_eq!(ring.is_some(), play.world > 1, "connected to its neighbours");
         if play.group_hangs {
             hang();
         }
