@@ -188,7 +188,7 @@ impl Default for Supervise {
             fabric_timeout_ms: 120_000,
             start_timeout_ms: 600_000,
             silence_timeout_ms: 30_000,
-            stall_timeout_ms: 120_000,
+            stall_timeout_ms: 660_000,
             gateway_timeout_ms: 30_000,
             unload_timeout_ms: 30_000,
             drain_timeout_ms: 35_000,
