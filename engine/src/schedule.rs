@@ -11,9 +11,9 @@
 //! Every step decodes all slots whose prompt is computed, and carries at most one chunk of a prompt that
 //! is not: of the oldest one, or in every other step of the oldest that needs no more than one chunk.
 //! So a short request does not wait behind a long prompt, and the long one keeps at least every other
-//! chunk, however many short ones come. A step may be asked for while the one before it is still on the
-//! device; a slot whose stop token turns up only then has one token too many under way, which is
-//! thrown away when it comes.
+//! chunk, however many short ones come. An urgent request goes before all that wait for a slot. A step
+//! may be asked for while the one before it is still on the device; a slot whose stop token turns up only
+//! then has one token too many under way, which is thrown away when it comes.
 
 mod check;
 #[cfg(test)]
@@ -29,6 +29,10 @@ use crate::step::{Admit, Prefill, Sampled, Step};
 /// Most steps dispatched and not yet collected: one that the device computes and one behind it.
 /// More would only grow the work thrown away after a stop token.
 pub const IN_FLIGHT_MAX: usize = 2;
+
+/// Most urgent requests that wait, beyond `max_queued`: a supervisor has one at a time, and each node
+/// has one supervisor.
+const URGENT_MAX: usize = 8;
 
 /// What bounds the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +139,10 @@ impl Scheduler {
             return self.send(key, FromRank::Done { id: key.id, reason });
         }
         let idle = self.slots.len() - self.active() as usize;
+        let urgent = self.queue.iter().take_while(|(_, waiting)| waiting.urgent).count();
+        if submit.urgent && urgent < URGENT_MAX {
+            return self.queue.insert(urgent, (key, submit));
+        }
         if self.queue.len() >= self.limits.max_queued as usize + idle {
             let message = format!(
                 "{} requests run and {} wait, which is as many as this rank takes",
@@ -146,9 +154,11 @@ impl Scheduler {
         self.queue.push_back((key, submit));
     }
 
-    /// Ends a request without an answer; an unknown one is ignored.
-    pub fn cancel(&mut self, key: RequestKey) {
+    /// Ends a request without an answer; false if there is no such one.
+    pub fn cancel(&mut self, key: RequestKey) -> bool {
+        let is_known = self.is_known(key);
         self.cancel_where(|other| other == key);
+        is_known
     }
 
     /// Ends all requests of a connection that is gone.

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tandem_wire::ModelCard;
@@ -18,14 +18,20 @@ use crate::{
     error::ApiError,
     generation::Generation,
     model::{Model, Recommended},
+    reading::{self, Reading},
     reasoning::ReasoningSplitter,
     record::Recorder,
+    records::Records,
     request::{Defaults, Params},
 };
 
 /// Prompts tokenised or rendered at once: each takes a core for milliseconds to seconds, and the
 /// engine on the same machine needs the others.
 const TOKENIZING_MAX: usize = 2;
+
+/// Places for the supervisors' own requests beside those of the clients, so that no load of theirs
+/// keeps it from seeing that tokens come: each node has one such request at a time.
+pub(crate) const CANARIES_MAX: usize = 8;
 
 /// State of the whole gateway.
 pub(crate) struct App {
@@ -38,10 +44,13 @@ pub(crate) struct App {
     pub(crate) engine: EngineLink,
     /// Unix time of the start, in seconds: the model's `created`.
     pub(crate) created: u64,
-    /// Whether requests are recorded.
-    records: bool,
+    records: Records,
     slots: Arc<Semaphore>,
-    tokenizing: Semaphore,
+    canary_slots: Arc<Semaphore>,
+    tokenizing: Arc<Semaphore>,
+    canary_tokenizing: Arc<Semaphore>,
+    /// Most bytes of text that one token can stand for, where that is bounded.
+    token_bytes_max: Option<usize>,
     draining: AtomicBool,
     /// Whether the drain's time is up, so that what still runs is cut off.
     cut_off: Arc<AtomicBool>,
@@ -50,8 +59,8 @@ pub(crate) struct App {
 /// A request that has a place in the gateway but is not with the engine yet.
 pub(crate) struct Admission {
     card: ModelCard,
-    permit: OwnedSemaphorePermit,
-    deadline: Instant,
+    place: Arc<OwnedSemaphorePermit>,
+    is_canary: bool,
     recorder: Recorder,
 }
 
@@ -70,17 +79,20 @@ impl App {
     pub(crate) fn new(setup: GatewaySetup, model: Model) -> Self {
         let settings = setup.settings;
         Self {
-            records: setup.records,
-            model: Arc::new(model),
+            records: Records::new(setup.records),
             model_id: setup.model_id,
             aliases: setup.aliases,
             stands_in_for: setup.stands_in_for,
             engine: EngineLink::start(setup.rank_socket, settings.max_submitted as usize),
             created: unix_time_s(),
             slots: Arc::new(Semaphore::new(settings.max_queued as usize)),
-            tokenizing: Semaphore::new(TOKENIZING_MAX),
+            canary_slots: Arc::new(Semaphore::new(CANARIES_MAX)),
+            tokenizing: Arc::new(Semaphore::new(TOKENIZING_MAX)),
+            canary_tokenizing: Arc::new(Semaphore::new(1)),
+            token_bytes_max: model.tokenizer.token_bytes_max(),
             draining: AtomicBool::new(false),
             cut_off: Arc::default(),
+            model: Arc::new(model),
             settings,
         }
     }
@@ -128,28 +140,40 @@ impl App {
     /// room.
     pub(crate) fn admit(&self, choices: u32, is_canary: bool) -> Result<Admission, ApiError> {
         let card = self.ready()?;
-        let permit = Arc::clone(&self.slots)
+        let slots = if is_canary { &self.canary_slots } else { &self.slots };
+        let place = Arc::clone(slots)
             .try_acquire_many_owned(choices)
             .map_err(|_| ApiError::queue_full(self.settings.max_queued))?;
-        let timeout = Duration::from_millis(self.settings.request_timeout_ms);
         let cut_off = Arc::clone(&self.cut_off);
-        let recorder = Recorder::new(self.records, &self.model_id, is_canary, cut_off);
-        Ok(Admission { card, permit, deadline: Instant::now() + timeout, recorder })
+        let recorder = Recorder::new(self.records.clone(), &self.model_id, is_canary, cut_off);
+        Ok(Admission { card, place: Arc::new(place), is_canary, recorder })
     }
 
-    /// Runs work on text off the async threads, a few at a time, within the request's time.
+    /// Runs work on text off the async threads, a few at a time. A thread can't be stopped: so what
+    /// the work holds, the request's place included, is held until it ends, whoever went away
+    /// meanwhile; and it is told of that.
     pub(crate) async fn with_model<T: Send + 'static>(
         &self,
-        admission: &Admission,
-        work: impl FnOnce(&Model) -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let timed_out = |_| ApiError::timeout(self.settings.request_timeout_ms);
-        let place = tokio::time::timeout_at(admission.deadline.into(), self.tokenizing.acquire());
-        let _place = place.await.map_err(timed_out)?;
+        admission: Admission,
+        work: impl FnOnce(&Model, &Reading) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(Admission, T), ApiError> {
+        let readers = if admission.is_canary { &self.canary_tokenizing } else { &self.tokenizing };
+        let limit = Duration::from_millis(self.settings.request_timeout_ms);
+        let turn = tokio::time::timeout(limit, Arc::clone(readers).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            let reason = "Too many prompts are being read; try again soon.";
+            return Err(ApiError::unavailable("busy", reason));
+        };
         let model = Arc::clone(&self.model);
-        tokio::task::spawn_blocking(move || work(&model))
-            .await
-            .map_err(|e| ApiError::internal(format!("Reading the prompt failed: {e}.")))?
+        let (reading, _reader) =
+            reading::begin(admission.card.context_tokens, self.token_bytes_max);
+        tokio::task::spawn_blocking(move || {
+            let done = work(&model, &reading);
+            drop(turn);
+            done.map(|done| (admission, done))
+        })
+        .await
+        .map_err(|e| ApiError::internal(format!("Reading the prompt failed: {e}.")))?
     }
 
     /// Checks a plan against the model and hands it to the engine.
@@ -159,7 +183,7 @@ impl App {
         admission: Admission,
         plan: Plan,
     ) -> Result<Generation, ApiError> {
-        let Admission { card, permit, deadline, mut recorder } = admission;
+        let Admission { card, place, is_canary, mut recorder } = admission;
         let Plan { prompts, params, param, splitter } = plan;
         if params.sampling.logit_bias.iter().any(|(token, _)| *token >= card.vocab_size) {
             let problem = format_args!("names a token that is not under {}", card.vocab_size);
@@ -189,7 +213,9 @@ impl App {
                     stop_tokens: Arc::clone(&stop_tokens),
                     sampling,
                     logprobs: params.logprobs,
-                    deadline,
+                    silence_max: Duration::from_millis(self.settings.request_timeout_ms),
+                    urgent: is_canary,
+                    _place: Some(Arc::clone(&place)),
                 });
                 choices.push(Choice::new(params.stop.clone(), splitter.clone()));
             }
@@ -202,7 +228,12 @@ impl App {
         let model = Arc::clone(&self.model);
         let timeout_ms = self.settings.request_timeout_ms;
         recorder.begin(id, prompt_tokens);
-        Ok(Generation::new(run, choices, prompt_tokens, model, timeout_ms, recorder, permit))
+        Ok(Generation::new(run, choices, prompt_tokens, model, timeout_ms, recorder, place))
+    }
+
+    /// The end: nothing runs any more.
+    pub(crate) async fn close(&self) {
+        self.records.flush().await;
     }
 
     /// Takes no more requests; waits for the running ones, then ends those that are left.
@@ -228,4 +259,62 @@ pub(crate) fn unix_time_s() -> u64 {
 /// For seeds and ids.
 pub(crate) fn random_u64() -> Result<u64, ApiError> {
     getrandom::u64().map_err(|e| ApiError::internal(format!("No random numbers: {e}.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::model_folder;
+
+    #[tokio::test]
+    async fn places_are_held_as_long_as_the_work_and_canaries_have_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        model_folder::write(dir.path());
+        let setup = GatewaySetup {
+            settings: Settings { max_queued: 4, ..Settings::default() },
+            model_dir: dir.path().to_owned(),
+            model_id: "m".into(),
+            aliases: Vec::new(),
+            stands_in_for: Vec::new(),
+            rank_socket: dir.path().join("none.sock"),
+            canary_key_hash: None,
+            peer_listen: None,
+            peer_key_hash: None,
+            records: false,
+        };
+        let app = App::new(setup, Model::load(dir.path()).unwrap());
+        let admission = |is_canary: bool| Admission {
+            card: ModelCard { architecture: "a".into(), vocab_size: 9, context_tokens: 9 },
+            place: Arc::new(Arc::clone(&app.slots).try_acquire_owned().unwrap()),
+            is_canary,
+            recorder: Recorder::new(Records::none(), "m", is_canary, Arc::default()),
+        };
+        let (release, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(std::sync::Mutex::new(gate));
+        for _ in 0..TOKENIZING_MAX {
+            let (began, begun) = tokio::sync::oneshot::channel();
+            let gate = Arc::clone(&gate);
+            let work = move |_: &Model, _: &Reading| {
+                let _ = began.send(());
+                // Open once the other end is gone.
+                let _ = gate.lock().unwrap().recv();
+                Ok(())
+            };
+            // The client goes away in the middle of the work.
+            tokio::select! {
+                _ = app.with_model(admission(false), work) => panic!("it can't be done"),
+                begun = begun => begun.unwrap(),
+            }
+        }
+        assert_eq!(app.slots.available_permits(), 4 - TOKENIZING_MAX);
+        assert_eq!(app.tokenizing.available_permits(), 0);
+        let (_, answer) = app.with_model(admission(true), |_, _| Ok(5)).await.unwrap();
+        assert_eq!(answer, 5, "a canary waits for no client");
+        drop(release);
+        let all = app.tokenizing.acquire_many(TOKENIZING_MAX as u32).await;
+        drop(all.unwrap());
+        app.slots.acquire_many(4).await.unwrap().forget();
+    }
 }

@@ -9,6 +9,8 @@ use std::{
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::connections::Standing;
+
 const PREFIX: &str = "sha256:";
 const HASH_BYTES: usize = 32;
 
@@ -58,7 +60,7 @@ pub(crate) enum Denied {
     Missing,
     /// The header holds a key that is not in the config.
     Wrong,
-    /// No key is needed from this machine, but the request is for another host's name: a web page
+    /// No right key, and none is needed from this machine, but the request is for another host's name: a web page
     /// that had its name point here, or the clients of a proxy, would come in so.
     ForeignHost,
 }
@@ -87,36 +89,42 @@ impl Keys {
         })
     }
 
-    /// Decides on one request from its `Authorization` and `Host` headers and where it comes from.
+    /// Decides on one request: by its `Authorization` header, whether it says that it is another
+    /// node's canary, the hosts that it names, and where it comes from. A right key comes in whatever
+    /// host is named.
     pub(crate) fn admit<'a>(
         &self,
         header: Option<&[u8]>,
+        is_marked: bool,
         hosts: impl IntoIterator<Item = &'a [u8]>,
         from_loopback: bool,
-    ) -> Result<(), Denied> {
-        if self.open_to_all || self.is_own_canary(header) {
-            return Ok(());
+    ) -> Result<Standing, Denied> {
+        if self.is_own_canary(header) {
+            return Ok(Standing::Canary);
+        }
+        let key = header.and_then(bearer);
+        if key.is_some_and(|key| self.knows(key)) {
+            let is_canary = self.are_peers && is_marked;
+            return Ok(if is_canary { Standing::Canary } else { Standing::Keyed });
+        }
+        if self.open_to_all {
+            return Ok(Standing::Keyless);
         }
         if from_loopback && !self.require_on_loopback {
             let local = hosts.into_iter().all(is_local_name);
-            return if local { Ok(()) } else { Err(Denied::ForeignHost) };
+            return if local { Ok(Standing::Keyless) } else { Err(Denied::ForeignHost) };
         }
-        let key = header.and_then(bearer).ok_or(Denied::Missing)?;
+        Err(if key.is_some() { Denied::Wrong } else { Denied::Missing })
+    }
+
+    fn knows(&self, key: &[u8]) -> bool {
         let presented = Sha256::digest(key);
         // All keys are compared, whichever fits, so that the time tells nothing.
         let mut found = Choice::from(0);
         for digest in &self.digests {
             found |= digest.as_slice().ct_eq(presented.as_slice());
         }
-        if bool::from(found) { Ok(()) } else { Err(Denied::Wrong) }
-    }
-}
-
-impl Keys {
-    /// Whether an admitted request is a supervisor's own: by the key in its `Authorization` header,
-    /// or because another node's gateway marked it so.
-    pub(crate) fn is_canary(&self, header: Option<&[u8]>, is_marked: bool) -> bool {
-        (self.are_peers && is_marked) || self.is_own_canary(header)
+        bool::from(found)
     }
 
     fn is_own_canary(&self, header: Option<&[u8]>) -> bool {
@@ -134,18 +142,31 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty()).then_some(key)
 }
 
-/// Whether a `Host` header holds an address, `localhost` or a name without a dot: names that nobody
-/// else can make point here.
+/// Whether a `Host` header or a request's target names an address, `localhost` or a name without a
+/// dot: what nobody else can make point here. Whatever is not plainly one of these is none: no other
+/// characters than those of host names, nothing behind them but a port.
 fn is_local_name(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else {
         return false;
     };
-    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((v6, _)) => return v6.parse::<Ipv6Addr>().is_ok(),
-        None => host.split_once(':').map_or(host, |(name, _)| name).trim_end_matches('.'),
-    };
+    if let Some(bracketed) = host.strip_prefix('[') {
+        return bracketed.split_once(']').is_some_and(|(v6, rest)| {
+            v6.parse::<Ipv6Addr>().is_ok() && (rest.is_empty() || is_port(rest))
+        });
+    }
+    let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !name.bytes().all(allowed) || !(port.is_empty() || is_port(port)) {
+        return false;
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
     let is_address = name.parse::<Ipv4Addr>().is_ok();
     is_address || !name.contains('.') || name.to_ascii_lowercase().ends_with(".localhost")
+}
+
+/// `:8080`; the digits may be missing (RFC 3986, section 3.2.3).
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -173,63 +194,135 @@ mod tests {
         }
     }
 
+    fn admit(
+        keys: &Keys,
+        header: &[u8],
+        host: &[u8],
+        from_loopback: bool,
+    ) -> Result<Standing, Denied> {
+        let header = (!header.is_empty()).then_some(header);
+        keys.admit(header, false, [host], from_loopback)
+    }
+
     #[test]
     fn the_supervisors_key_always_comes_in_and_is_known() {
         let settings = crate::Settings { require_key_on_loopback: true, ..Default::default() };
         let keys = Keys::new(&settings, Some(&hash_api_key("canary")));
-        assert_eq!(keys.admit(Some(b"Bearer canary"), None, true), Ok(()));
-        assert!(keys.is_canary(Some(b"Bearer canary"), false));
-        assert_eq!(keys.admit(Some(b"Bearer other"), None, true), Err(Denied::Wrong));
-        assert!(!keys.is_canary(Some(b"Bearer other"), true) && !keys.is_canary(None, true));
-        assert!(!Keys::new(&settings, None).is_canary(Some(b"Bearer "), false));
+        for from_loopback in [true, false] {
+            let known = admit(&keys, b"Bearer canary", b"a.example", from_loopback);
+            assert_eq!(known, Ok(Standing::Canary));
+        }
+        for header in [&b"Bearer other"[..], b"Bearer "] {
+            let marked = keys.admit(Some(header), true, None, true);
+            assert!(marked.is_err(), "its own word is not believed");
+        }
+        let known = admit(&Keys::new(&settings, None), b"Bearer canary", b"localhost", true);
+        assert_eq!(known, Err(Denied::Wrong));
     }
 
     #[test]
     fn peers_need_their_key_even_from_loopback_and_are_believed_about_canaries() {
         let keys = Keys::of_peers(&hash_api_key("pair")).unwrap();
         for from_loopback in [true, false] {
-            let admit = |header| keys.admit(header, Some(&b"a.example"[..]), from_loopback);
-            assert_eq!(admit(Some(b"Bearer pair")), Ok(()));
-            assert_eq!(admit(Some(b"Bearer other")), Err(Denied::Wrong));
-            assert_eq!(admit(None), Err(Denied::Missing));
+            let admit = |header, is_marked| {
+                keys.admit(header, is_marked, Some(&b"a.example"[..]), from_loopback)
+            };
+            assert_eq!(admit(Some(b"Bearer pair"), false), Ok(Standing::Keyed));
+            assert_eq!(admit(Some(b"Bearer pair"), true), Ok(Standing::Canary));
+            assert_eq!(admit(Some(b"Bearer other"), true), Err(Denied::Wrong));
+            assert_eq!(admit(None, true), Err(Denied::Missing));
         }
-        assert!(keys.is_canary(Some(b"Bearer pair"), true));
-        assert!(!keys.is_canary(Some(b"Bearer pair"), false));
         assert!(Keys::of_peers("pair").is_none());
     }
 
     #[test]
     fn any_of_the_keys_opens_and_nothing_else_does() {
         let keys = keys(&["one", "two"], false);
-        assert_eq!(keys.admit(Some(b"Bearer one"), None, false), Ok(()));
-        assert_eq!(keys.admit(Some(b"bearer two "), None, false), Ok(()));
-        assert_eq!(keys.admit(Some(b"Bearer three"), None, false), Err(Denied::Wrong));
-        assert_eq!(keys.admit(Some(b"Basic one"), None, false), Err(Denied::Missing));
-        assert_eq!(keys.admit(Some(b"Bearer "), None, false), Err(Denied::Missing));
-        assert_eq!(keys.admit(None, None, false), Err(Denied::Missing));
+        for (header, expected) in [
+            ("Bearer one", Ok(Standing::Keyed)),
+            ("bearer two ", Ok(Standing::Keyed)),
+            ("Bearer three", Err(Denied::Wrong)),
+            ("Basic one", Err(Denied::Missing)),
+            ("Bearer ", Err(Denied::Missing)),
+            ("", Err(Denied::Missing)),
+        ] {
+            assert_eq!(admit(&keys, header.as_bytes(), b"x", false), expected, "{header}");
+        }
     }
 
     #[test]
     fn loopback_needs_a_key_only_if_told_so() {
-        assert_eq!(keys(&["one"], false).admit(None, None, true), Ok(()));
-        assert_eq!(keys(&["one"], true).admit(None, None, true), Err(Denied::Missing));
-        assert_eq!(keys(&[], false).admit(None, None, false), Err(Denied::Missing));
+        assert_eq!(admit(&keys(&["one"], false), b"", b"x", true), Ok(Standing::Keyless));
+        assert_eq!(admit(&keys(&["one"], false), b"Bearer two", b"x", true), Ok(Standing::Keyless));
+        assert_eq!(admit(&keys(&["one"], true), b"", b"x", true), Err(Denied::Missing));
+        assert_eq!(admit(&keys(&[], false), b"", b"x", false), Err(Denied::Missing));
         let open = crate::Settings { allow_unauthenticated_network: true, ..Default::default() };
-        assert_eq!(Keys::new(&open, None).admit(None, Some(&b"a.example"[..]), false), Ok(()));
+        let open = Keys::new(&open, None);
+        assert_eq!(admit(&open, b"", b"a.example", false), Ok(Standing::Keyless));
+    }
+
+    #[test]
+    fn a_right_key_comes_in_whatever_host_is_named() {
+        for require_on_loopback in [false, true] {
+            let keys = keys(&["one"], require_on_loopback);
+            for host in
+                ["host.docker.internal:26080", "mac-studio.local", "evil.example", "\u{3002}"]
+            {
+                let admitted = admit(&keys, b"Bearer one", host.as_bytes(), true);
+                assert_eq!(admitted, Ok(Standing::Keyed), "{host}");
+            }
+        }
     }
 
     #[test]
     fn other_hosts_names_need_a_key_even_from_loopback() {
-        let none = keys(&[], false);
-        for host in ["localhost", "LOCALHOST:1", "a.localhost", "10.0.0.1:1", "[::1]:1", "mac"] {
-            assert_eq!(none.admit(None, Some(host.as_bytes()), true), Ok(()), "{host}");
+        let none = keys(&["one"], false);
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "localhost.",
+            "a.localhost",
+            "10.0.0.1:1",
+            "[::1]:1",
+            "[::1]",
+            "mac",
+            "127.0.0.1:",
+            "my_mac-2:8080",
+            "",
+        ] {
+            assert_eq!(admit(&none, b"", host.as_bytes(), true), Ok(Standing::Keyless), "{host}");
         }
-        for host in ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[evil.example]"]
-        {
+        for host in [
+            "evil.example",
+            "evil.example:80",
+            "127.0.0.1.evil.example",
+            "[evil.example]",
+            "[::1].evil.example",
+            "[::1]evil.example:80",
+            "[::1",
+            "[::1]:80.evil.example",
+            "evil\u{3002}example",
+            "evil\u{ff0e}example",
+            "ev\u{ef}l",
+            "evil%2eexample",
+            "localhost@evil.example",
+            "localhost:80@evil.example",
+            "localhost:80.evil.example",
+            "localhost..",
+            "evil.example.",
+            "localhost/evil.example",
+            "localhost evil.example",
+        ] {
             let denied = Err(Denied::ForeignHost);
-            assert_eq!(none.admit(None, Some(host.as_bytes()), true), denied, "{host}");
+            for header in ["", "Bearer wrong"] {
+                assert_eq!(
+                    admit(&none, header.as_bytes(), host.as_bytes(), true),
+                    denied,
+                    "{host}"
+                );
+            }
         }
-        let asked = keys(&["one"], true);
-        assert_eq!(asked.admit(Some(b"Bearer one"), Some(&b"a.example"[..]), true), Ok(()));
+        let both = none.admit(None, false, [&b"localhost"[..], b"evil.example"], true);
+        assert_eq!(both, Err(Denied::ForeignHost), "each name that is given counts");
     }
 }

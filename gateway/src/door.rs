@@ -1,19 +1,22 @@
 //! What stands before the routes of a listener: request ids and keys.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{Extensions, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use sha2::{Digest, Sha256};
 
 use crate::{
     Settings,
     app::random_u64,
+    arrival::Arrival,
     auth::{Denied, Keys},
+    connections::Standing,
     error::ApiError,
     request_body,
 };
@@ -32,10 +35,6 @@ pub(crate) struct Door {
     keys: Keys,
     read_timeout: Duration,
 }
-
-/// An extension of admitted requests: whether it is the supervisor's own.
-#[derive(Clone, Copy)]
-struct IsCanary(bool);
 
 impl Door {
     pub(crate) fn new(keys: Keys, settings: &Settings) -> Arc<Self> {
@@ -59,7 +58,13 @@ pub(crate) fn named<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Rout
 
 /// Whether an admitted request is one of the supervisor's own.
 pub(crate) fn is_canary(request: &Request) -> bool {
-    request.extensions().get::<IsCanary>().is_some_and(|canary| canary.0)
+    request.extensions().get() == Some(&Standing::Canary)
+}
+
+/// Gives a request that has arrived whole its place, if there is one.
+pub(crate) fn arrived(extensions: &Extensions) -> Result<(), ApiError> {
+    let standing = extensions.get().copied().unwrap_or(Standing::Keyless);
+    extensions.get::<Arrival>().map_or(Ok(()), |arrival| arrival.whole(standing))
 }
 
 /// Answers for a path that takes other methods.
@@ -82,20 +87,39 @@ async fn name_request(mut request: Request, next: Next) -> Response {
         Ok(id) => id,
         Err(error) => return error.into_response(),
     };
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = route_of(&request);
     // For the gateway that it may be forwarded to.
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = next.run(request).await;
     let status = response.status();
-    let request_id = id.to_str().unwrap_or_default();
+    let request_id = told_id(&id);
     // Not being ready is said once, when it changes; whoever polls would fill the log with it.
     if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
-        tracing::warn!(request_id, %method, path, status = status.as_u16(), "refused");
+        tracing::warn!(request_id = &*request_id, route, status = status.as_u16(), "refused");
     } else {
-        tracing::debug!(request_id, %method, path, status = status.as_u16(), "answered");
+        tracing::debug!(request_id = &*request_id, route, status = status.as_u16(), "answered");
     }
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// The id as the log tells it. Lines of the log are matched against signatures of crashes, so no word
+/// of a client is in them: an id that is only digits is told as it is, another by its hash.
+fn told_id(id: &HeaderValue) -> Cow<'_, str> {
+    let id = id.to_str().unwrap_or_default();
+    let is_number = |id: &str| id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    if is_number(id.strip_prefix("req-").unwrap_or(id)) {
+        return id.into();
+    }
+    let digest = Sha256::digest(id.as_bytes());
+    let start: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256-{start}").into()
+}
+
+/// What was asked, in words of our own.
+fn route_of(request: &Request) -> &'static str {
+    let routes = ["/v1/chat/completions", "/v1/completions", "/v1/models", "/health"];
+    routes.into_iter().find(|route| request.uri().path() == *route).unwrap_or("another path")
 }
 
 fn is_request_id(id: &HeaderValue) -> bool {
@@ -113,11 +137,20 @@ async fn check_key(
     let headers = request.headers();
     let from_loopback = peer.ip().to_canonical().is_loopback();
     let presented = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
-    let denied = match door.keys.admit(presented, hosts, from_loopback) {
-        Ok(()) => {
-            let canary = door.keys.is_canary(presented, headers.contains_key(&CANARY));
-            request.extensions_mut().insert(IsCanary(canary));
+    let is_marked = headers.contains_key(&CANARY);
+    // A target may name a host too, and then it is that one which is asked (RFC 9112, section 3.2.2).
+    let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes).chain(target);
+    let denied = match door.keys.admit(presented, is_marked, hosts, from_loopback) {
+        Ok(standing) => {
+            let arrival = request.extensions().get::<Arrival>();
+            let is_health = request.uri().path() == "/health";
+            if let Some(Err(error)) = arrival.map(|arrival| arrival.admits(standing))
+                && !is_health
+            {
+                return error.into_response();
+            }
+            request.extensions_mut().insert(standing);
             return next.run(request).await;
         }
         Err(denied) => denied,
@@ -166,6 +199,21 @@ mod tests {
         let answer = router.call(request).await.unwrap();
         let canary = answer.headers().get("canary").is_some_and(|value| value == "yes");
         (answer.status().as_u16(), canary)
+    }
+
+    #[test]
+    fn no_word_of_a_client_gets_into_the_log() {
+        for own in ["req-0123456789abcdef", "2f1d3a6e-7b1c-4c5d-9e8f-0a1b2c3d4e5f", "42"] {
+            assert_eq!(told_id(&HeaderValue::from_static(own)), own);
+        }
+        for planted in ["trust_remote_code", "OS_REASON_JETSAM", "req-panic", "dead-beef:x"] {
+            let told = told_id(&HeaderValue::from_static(planted)).into_owned();
+            let hex = told.strip_prefix("sha256-").unwrap();
+            assert!(hex.len() == 16 && hex.bytes().all(|b| b.is_ascii_hexdigit()), "{told}");
+        }
+        let request = |path: &str| Request::builder().uri(path).body(Body::empty()).unwrap();
+        assert_eq!(route_of(&request("/v1/models?a=trust_remote_code")), "/v1/models");
+        assert_eq!(route_of(&request("/trust_remote_code")), "another path");
     }
 
     #[tokio::test]

@@ -90,6 +90,17 @@ impl ApiError {
         }
     }
 
+    /// 400: so much prompt that it is not even read to its end.
+    pub(crate) fn prompt_too_long(param: &str, context_tokens: u32) -> Self {
+        Self {
+            param: Some(param.into()),
+            code: Some("context_length_exceeded"),
+            ..Self::invalid(format!(
+                "This model's context is {context_tokens} tokens and the prompt has more; shorten it."
+            ))
+        }
+    }
+
     /// 429: as many requests as the gateway holds.
     pub(crate) fn queue_full(max_queued: u32) -> Self {
         Self {
@@ -112,14 +123,17 @@ impl ApiError {
         }
     }
 
-    /// 504: `request_timeout_ms` went by.
+    /// 504: the engine got nothing done for `request_timeout_ms`.
     pub(crate) fn timeout(timeout_ms: u64) -> Self {
         Self {
             kind: "server_error",
             ..Self::http(
                 StatusCode::GATEWAY_TIMEOUT,
                 "request_timeout",
-                format!("The request took longer than {timeout_ms} ms."),
+                format!(
+                    "The engine got nothing done for {timeout_ms} ms while this request waited \
+                     (gateway.request_timeout_ms)."
+                ),
             )
         }
     }

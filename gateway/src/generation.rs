@@ -23,7 +23,19 @@ pub(crate) struct Generation {
     recorder: Recorder,
     /// Choices that have not ended.
     open: usize,
-    _places: OwnedSemaphorePermit,
+    /// How often the engine lost a choice, and it was submitted again.
+    losses: u32,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+/// What happens to a request.
+#[derive(Debug, PartialEq)]
+pub(crate) enum News {
+    Update(Update),
+    /// The engine lost it for the so-many-th time since its last token. It goes on where it was.
+    Lost {
+        losses: u32,
+    },
 }
 
 /// News of one choice.
@@ -51,10 +63,25 @@ impl Generation {
         model: Arc<Model>,
         timeout_ms: u64,
         recorder: Recorder,
-        places: OwnedSemaphorePermit,
+        place: Arc<OwnedSemaphorePermit>,
     ) -> Self {
         let open = choices.len();
-        Self { run, choices, prompt_tokens, model, timeout_ms, recorder, open, _places: places }
+        Self {
+            run,
+            choices,
+            prompt_tokens,
+            model,
+            timeout_ms,
+            recorder,
+            open,
+            losses: 0,
+            _place: place,
+        }
+    }
+
+    /// How often the engine lost a choice, and it was submitted again.
+    pub(crate) fn losses(&self) -> u32 {
+        self.losses
     }
 
     /// How many choices there are.
@@ -64,7 +91,7 @@ impl Generation {
 
     /// The next thing a client should know; `None` once all choices ended. After an error the
     /// request is over. Can be dropped and called again without loss.
-    pub(crate) async fn next(&mut self) -> Option<Result<Update, ApiError>> {
+    pub(crate) async fn next(&mut self) -> Option<Result<News, ApiError>> {
         loop {
             let (index, progress) = self.run.next().await?;
             let Some(choice) = self.choices.get_mut(index as usize) else {
@@ -78,6 +105,10 @@ impl Generation {
                         self.run.cancel(index);
                     }
                     (delta, stopped.then_some(FinishReason::Stop))
+                }
+                Progress::Lost { losses } => {
+                    self.losses += 1;
+                    return Some(Ok(News::Lost { losses }));
                 }
                 Progress::Done(reason) => {
                     let (delta, reason) = choice.finish(tokenizer, reason);
@@ -94,7 +125,7 @@ impl Generation {
             };
             if finish.is_some() || !delta.is_empty() {
                 self.record(&delta, finish);
-                return Some(Ok(Update { index, delta, finish }));
+                return Some(Ok(News::Update(Update { index, delta, finish })));
             }
         }
     }

@@ -7,23 +7,29 @@
 
 mod answer;
 mod app;
+mod arrival;
 mod auth;
 mod chat_template;
 mod choice;
+mod connections;
 mod conversation;
 mod detokenize;
 mod door;
 mod engine_link;
 mod error;
 mod generation;
+mod half_close;
 mod marks;
 mod model;
 #[cfg(test)]
 #[path = "../tests/gateway/model_folder.rs"]
 mod model_folder;
 mod proxy;
+mod reading;
 mod reasoning;
 mod record;
+mod records;
+mod refusal;
 mod request;
 mod request_body;
 mod routes;
@@ -39,7 +45,7 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
 pub use auth::hash_api_key;
 pub use proxy::{ProxySetup, run_proxy, run_proxy_on};
-pub use settings::{SamplingDefaults, Settings};
+pub use settings::{KeepAlive, SamplingDefaults, Settings};
 
 /// Name of the environment variable that tells a supervised gateway [`GatewaySetup::canary_key_hash`].
 pub const CANARY_KEY_HASH: &str = "TANDEM_CANARY_KEY_HASH";
@@ -145,6 +151,7 @@ pub async fn run_on(
         }
     };
     tokio::join!(drained, server.serve(listener, routes::for_clients(&app, &clients)), peers);
+    app.close().await;
     Ok(())
 }
 

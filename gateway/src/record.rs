@@ -1,7 +1,6 @@
 //! The record of a request, written when it is over, however it ends.
 
 use std::{
-    io::Write,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,13 +10,15 @@ use std::{
 
 use tandem_wire::{FinishReason, RequestRecord};
 
+use crate::records::Records;
+
 /// Ends by the client: what a record says until it is told otherwise.
 const CANCELLED: &str = "cancelled";
 
 /// What is known of a request so far. Dropping it writes the record.
 pub(crate) struct Recorder {
-    /// Whether somebody reads the records.
-    enabled: bool,
+    /// Where it goes.
+    records: Records,
     /// Whether another gateway keeps the record, unless this one cuts the request off.
     is_proxied: bool,
     /// Whether the gateway is cutting off what runs.
@@ -27,7 +28,12 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(enabled: bool, model: &str, canary: bool, cut_off: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        records: Records,
+        model: &str,
+        canary: bool,
+        cut_off: Arc<AtomicBool>,
+    ) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let record = RequestRecord {
             id: String::new(),
@@ -42,14 +48,19 @@ impl Recorder {
             status: 499,
             canary,
         };
-        Self { enabled, is_proxied: false, cut_off, began: Instant::now(), record }
+        Self { records, is_proxied: false, cut_off, began: Instant::now(), record }
     }
 
     /// Of a request that another gateway answers and records: here there is only a record if this
     /// one cuts it off, which looks over there as if the client had gone away. What the request holds
     /// is not known here.
-    pub(crate) fn proxied(enabled: bool, id: &str, canary: bool, cut_off: Arc<AtomicBool>) -> Self {
-        let mut recorder = Self::new(enabled, "", canary, cut_off);
+    pub(crate) fn proxied(
+        records: Records,
+        id: &str,
+        canary: bool,
+        cut_off: Arc<AtomicBool>,
+    ) -> Self {
+        let mut recorder = Self::new(records, "", canary, cut_off);
         recorder.is_proxied = true;
         recorder.begin(id, 0);
         recorder
@@ -62,7 +73,7 @@ impl Recorder {
 
     /// There is nothing to record after all.
     pub(crate) fn forget(&mut self) {
-        self.enabled = false;
+        self.records = Records::none();
     }
 
     pub(crate) fn first_text(&mut self) {
@@ -99,7 +110,8 @@ impl Recorder {
     /// What is to be written at the end, if anything.
     fn ended(&mut self) -> Option<&RequestRecord> {
         let is_cut_off = self.cut_off.load(Ordering::SeqCst);
-        if !self.enabled || self.record.id.is_empty() || (self.is_proxied && !is_cut_off) {
+        if !self.records.are_kept() || self.record.id.is_empty() || (self.is_proxied && !is_cut_off)
+        {
             return None;
         }
         // A client that does not read learns nothing of the end of its stream, and then the drain
@@ -115,13 +127,12 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        let Some(record) = self.ended() else {
+        let Some(record) = self.ended().cloned() else {
             return;
         };
-        if let Ok(mut line) = serde_json::to_vec(record) {
+        if let Ok(mut line) = serde_json::to_vec(&record) {
             line.push(b'\n');
-            // A history that can't be written is no reason to fail a request.
-            let _ = std::io::stdout().lock().write_all(&line);
+            self.records.write(line);
         }
     }
 }
@@ -142,7 +153,8 @@ mod tests {
             (|r| r.finish(FinishReason::Length, 2), false, "length", 200),
         ];
         for (row, (end, cut_off, finish, status)) in rows.into_iter().enumerate() {
-            let mut recorder = Recorder::new(true, "m", false, Arc::new(cut_off.into()));
+            let records = Records::new(true);
+            let mut recorder = Recorder::new(records, "m", false, Arc::new(cut_off.into()));
             assert_eq!(recorder.ended(), None, "row {row}: it has not begun");
             recorder.begin("chatcmpl-1", 3);
             end(&mut recorder);
@@ -157,7 +169,9 @@ mod tests {
         for (cut_off, is_whole, recorded) in
             [(false, false, false), (false, true, false), (true, true, false), (true, false, true)]
         {
-            let mut recorder = Recorder::proxied(true, "proxied-1", true, Arc::new(cut_off.into()));
+            let records = Records::new(true);
+            let cut_off_now = Arc::new(cut_off.into());
+            let mut recorder = Recorder::proxied(records, "proxied-1", true, cut_off_now);
             if is_whole {
                 recorder.forget();
             }

@@ -6,14 +6,14 @@ use axum::{
     body::Body,
     extract::Request,
     http::{
-        HeaderMap, StatusCode,
+        Extensions, HeaderMap, StatusCode,
         header::{CONTENT_ENCODING, CONTENT_TYPE},
     },
 };
 
 use http_body_util::BodyExt;
 
-use crate::{Settings, app::App, error::ApiError, request::Fields};
+use crate::{Settings, app::App, door, error::ApiError, request::Fields};
 
 /// Most bytes read of a body only to throw them away: some seconds of a fast network.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
@@ -37,7 +37,8 @@ pub(crate) async fn fields(app: &App, request: Request) -> Result<Fields, ApiErr
         discard_unread(app.settings.read_timeout(), request).await;
         return Err(compressed(&encoding));
     }
-    let body = read(&app.settings, request.into_body()).await?;
+    let (parts, body) = request.into_parts();
+    let body = read(&app.settings, &parts.extensions, body).await?;
     // A client may compress and forget to say so.
     if body.starts_with(&GZIP) {
         return Err(compressed("gzip"));
@@ -71,8 +72,12 @@ fn compressed(encoding: &str) -> ApiError {
     )
 }
 
-/// All of a body.
-pub(crate) async fn read(settings: &Settings, mut body: Body) -> Result<Vec<u8>, ApiError> {
+/// All of a body. With it the request has arrived, and needs a place from now on.
+pub(crate) async fn read(
+    settings: &Settings,
+    extensions: &Extensions,
+    mut body: Body,
+) -> Result<Vec<u8>, ApiError> {
     let max_bytes = settings.max_body_bytes as usize;
     let all = async {
         let mut bytes = Vec::new();
@@ -92,6 +97,7 @@ pub(crate) async fn read(settings: &Settings, mut body: Body) -> Result<Vec<u8>,
             }
             bytes.extend_from_slice(&data);
         }
+        door::arrived(extensions)?;
         Ok(bytes)
     };
     tokio::time::timeout(settings.read_timeout(), all).await.unwrap_or_else(|_| {

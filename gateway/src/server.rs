@@ -1,20 +1,34 @@
 //! The listeners: bounded connections, bounded patience with each, and an orderly end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, extract::ConnectInfo};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Version, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Notify, watch},
     task::JoinSet,
     time::timeout,
 };
 use tower_service::Service;
 
-use crate::{Settings, error::ApiError, stall::StallGuard};
+use crate::{
+    Settings,
+    arrival::{Arrival, Table},
+    error::ApiError,
+    half_close::{Exchange, HalfClose},
+    refusal::Spoken,
+    stall::StallGuard,
+};
 
 /// After the drain, what is already answered gets this long to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,7 +45,7 @@ const BIND_RETRY: Duration = Duration::from_secs(1);
 /// What all listeners of one process share.
 pub(crate) struct Server {
     /// Connections, whichever listener they come by.
-    places: Arc<Semaphore>,
+    connections: Table,
     patience: Patience,
     drained: watch::Sender<bool>,
 }
@@ -45,7 +59,7 @@ struct Patience {
 impl Server {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(settings.max_connections as usize)),
+            connections: Table::new(settings.max_connections as usize),
             patience: Patience {
                 read: settings.read_timeout(),
                 write: Duration::from_millis(settings.write_timeout_ms),
@@ -78,14 +92,19 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let given_up = Arc::new(Notify::new());
+            let Some(arrival) = self.connections.enter(peer.ip(), &given_up) else {
                 turn_away(stream);
                 continue;
             };
             let (router, patience, closed) = (router.clone(), self.patience, drained.clone());
             connections.spawn(async move {
-                connection(stream, peer, router, patience, closed).await;
-                drop(place);
+                tokio::select! {
+                    () = connection(stream, peer, arrival, router, patience, closed) => {}
+                    () = given_up.notified() => {
+                        tracing::debug!(%peer, "a connection is given up: others need its place");
+                    }
+                }
             });
         }
         drop(listener);
@@ -133,17 +152,26 @@ async fn bind(address: SocketAddr) -> TcpListener {
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
+    arrival: Arrival,
     router: Router,
     patience: Patience,
     mut closed: watch::Receiver<bool>,
 ) {
     // Tokens are small and late; waiting to fill a packet would delay each.
     let _ = stream.set_nodelay(true);
+    let exchange = Exchange::default();
+    let stream = HalfClose::new(stream, exchange.clone());
+    let is_first = AtomicBool::new(true);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        let is_first = is_first.swap(false, Ordering::Relaxed);
+        exchange.begin(is_first && request.version() == Version::HTTP_11);
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().call(request)
+        request.extensions_mut().insert(arrival.clone());
+        let answer = router.clone().call(request);
+        let (arrival, exchange) = (arrival.clone(), exchange.clone());
+        async move { answer.await.map(|answer| arrival.answered(answer, exchange)) }
     });
-    let io = TokioIo::new(StallGuard::new(stream, patience.write));
+    let io = TokioIo::new(Spoken::new(StallGuard::new(stream, patience.write)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Also bounds how long an idle connection stays.

@@ -41,15 +41,18 @@ pub struct Settings {
     pub max_tokens_default: u32,
     /// Where a sampling value comes from that a request does not give.
     pub sampling_defaults: SamplingDefaults,
-    /// Most time from a request's arrival to its last token, in milliseconds.
+    /// Most time that the engine may get nothing done at all while a request waits for it, in
+    /// milliseconds. Neither queueing nor a long prompt counts.
     pub request_timeout_ms: u64,
     /// Most time for a request's head or body to arrive, and for an idle connection to stay, in
     /// milliseconds.
     pub read_timeout_ms: u64,
     /// Most time that a client may leave what is sent unread, in milliseconds.
     pub write_timeout_ms: u64,
-    /// Longest silence on a stream before a comment is sent, in milliseconds.
+    /// Longest silence on a stream before a life sign is sent, in milliseconds.
     pub keep_alive_ms: u64,
+    /// What a life sign is.
+    pub keep_alive: KeepAlive,
     /// Most time for running requests to end after SIGTERM, in milliseconds.
     pub drain_timeout_ms: u64,
 }
@@ -62,6 +65,16 @@ pub enum SamplingDefaults {
     Model,
     /// `temperature` 1 and everything else off, as in OpenAI's documentation.
     Openai,
+}
+
+/// What a silent stream sends to show that it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepAlive {
+    /// A comment, which clients skip.
+    Comment,
+    /// A chunk without text, for clients that count only `data:` lines.
+    Chunk,
 }
 
 impl Default for Settings {
@@ -83,6 +96,7 @@ impl Default for Settings {
             read_timeout_ms: 30_000,
             write_timeout_ms: 60_000,
             keep_alive_ms: 10_000,
+            keep_alive: KeepAlive::Comment,
             drain_timeout_ms: 30_000,
         }
     }

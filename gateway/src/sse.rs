@@ -13,12 +13,22 @@ use serde_json::Value;
 
 use crate::{
     answer::{Api, Header},
+    choice::Delta,
+    engine_link::LOSSES_MAX,
     error::ApiError,
-    generation::{Generation, Update},
+    generation::{Generation, News, Update},
+    settings::KeepAlive,
 };
 
 /// A comment: clients skip it, proxies see that the stream is alive.
 const KEEP_ALIVE: &str = ": keep-alive\n\n";
+
+/// How a silent stream shows that it lives.
+#[derive(Clone, Copy)]
+pub(crate) struct LifeSigns {
+    pub(crate) every: Duration,
+    pub(crate) kind: KeepAlive,
+}
 const DONE: &str = "data: [DONE]\n\n";
 
 struct EventStream {
@@ -26,7 +36,9 @@ struct EventStream {
     /// `None` once it ended.
     generation: Option<Generation>,
     include_usage: bool,
-    keep_alive: Duration,
+    life_signs: LifeSigns,
+    /// Of the last comment that told of a loss, until there is text again: all choices are lost at once.
+    told_losses: u32,
     ready: VecDeque<String>,
 }
 
@@ -37,10 +49,16 @@ pub(crate) fn respond(
     header: Header,
     generation: Generation,
     include_usage: bool,
-    keep_alive: Duration,
+    life_signs: LifeSigns,
 ) -> Response {
-    let mut events =
-        EventStream { ready: VecDeque::new(), generation: None, header, include_usage, keep_alive };
+    let mut events = EventStream {
+        header,
+        generation: None,
+        include_usage,
+        life_signs,
+        told_losses: 0,
+        ready: VecDeque::new(),
+    };
     if events.header.api == Api::Chat {
         for index in 0..generation.choice_count() {
             let chunk = events.header.role_chunk(index, events.no_usage());
@@ -73,16 +91,39 @@ impl EventStream {
                 return Some(text);
             }
             let generation = self.generation.as_mut()?;
-            match tokio::time::timeout(self.keep_alive, generation.next()).await {
-                Err(_) => return Some(KEEP_ALIVE.to_owned()),
-                Ok(Some(Ok(update))) => self.update(&update),
+            match tokio::time::timeout(self.life_signs.every, generation.next()).await {
+                Err(_) => self.show_life(),
+                Ok(Some(Ok(News::Update(update)))) => self.update(&update),
+                Ok(Some(Ok(News::Lost { losses }))) => self.lost(losses),
                 Ok(Some(Err(error))) => self.fail(&error),
                 Ok(None) => self.end(),
             }
         }
     }
 
+    fn show_life(&mut self) {
+        match self.life_signs.kind {
+            KeepAlive::Comment => self.ready.push_back(KEEP_ALIVE.to_owned()),
+            KeepAlive::Chunk => {
+                let chunk = self.header.delta_chunk(0, &Delta::default(), self.no_usage());
+                self.push(&chunk);
+            }
+        }
+    }
+
+    /// A comment, since nothing is wrong yet; if it happens too often, an error ends the stream.
+    fn lost(&mut self, losses: u32) {
+        if self.told_losses != losses {
+            self.told_losses = losses;
+            self.ready.push_back(format!(
+                ": the engine was lost; the answer goes on with the next one (attempt {losses} of \
+                 at most {LOSSES_MAX})\n\n"
+            ));
+        }
+    }
+
     fn update(&mut self, update: &Update) {
+        self.told_losses = 0;
         if !update.delta.is_empty() {
             let chunk = self.header.delta_chunk(update.index, &update.delta, self.no_usage());
             self.push(&chunk);

@@ -7,6 +7,8 @@ use tokenizers::Tokenizer;
 
 use crate::marks;
 
+mod size;
+
 /// Text to ids and back. Cheap to share behind an `Arc`; all methods take `&self`.
 pub(crate) struct TextTokenizer {
     inner: Tokenizer,

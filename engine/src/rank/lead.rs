@@ -8,12 +8,13 @@ use std::sync::mpsc::Receiver;
 use tandem_wire::{FinishReason, FromRank, Phase, Sampling, Submit};
 
 use super::gang::Leader;
+use super::intake::Waiting;
 use super::server::Server;
 use super::shared::{Command, Shared};
 use crate::EngineError;
 use crate::control::Progress;
 use crate::control::ledger::Digest;
-use crate::schedule::{IN_FLIGHT_MAX, Limits, RequestKey, Scheduler};
+use crate::schedule::{IN_FLIGHT_MAX, Limits, Scheduler};
 use crate::settings::Settings;
 use crate::step::Execute;
 
@@ -22,8 +23,6 @@ const WARM_UP: u64 = 0;
 /// Prompt and completion of the warm-up: enough to run a prefill and the pipelined decode.
 const WARM_UP_PROMPT: u32 = 8;
 const WARM_UP_COMPLETION: u32 = 4;
-/// Commands obeyed between two steps: whoever sends more waits, the requests that run don't.
-const COMMANDS_PER_STEP: usize = 32;
 
 /// The loop's state; dropped, executor and all, on the thread that runs it.
 pub(super) struct Lead<E: Execute> {
@@ -112,6 +111,7 @@ impl<E: Execute> Lead<E> {
             stop_tokens: Vec::new(),
             sampling: Sampling::greedy(),
             logprobs: None,
+            urgent: false,
         };
         self.scheduler.submit(WARM_UP, submit);
         self.answer();
@@ -126,32 +126,34 @@ impl<E: Execute> Lead<E> {
     /// Steps while there is anything to do; sleeps while there is not.
     fn serve(&mut self) -> Result<(), EngineError> {
         while self.is_serving() {
-            for _ in 0..COMMANDS_PER_STEP {
-                let Ok(command) = self.inbox.try_recv() else {
-                    break;
-                };
-                self.obey(command);
-            }
+            // First the wakes, then what they were for: what comes in between wakes again.
+            while self.inbox.try_recv().is_ok() {}
+            let waiting = self.shared.intake.take();
+            self.obey(waiting);
             // Again after the drain, which may have taken what was to wake this thread below.
             if self.turn()? || !self.is_serving() {
                 continue;
             }
-            match self.inbox.recv() {
-                Ok(command) => self.obey(command),
-                Err(_) => return Ok(()),
+            if self.inbox.recv().is_err() {
+                return Ok(());
             }
         }
         Ok(())
     }
 
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Submit { connection, submit } => self.scheduler.submit(connection, *submit),
-            Command::Cancel { connection, id } => {
-                self.scheduler.cancel(RequestKey { connection, id });
+    /// Obeys all that was asked since the last step, which costs microseconds beside one. What ends
+    /// goes first, so that a step is never spent on it.
+    fn obey(&mut self, waiting: Waiting) {
+        for connection in waiting.gone {
+            self.scheduler.drop_connection(connection);
+        }
+        for key in waiting.cancels {
+            if self.scheduler.cancel(key) {
+                self.server.cancelled(key);
             }
-            Command::Gone { connection } => self.scheduler.drop_connection(connection),
-            Command::Wake | Command::End | Command::Step(_) => {}
+        }
+        for (connection, submit) in waiting.requests {
+            self.scheduler.submit(connection, *submit);
         }
         self.answer();
     }
@@ -222,9 +224,8 @@ impl<E: Execute> Lead<E> {
     /// Brings the steps under way home, ends the log, and tells the gateway to come again.
     fn unload(&mut self) -> Result<(), EngineError> {
         while self.collect()? {}
-        while let Ok(command) = self.inbox.try_recv() {
-            self.obey(command);
-        }
+        let waiting = self.shared.intake.close();
+        self.obey(waiting);
         self.scheduler.fail_all("the rank is unloading");
         self.answer();
         let last_seq = self.progress.as_ref().map_or(0, |progress| progress.seq);

@@ -17,6 +17,7 @@
 
 mod follow;
 mod gang;
+mod intake;
 mod lead;
 mod pace;
 mod server;

@@ -11,10 +11,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tandem_wire::{FailureCode, FrameError, FromRank, Hello, ModelCard, Phase, ToRank};
+use tandem_wire::{FailureCode, FrameError, FromRank, Hello, ModelCard, Phase, Submit, ToRank};
 
-use super::shared::{Command, Shared, lock};
+use super::intake::{Cancelled, Refused};
+use super::shared::{Shared, lock};
 use crate::EngineError;
+use crate::schedule::RequestKey;
 
 /// Most connections at a time: a gateway, a supervisor, a CLI, and their successors before the old
 /// ones are gone.
@@ -227,29 +229,22 @@ impl Server {
         }
         let _ = stream.shutdown(Shutdown::Both);
         lock(&self.state).connections.remove(&connection);
-        self.pass(Command::Gone { connection });
+        if self.takes_requests() {
+            self.shared.intake.gone(connection);
+            self.shared.wake();
+        }
     }
 
     fn obey(&self, connection: u64, message: ToRank) {
         match message {
             ToRank::Submit(submit) => {
                 let id = submit.id;
-                let phase = self.phase();
-                let refusal = if self.hello.rank != 0 {
-                    format!("requests go to rank 0; this is rank {}", self.hello.rank)
-                } else if phase != Phase::Ready {
-                    format!("the rank is {phase:?}, not ready")
-                } else if !self.pass(Command::Submit { connection, submit }) {
-                    "the rank is ending".to_owned()
-                } else {
+                let Err((code, message)) = self.submit(connection, submit) else {
                     return;
                 };
-                let code = FailureCode::NotReady;
-                self.send(connection, &FromRank::Failed { id, code, message: refusal });
+                self.send(connection, &FromRank::Failed { id, code, message });
             }
-            ToRank::Cancel { id } => {
-                self.pass(Command::Cancel { connection, id });
-            }
+            ToRank::Cancel { id } => self.cancel(RequestKey { connection, id }),
             ToRank::Vitals => {
                 let Hello { epoch, rank, .. } = self.hello;
                 let vitals = self.shared.board.vitals(epoch, rank, self.phase());
@@ -259,15 +254,49 @@ impl Server {
         }
     }
 
-    /// Hands a command to rank 0's engine thread, waiting for room; false if that has ended. Other
-    /// ranks' engine threads obey rank 0 alone.
-    fn pass(&self, command: Command) -> bool {
-        let is_request = matches!(command, Command::Submit { .. });
-        // Before it is ready the thread takes nothing, and there is nothing to cancel.
-        if self.hello.rank != 0 || (!is_request && self.phase() < Phase::Ready) {
-            return true;
+    /// Hands a request to rank 0's engine thread; else the refusal. Never waits.
+    fn submit(&self, connection: u64, submit: Box<Submit>) -> Result<(), (FailureCode, String)> {
+        let phase = self.phase();
+        if self.hello.rank != 0 {
+            let message = format!("requests go to rank 0; this is rank {}", self.hello.rank);
+            return Err((FailureCode::NotReady, message));
         }
-        self.shared.inbox.send(command).is_ok()
+        if phase != Phase::Ready {
+            return Err((FailureCode::NotReady, format!("the rank is {phase:?}, not ready")));
+        }
+        self.shared.intake.submit(connection, submit).map_err(|refused| match refused {
+            Refused::Full => (FailureCode::Full, "too many requests wait for a step".to_owned()),
+            Refused::Closed => (FailureCode::NotReady, "the rank is ending".to_owned()),
+        })?;
+        self.shared.wake();
+        Ok(())
+    }
+
+    fn cancel(&self, key: RequestKey) {
+        if !self.takes_requests() {
+            return;
+        }
+        match self.shared.intake.cancel(key) {
+            Cancelled::TakenBack => self.cancelled(key),
+            Cancelled::PassedOn => self.shared.wake(),
+            Cancelled::TooMany => {
+                tracing::warn!(key.connection, "a connection that cancels without end is cut off");
+                lock(&self.state).cut_off(key.connection);
+            }
+        }
+    }
+
+    /// Tells that a request is gone, as its connection asked.
+    pub(super) fn cancelled(&self, key: RequestKey) {
+        let message = "as its sender asked".to_owned();
+        let answer = FromRank::Failed { id: key.id, code: FailureCode::Cancelled, message };
+        self.send(key.connection, &answer);
+    }
+
+    /// Whether there are requests: before it is ready the engine thread takes none, and other ranks'
+    /// obey rank 0 alone.
+    fn takes_requests(&self) -> bool {
+        self.hello.rank == 0 && self.phase() >= Phase::Ready
     }
 }
 
@@ -290,9 +319,14 @@ impl State {
         };
         if !sent {
             tracing::warn!(connection, "a connection that does not read is cut off");
-            // Its reading thread wakes by this and tidies up.
-            let _ = to.stream.shutdown(Shutdown::Both);
-            self.connections.remove(&connection);
+            self.cut_off(connection);
+        }
+    }
+
+    /// Ends a connection; its reading thread wakes by this and tidies up.
+    fn cut_off(&mut self, connection: u64) {
+        if let Some(gone) = self.connections.remove(&connection) {
+            let _ = gone.stream.shutdown(Shutdown::Both);
         }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tandem_wire::{Submit, Transport, Vitals};
+use tandem_wire::{Transport, Vitals};
 
+use super::intake::Intake;
 use super::pace::{Pace, Work};
 use crate::EngineError;
 use crate::step::{Execute, Step};
@@ -27,22 +28,16 @@ pub(super) enum Incident {
 /// What the engine thread is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// A gateway's request (rank 0).
-    Submit { connection: u64, submit: Box<Submit> },
-    /// A gateway's change of mind (rank 0).
-    Cancel { connection: u64, id: u64 },
-    /// A connection is gone, with all it asked for (rank 0).
-    Gone { connection: u64 },
     /// The next entry of the log (other ranks).
     Step(Box<Step>),
     /// The log's end (other ranks).
     End,
-    /// Look at the switches.
+    /// Look at the switches and, on rank 0, at the intake.
     Wake,
 }
 
-/// Entries of the engine thread's inbox. A gateway's thread that finds it full waits; rank 0's log
-/// never fills it, for rank 0 waits for a rank that is [`LAG_STEPS_MAX`] behind.
+/// Entries of the engine thread's inbox. Rank 0's log never fills it, for rank 0 waits for a rank that
+/// is [`LAG_STEPS_MAX`] behind.
 ///
 /// [`LAG_STEPS_MAX`]: crate::control::ledger::LAG_STEPS_MAX
 pub(super) const INBOX_MAX: usize = 64;
@@ -60,6 +55,8 @@ pub(super) struct Shared {
     formed: AtomicBool,
     incidents: Sender<Incident>,
     pub(super) inbox: SyncSender<Command>,
+    /// What gateways ask of rank 0.
+    pub(super) intake: Intake,
 }
 
 impl Shared {
@@ -76,6 +73,7 @@ impl Shared {
             formed: AtomicBool::new(false),
             incidents,
             inbox,
+            intake: Intake::default(),
         }
     }
 
@@ -133,7 +131,8 @@ impl Shared {
         Arc::clone(&self.unload)
     }
 
-    fn wake(&self) {
+    /// Has the engine thread look again.
+    pub(super) fn wake(&self) {
         match self.inbox.try_send(Command::Wake) {
             // Full: the engine thread has something to wake for. Gone: nobody sleeps.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}

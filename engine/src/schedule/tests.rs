@@ -114,6 +114,7 @@ fn request(id: u64, prompt: &[u32], max_tokens: u32) -> Submit {
         stop_tokens: Vec::new(),
         sampling: Sampling::greedy(),
         logprobs: None,
+        urgent: false,
     }
 }
 
@@ -379,8 +380,8 @@ fn a_cancelled_request_frees_its_slot_and_says_nothing_more() {
     day.submit(2, request(1, &[1], 5));
     day.dispatch().unwrap();
     day.dispatch().unwrap();
-    day.scheduler.cancel(RequestKey { connection: 1, id: 1 });
-    day.scheduler.cancel(RequestKey { connection: 1, id: 99 });
+    assert!(day.scheduler.cancel(RequestKey { connection: 1, id: 1 }));
+    assert!(!day.scheduler.cancel(RequestKey { connection: 1, id: 99 }));
     day.collect();
     let next = day.dispatch().unwrap();
     assert_eq!(next.release, [0]);
@@ -391,6 +392,34 @@ fn a_cancelled_request_frees_its_slot_and_says_nothing_more() {
     day.scheduler.fail_all("unloading");
     day.read();
     assert_eq!(day.failure(2, 2).unwrap(), (FailureCode::NotReady, "unloading".to_owned()));
+}
+
+#[test]
+fn an_urgent_request_waits_for_no_queue_and_for_no_prompt_but_the_running_piece() {
+    let urgent = |id| Submit { urgent: true, ..request(id, &[9, 9], 1) };
+    let mut day = Day::new();
+    let long: Vec<u32> =
+        (0..LIMITS.prefill_step_tokens * 3).map(|i| i % LIMITS.vocab_size).collect();
+    day.submit(1, request(1, &long, 1));
+    assert_eq!(day.dispatch().unwrap().prefill.unwrap().start, 0);
+    // As many more as wait at all, and then the urgent ones.
+    for id in 2..2 + u64::from(LIMITS.max_active - 1 + LIMITS.max_queued) {
+        day.submit(1, request(id, &long, 1));
+    }
+    day.submit(2, urgent(1));
+    day.submit(2, urgent(2));
+    let admitted = day.dispatch().unwrap();
+    let slot = admitted.admit[0].slot;
+    assert_eq!(admitted.admit[0].tokens, [9, 9]);
+    assert_eq!(admitted.prefill.unwrap().slot, slot, "before the rest of the older prompt");
+    for id in 3..=3 + URGENT_MAX as u64 {
+        day.submit(2, urgent(id));
+    }
+    let others = LIMITS.max_queued + LIMITS.max_active - 1;
+    assert_eq!(day.scheduler.queued(), others + URGENT_MAX as u32);
+    day.finish();
+    assert_eq!(day.failure(2, 1), None);
+    assert_eq!(day.failure(2, 3 + URGENT_MAX as u64).unwrap().0, FailureCode::Full);
 }
 
 #[test]

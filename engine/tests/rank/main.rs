@@ -103,6 +103,38 @@ fn a_rank_alone_serves_many_connections_and_forgets_those_that_leave() {
 }
 
 #[test]
+fn every_cancel_is_answered_and_a_storm_of_them_leaves_nothing_behind() {
+    let (mut troupe, mut wire) = Troupe::ready(1, |_| {});
+    let storm = 2_000;
+    for id in 1..=storm {
+        // The prompts are of some pieces each: a step for one would make all others wait.
+        wire.submit(id, &long_prompt(), 40);
+        wire.send(&ToRank::Cancel { id });
+    }
+    wire.submit(storm + 1, &[4], 10);
+    let mut unanswered: std::collections::BTreeSet<u64> = (1..=storm).collect();
+    let mut tokens = Vec::new();
+    loop {
+        match wire.read() {
+            FromRank::Failed { id, code, .. } => {
+                assert!(matches!(code, FailureCode::Cancelled | FailureCode::Full), "{code:?}");
+                assert!(unanswered.remove(&id), "{id} was answered twice");
+            }
+            FromRank::Token(token) if token.id == storm + 1 => tokens.push(token.token),
+            FromRank::Done { id, .. } if id == storm + 1 => break,
+            _ => {}
+        }
+    }
+    assert_eq!(tokens, expected(&[4], 10));
+    assert!(unanswered.is_empty(), "{unanswered:?} were not answered before what came later");
+    let mut asker = Wire::connect(&troupe.socket(0));
+    asker.wait_phase(Phase::Ready);
+    vitals_when(&mut asker, |vitals| (vitals.active, vitals.queued) == (0, 0));
+    wire.send(&ToRank::Unload);
+    troupe.assert_unloaded();
+}
+
+#[test]
 fn a_killed_follower_ends_rank_0_with_peer_lost() {
     let (mut troupe, mut wire) = Troupe::ready(2, |_| {});
     wire.run_long();

@@ -162,6 +162,7 @@ impl Wire {
             stop_tokens: Vec::new(),
             sampling: Sampling::greedy(),
             logprobs: None,
+            urgent: false,
         })));
     }
 

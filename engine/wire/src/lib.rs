@@ -24,4 +24,4 @@ pub use message::{
 pub use record::RequestRecord;
 
 /// Raised whenever a message changes its meaning; a peer that says another number is refused.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

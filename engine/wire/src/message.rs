@@ -27,8 +27,9 @@ pub enum ToRank {
     /// Generate for a request. Only rank 0 takes it; answered by [`FromRank::Token`]s and one
     /// [`FromRank::Done`] or [`FromRank::Failed`].
     Submit(Box<Submit>),
-    /// Stop generating for a request of this connection. Takes effect within one step and is not
-    /// answered; tokens already on their way may still arrive. Unknown ids are ignored.
+    /// Stop generating for a request of this connection. Takes effect within one step and is answered
+    /// by [`FromRank::Failed`] with [`FailureCode::Cancelled`], unless the request ended before it
+    /// (then its end was its answer). Unknown ids are ignored.
     Cancel {
         /// The id given in [`Submit::id`].
         id: u64,
@@ -162,6 +163,9 @@ pub struct Submit {
     /// most likely ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u8>,
+    /// Goes before all that wait. For the supervisor's own proof that tokens come, which is short.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub urgent: bool,
 }
 
 /// How a token is chosen from the logits. Applied in this order: `logit_bias`, repetition penalty,
@@ -256,6 +260,8 @@ pub enum FailureCode {
     Full,
     /// The rank is not ready or is unloading: submit it to the next epoch.
     NotReady,
+    /// [`ToRank::Cancel`] was obeyed: the rank holds nothing of the request any more.
+    Cancelled,
 }
 
 /// A rank's own account of itself.

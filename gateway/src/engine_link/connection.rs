@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
 use super::{
-    Command, EngineStatus, Outlet,
+    Command, EngineStatus, Load, Outlet, Progress,
     state::{Action, Event, LinkState},
 };
 
@@ -40,8 +40,9 @@ pub(super) async fn own(
     max_submitted: usize,
     mut commands: mpsc::UnboundedReceiver<Command>,
     publisher: watch::Sender<EngineStatus>,
+    weigher: watch::Sender<Load>,
 ) {
-    let mut state = LinkState::new(max_submitted);
+    let mut state = LinkState::new(max_submitted, Instant::now());
     let mut outlets = HashMap::new();
     let mut wire = Wire::Down { retry_at: Instant::now(), pause: RETRY };
     loop {
@@ -62,6 +63,7 @@ pub(super) async fn own(
             apply(&mut state, Event::Disconnected(why), &mut outlets, &wire);
         }
         publish(&publisher, state.status());
+        weigher.send_replace(state.load());
     }
 }
 
@@ -93,7 +95,7 @@ fn apply(
             // If the writer is gone, its end is the next event and the flight is submitted anew.
             Action::Send(message) => wire.send(message.into()),
             Action::Deliver { id, progress } => {
-                let last = !matches!(progress, super::Progress::Token(_));
+                let last = matches!(progress, Progress::Done(_) | Progress::Failed(_));
                 if let Some((slot, outlet)) = outlets.get(&id) {
                     // A reader that is gone has sent a cancel, too.
                     let _ = outlet.send((*slot, progress));
@@ -129,8 +131,9 @@ enum Wire {
     },
     Up {
         reader: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
-        /// Unbounded, but holds at most `max_submitted` submissions and as many cancels.
-        outbox: mpsc::UnboundedSender<ToRank>,
+        /// Holds one message: the next one is sent when this was written.
+        outbox: mpsc::Sender<ToRank>,
+        written: mpsc::Receiver<()>,
         writer: JoinHandle<String>,
     },
 }
@@ -153,7 +156,7 @@ impl Wire {
                     }
                 }
             }
-            Self::Up { reader, writer, .. } => {
+            Self::Up { reader, written, writer, .. } => {
                 let why = tokio::select! {
                     frame = reader.next() => match frame {
                         Some(Ok(body)) => match tandem_wire::decode::<FromRank>(&body) {
@@ -163,6 +166,7 @@ impl Wire {
                         Some(Err(e)) => e.to_string(),
                         None => "the rank closed the connection".to_owned(),
                     },
+                    Some(()) = written.recv() => return Event::Written,
                     end = writer => end.unwrap_or_else(|e| e.to_string()),
                 };
                 *self = Self::Down { retry_at: Instant::now() + RETRY, pause: RETRY };
@@ -178,13 +182,14 @@ impl Wire {
             .length_field_type::<u32>()
             .max_frame_length(FRAME_BYTES_MAX)
             .new_read(read);
-        let (outbox, queue) = mpsc::unbounded_channel();
-        Self::Up { reader, outbox, writer: tokio::spawn(write_all(write, queue)) }
+        let (outbox, queue) = mpsc::channel(1);
+        let (done, written) = mpsc::channel(1);
+        Self::Up { reader, outbox, written, writer: tokio::spawn(write_all(write, queue, done)) }
     }
 
     fn send(&self, message: ToRank) {
         if let Self::Up { outbox, .. } = self {
-            let _ = outbox.send(message);
+            let _ = outbox.try_send(message);
         }
     }
 }
@@ -197,10 +202,11 @@ impl Drop for Wire {
     }
 }
 
-/// Writes until told no more; gives why it ended.
+/// Writes until told no more, and tells of each message when it is written; gives why it ended.
 async fn write_all(
     mut stream: OwnedWriteHalf,
-    mut queue: mpsc::UnboundedReceiver<ToRank>,
+    mut queue: mpsc::Receiver<ToRank>,
+    done: mpsc::Sender<()>,
 ) -> String {
     while let Some(message) = queue.recv().await {
         let frame = match tandem_wire::encode(&message) {
@@ -208,7 +214,7 @@ async fn write_all(
             Err(e) => return e.to_string(),
         };
         match timeout(WRITE_TIMEOUT, stream.write_all(&frame)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => drop(done.send(()).await),
             Ok(Err(e)) => return format!("writing to the rank failed: {e}"),
             Err(_) => return "the rank does not read".to_owned(),
         }

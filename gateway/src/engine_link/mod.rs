@@ -8,6 +8,9 @@
 
 mod connection;
 mod flight;
+mod places;
+mod settle;
+mod silence;
 mod state;
 
 use std::{
@@ -16,14 +19,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tandem_wire::{FinishReason, ModelCard, Phase, Sampling, Token};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+pub(crate) use state::LOSSES_MAX;
 
 /// One generation to be done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Job {
     /// Not empty.
     pub(crate) prompt: Arc<[u32]>,
@@ -32,8 +37,12 @@ pub(crate) struct Job {
     pub(crate) stop_tokens: Arc<[u32]>,
     pub(crate) sampling: Sampling,
     pub(crate) logprobs: Option<u8>,
-    /// When to give up, wherever it is then.
-    pub(crate) deadline: Instant,
+    /// How long the engine may get nothing done at all before this is given up.
+    pub(crate) silence_max: Duration,
+    /// Goes before all that wait, and beside them: it must be short.
+    pub(crate) urgent: bool,
+    /// The request's place in the gateway, held as long as anything of it is held here.
+    pub(crate) _place: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// What happens to a generation. After `Done` or `Failed` nothing more does.
@@ -41,6 +50,11 @@ pub(crate) struct Job {
 pub(crate) enum Progress {
     /// One more token, in order, without gaps or repetitions, at most `max_tokens` of them.
     Token(Token),
+    /// The engine lost it, for the so-many-th time since its last token (at most [`LOSSES_MAX`]); it
+    /// is submitted again, to go on where it was.
+    Lost {
+        losses: u32,
+    },
     Done(FinishReason),
     Failed(Failure),
 }
@@ -50,7 +64,7 @@ pub(crate) enum Progress {
 pub(crate) enum Failure {
     /// The engine refuses the request itself.
     Invalid(String),
-    /// The deadline went by.
+    /// The engine got nothing done for too long.
     TimedOut,
     /// The engine dies of it, or answers nonsense, again and again.
     EngineFault(String),
@@ -87,6 +101,19 @@ impl EngineStatus {
     }
 }
 
+/// Who waits for the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Generations that wait for a place with the rank.
+    pub(crate) waiting: usize,
+    /// Generations with the rank.
+    pub(crate) running: usize,
+    /// Cancelled ones that the rank has not let go yet.
+    pub(crate) ending: usize,
+    /// Since when somebody waits and the engine shows no progress; `None`: nobody waits.
+    pub(crate) silent_since: Option<Instant>,
+}
+
 enum Command {
     Submit { id: u64, slot: u32, job: Box<Job>, outlet: Outlet },
     Cancel { id: u64 },
@@ -94,16 +121,17 @@ enum Command {
 }
 
 /// Where a generation's progress goes: its place in the request, and what happened. It needs no
-/// bound of its own, since at most `max_tokens` and one events are ever sent to it.
+/// bound of its own: at most `max_tokens` and one are ever sent to it, and [`LOSSES_MAX`] between two.
 type Outlet = mpsc::UnboundedSender<(u32, Progress)>;
 
 /// Handle to the task that owns the connection; the task ends when all handles are gone.
 #[derive(Clone)]
 pub(crate) struct EngineLink {
     // Unbounded, since `Drop` must not wait; bounded in fact by the gateway's `max_queued`, for
-    // each generation sends one `Submit` and at most one `Cancel`.
+    // each generation sends one `Submit`, which holds its place, and at most one `Cancel`.
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<EngineStatus>,
+    load: watch::Receiver<Load>,
     next_id: Arc<AtomicU64>,
 }
 
@@ -113,13 +141,19 @@ impl EngineLink {
     pub(crate) fn start(socket: PathBuf, max_submitted: usize) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (publisher, status) = watch::channel(EngineStatus::default());
-        tokio::spawn(connection::own(socket, max_submitted, inbox, publisher));
-        Self { commands, status, next_id: Arc::new(AtomicU64::new(1)) }
+        let (weigher, load) = watch::channel(Load::default());
+        tokio::spawn(connection::own(socket, max_submitted, inbox, publisher, weigher));
+        Self { commands, status, load, next_id: Arc::new(AtomicU64::new(1)) }
     }
 
     /// The engine's status now.
     pub(crate) fn status(&self) -> EngineStatus {
         self.status.borrow().clone()
+    }
+
+    /// Who waits for the engine now.
+    pub(crate) fn load(&self) -> Load {
+        *self.load.borrow()
     }
 
     /// Hands over the generations of one request. The caller has made sure that there is room.
@@ -161,7 +195,7 @@ impl Run {
             let Some(id) = self.ids.get_mut(slot as usize).filter(|id| id.is_some()) else {
                 continue;
             };
-            if !matches!(progress, Progress::Token(_)) {
+            if !matches!(progress, Progress::Token(_) | Progress::Lost { .. }) {
                 *id = None;
             }
             return Some((slot, progress));

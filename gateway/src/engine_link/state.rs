@@ -6,27 +6,36 @@
 //!
 //!   flight       waiting ──submit──▶ on the rank ──Done/Failed(Invalid)──▶ gone
 //!                   ▲── lost, refused (Full, NotReady), out of step ──┘
-//!                any ──cancel, deadline, shutdown──▶ gone
+//!                any ──cancel, silence, shutdown──▶ gone
 //! ```
+//!
+//! Nothing is queued on the way to the rank: one frame is written at a time, and what comes next is
+//! chosen when it is through, cancels first. So what is cancelled while it waits never gets there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use tandem_wire::{
-    FailureCode, FromRank, Hello, ModelCard, PROTOCOL_VERSION, Phase, Submit, ToRank, Token,
-};
+use tandem_wire::{FromRank, ModelCard, Phase, Submit, ToRank};
 
-use super::{EngineStatus, Failure, Job, Progress, flight::Flight};
+use super::{
+    EngineStatus, Failure, Job, Load, Progress, flight::Flight, places::Places, settle::Settling,
+    silence::Silence,
+};
 
 /// How often in a row a flight may be lost without one new token. A request that kills the engine
 /// each time must not do so for ever; five gives an engine that is only slow to settle its chance.
-const LOSSES_MAX: u32 = 5;
+pub(crate) const LOSSES_MAX: u32 = 5;
 
 /// Pauses after the rank refused for want of room; the first, and what doubling stops at.
 const HOLD: Duration = Duration::from_millis(50);
 const HOLD_MAX: Duration = Duration::from_millis(1_000);
+
+/// How often the rank is asked how it gets on, while anybody waits for it.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+mod message;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -35,6 +44,8 @@ pub(super) enum Event {
     /// The connection ended or could not be had, and why.
     Disconnected(String),
     Message(FromRank),
+    /// The last frame that was to be sent is written.
+    Written,
     Submit {
         id: u64,
         job: Job,
@@ -51,6 +62,7 @@ pub(super) enum Event {
 /// Something to do, in order.
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
+    /// Never before the last one was [`Event::Written`].
     Send(Outgoing),
     Deliver {
         id: u64,
@@ -65,6 +77,7 @@ pub(super) enum Action {
 pub(super) enum Outgoing {
     Submit(Box<Submit>),
     Cancel(u64),
+    Vitals,
 }
 
 impl From<Outgoing> for ToRank {
@@ -72,6 +85,7 @@ impl From<Outgoing> for ToRank {
         match message {
             Outgoing::Submit(submit) => Self::Submit(submit),
             Outgoing::Cancel(id) => Self::Cancel { id },
+            Outgoing::Vitals => Self::Vitals,
         }
     }
 }
@@ -89,28 +103,40 @@ pub(super) struct LinkState {
     fault: Option<String>,
     /// By id; ids grow, so the order is that of arrival.
     flights: BTreeMap<u64, Flight>,
-    waiting: BTreeSet<u64>,
-    /// Flights by wire id.
-    on_rank: HashMap<u64, u64>,
+    /// Whether it can wait, and the id: urgent ones first, else by age.
+    waiting: BTreeSet<(bool, u64)>,
+    places: Places,
+    is_writing: bool,
     next_wire_id: u64,
     max_submitted: usize,
     /// Submit nothing before this, after a refusal.
     hold_until: Option<Instant>,
     hold: Duration,
+    settling: Settling,
+    /// When the first one that waits is old enough.
+    settled_at: Option<Instant>,
+    silence: Silence,
+    /// When the rank is to be asked for its vitals; `None`: it has not answered yet.
+    ask_at: Option<Instant>,
 }
 
 impl LinkState {
-    pub(super) fn new(max_submitted: usize) -> Self {
+    pub(super) fn new(max_submitted: usize, now: Instant) -> Self {
         Self {
             connection: Connection::Down,
             fault: None,
             flights: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            on_rank: HashMap::new(),
+            places: Places::default(),
+            is_writing: false,
             next_wire_id: 1,
             max_submitted,
             hold_until: None,
             hold: HOLD,
+            settling: Settling::default(),
+            settled_at: None,
+            silence: Silence::new(now),
+            ask_at: Some(now),
         }
     }
 
@@ -127,10 +153,28 @@ impl LinkState {
         }
     }
 
+    /// Who waits for the engine, and since when in vain.
+    pub(super) fn load(&self) -> Load {
+        let (running, ending) = self.places.counts();
+        let first = self.flights.first_key_value().map(|(_, flight)| flight.arrived);
+        let silent_since = first.map(|arrived| self.silence.since(arrived));
+        Load { waiting: self.waiting.len(), running, ending, silent_since }
+    }
+
     /// When a [`Event::Tick`] is due.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        let deadlines = self.flights.values().map(|flight| flight.job.deadline);
-        deadlines.chain(self.hold_until).min()
+        let deadlines = self.flights.values().map(|flight| self.deadline(flight));
+        let ask_at = self.ask_at.filter(|_| self.can_ask());
+        deadlines.chain(self.hold_until).chain(self.settled_at).chain(ask_at).min()
+    }
+
+    fn deadline(&self, flight: &Flight) -> Instant {
+        self.silence.deadline(flight.arrived, flight.job.silence_max)
+    }
+
+    fn can_ask(&self) -> bool {
+        let is_greeted = matches!(self.connection, Connection::Greeted { .. });
+        is_greeted && !self.is_writing && !self.flights.is_empty()
     }
 
     /// Takes one event; gives what to do about it.
@@ -138,13 +182,22 @@ impl LinkState {
         let mut actions = Vec::new();
         match event {
             Event::Connected => self.connection = Connection::Greeting,
-            Event::Disconnected(why) => self.disconnected(why, &mut actions),
+            Event::Disconnected(why) => self.disconnected(now, why, &mut actions),
             Event::Message(message) => self.message(now, message, &mut actions),
+            Event::Written => self.is_writing = false,
             Event::Submit { id, job } => {
-                self.flights.insert(id, Flight::new(job));
-                self.waiting.insert(id);
+                if self.flights.is_empty() {
+                    self.ask_at = self.ask_at.map(|at| at.max(now + ASK_EVERY));
+                }
+                self.waiting.insert((!job.urgent, id));
+                self.flights.insert(id, Flight::new(job, now));
             }
-            Event::Cancel { id } => self.end(id, None, &mut actions),
+            Event::Cancel { id } => {
+                if let Some(flight) = self.flights.get(&id).filter(|f| f.generated.is_empty()) {
+                    self.settling.given_up(now, now.duration_since(flight.arrived));
+                }
+                self.end(id, None, &mut actions);
+            }
             Event::Tick => self.expire(now, &mut actions),
             Event::FailAll => {
                 for id in self.flights.keys().copied().collect::<Vec<_>>() {
@@ -153,119 +206,50 @@ impl LinkState {
                 }
             }
         }
+        let (epoch, phase) = match self.connection {
+            Connection::Greeted { epoch, phase, .. } => (Some(epoch), phase),
+            _ => (None, None),
+        };
+        self.silence.phase(now, epoch, phase);
         self.dispatch(now, &mut actions);
         actions
     }
 
-    fn message(&mut self, now: Instant, message: FromRank, actions: &mut Vec<Action>) {
-        match (&mut self.connection, message) {
-            (Connection::Down, _) => {}
-            (Connection::Greeting, FromRank::Hello(hello)) => match refusal(&hello) {
-                None => {
-                    self.connection =
-                        Connection::Greeted { epoch: hello.epoch, phase: None, card: None };
-                }
-                Some(why) => actions.push(Action::Close(why)),
-            },
-            (Connection::Greeting, _) | (Connection::Greeted { .. }, FromRank::Hello(_)) => {
-                actions.push(Action::Close("the rank did not say Hello first, and once".into()));
-            }
-            (Connection::Greeted { phase, card, .. }, FromRank::Phase { phase: new, model }) => {
-                if new == Phase::Ready && model.is_none() {
-                    actions.push(Action::Close("the rank is ready but names no model".into()));
-                    return;
-                }
-                *phase = Some(new);
-                *card = model;
-                self.hold_until = None;
-                self.hold = HOLD;
-            }
-            (Connection::Greeted { .. }, FromRank::Token(token)) => self.token(token, actions),
-            (Connection::Greeted { .. }, FromRank::Done { id, reason }) => {
-                if let Some(flight) = self.leave_rank(id) {
-                    self.end(flight, Some(Progress::Done(reason)), actions);
-                }
-            }
-            (Connection::Greeted { .. }, FromRank::Failed { id, code, message }) => {
-                let Some(flight) = self.leave_rank(id) else {
-                    return;
-                };
-                match code {
-                    FailureCode::Invalid => {
-                        let failed = Progress::Failed(Failure::Invalid(message));
-                        self.end(flight, Some(failed), actions);
-                    }
-                    FailureCode::Full | FailureCode::NotReady => {
-                        self.waiting.insert(flight);
-                        if self.hold_until.is_none() {
-                            self.hold_until = Some(now + self.hold);
-                            self.hold = (self.hold * 2).min(HOLD_MAX);
-                        }
-                    }
-                }
-            }
-            (Connection::Greeted { .. }, FromRank::Vitals(_)) => {}
-        }
-    }
-
-    fn token(&mut self, token: Token, actions: &mut Vec<Action>) {
-        // Unknown: cancelled while the token was under way.
-        let Some(&id) = self.on_rank.get(&token.id) else {
-            return;
-        };
-        let vocab_size = match &self.connection {
-            Connection::Greeted { card: Some(card), .. } => card.vocab_size,
-            _ => u32::MAX,
-        };
-        let Some(flight) = self.flights.get_mut(&id) else {
-            return;
-        };
-        let expected = flight.generated.len();
-        if token.index as usize != expected || token.token >= vocab_size || flight.is_complete() {
-            let why = format!(
-                "the engine sent token {} at place {} where {expected} of {} were known",
-                token.token, token.index, flight.job.max_tokens
-            );
-            tracing::error!(request = id, "{why}; submitting it again");
-            actions.push(Action::Send(Outgoing::Cancel(token.id)));
-            self.leave_rank(token.id);
-            self.lost(id, &why, actions);
-            return;
-        }
-        flight.generated.push(token.token);
-        flight.losses = 0;
-        self.hold = HOLD;
-        actions.push(Action::Deliver { id, progress: Progress::Token(token) });
-    }
-
-    /// Takes a flight off the rank's list, by its wire id.
+    /// The rank ended a request: gives its flight, if it is not gone.
     fn leave_rank(&mut self, wire_id: u64) -> Option<u64> {
-        let id = self.on_rank.remove(&wire_id)?;
+        let id = self.places.free(wire_id)?;
         if let Some(flight) = self.flights.get_mut(&id) {
             flight.wire_id = None;
         }
         Some(id)
     }
 
-    /// A flight fell off the rank: it waits again, unless that happens too often.
+    fn wait_again(&mut self, id: u64) {
+        if let Some(flight) = self.flights.get(&id) {
+            self.waiting.insert((!flight.job.urgent, id));
+        }
+    }
+
+    /// A flight fell off the rank: it waits again, and its reader is told, unless that happens too
+    /// often.
     fn lost(&mut self, id: u64, why: &str, actions: &mut Vec<Action>) {
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
         };
         flight.losses += 1;
-        if flight.losses > LOSSES_MAX {
+        let losses = flight.losses;
+        if losses > LOSSES_MAX {
             let message = format!("the engine failed {LOSSES_MAX} times at this request ({why})");
             self.end(id, Some(Progress::Failed(Failure::EngineFault(message))), actions);
         } else {
-            self.waiting.insert(id);
+            self.wait_again(id);
+            actions.push(Action::Deliver { id, progress: Progress::Lost { losses } });
         }
     }
 
-    fn disconnected(&mut self, why: String, actions: &mut Vec<Action>) {
+    fn disconnected(&mut self, now: Instant, why: String, actions: &mut Vec<Action>) {
         self.connection = Connection::Down;
-        let mut lost: Vec<u64> = self.on_rank.drain().map(|(_, id)| id).collect();
-        lost.sort_unstable();
-        for id in lost {
+        for id in self.places.lose_all() {
             if let Some(flight) = self.flights.get_mut(&id) {
                 flight.wire_id = None;
             }
@@ -274,46 +258,79 @@ impl LinkState {
         self.fault = Some(why);
         self.hold_until = None;
         self.hold = HOLD;
+        self.is_writing = false;
+        self.ask_at.get_or_insert(now);
     }
 
     fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let late = |flight: &&Flight| flight.job.deadline <= now;
-        let over = self.flights.iter().filter(|(_, flight)| late(flight)).map(|(id, _)| *id);
-        for id in over.collect::<Vec<_>>() {
+        let is_late = |flight: &Flight| self.deadline(flight) <= now;
+        let late = self.flights.iter().filter(|(_, flight)| is_late(flight)).map(|(id, _)| *id);
+        for id in late.collect::<Vec<_>>() {
             self.end(id, Some(Progress::Failed(Failure::TimedOut)), actions);
         }
         self.hold_until = self.hold_until.filter(|until| *until > now);
     }
 
-    /// Forgets a flight, tells the rank if it has it, and its reader if there is something to say.
+    /// Forgets a flight, has the rank told if it has it, and its reader if there is something to say.
     fn end(&mut self, id: u64, last: Option<Progress>, actions: &mut Vec<Action>) {
         let Some(flight) = self.flights.remove(&id) else {
             return;
         };
-        self.waiting.remove(&id);
+        self.waiting.remove(&(!flight.job.urgent, id));
         if let Some(wire_id) = flight.wire_id {
-            self.on_rank.remove(&wire_id);
-            actions.push(Action::Send(Outgoing::Cancel(wire_id)));
+            self.places.cancel(wire_id);
         }
         if let Some(progress) = last {
             actions.push(Action::Deliver { id, progress });
         }
     }
 
-    /// Hands waiting flights, oldest first, to a rank that takes them.
+    /// Chooses the next frame, if the last one is written: a cancel, a question, or the waiting
+    /// flight whose turn it is.
     fn dispatch(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let ready =
-            matches!(self.connection, Connection::Greeted { phase: Some(Phase::Ready), .. });
-        if !ready || self.hold_until.is_some_and(|until| until > now) {
+        self.settled_at = None;
+        let Connection::Greeted { phase, .. } = self.connection else {
+            return;
+        };
+        if self.is_writing {
             return;
         }
-        while self.on_rank.len() < self.max_submitted {
-            let Some(id) = self.waiting.pop_first() else {
+        let message = if let Some(wire_id) = self.places.next_cancel() {
+            Outgoing::Cancel(wire_id)
+        } else if self.can_ask() && self.ask_at.is_some_and(|at| at <= now) {
+            self.ask_at = None;
+            Outgoing::Vitals
+        } else if phase == Some(Phase::Ready) && self.hold_until.is_none_or(|until| until <= now) {
+            let Some(submit) = self.next_submit(now, actions) else {
                 return;
             };
+            Outgoing::Submit(Box::new(submit))
+        } else {
+            return;
+        };
+        self.is_writing = true;
+        actions.push(Action::Send(message));
+    }
+
+    /// Gives a place to the waiting flight whose turn it is.
+    fn next_submit(&mut self, now: Instant, actions: &mut Vec<Action>) -> Option<Submit> {
+        loop {
+            let &(can_wait, id) = self.waiting.first()?;
+            if !self.places.has_room(self.max_submitted, !can_wait) {
+                return None;
+            }
             let Some(flight) = self.flights.get_mut(&id) else {
+                self.waiting.pop_first();
                 continue;
             };
+            if can_wait && !flight.was_submitted {
+                let settled_at = flight.arrived + self.settling.pause(now);
+                if settled_at > now {
+                    self.settled_at = Some(settled_at);
+                    return None;
+                }
+            }
+            self.waiting.pop_first();
             if let Some(reason) = flight.ended() {
                 // Only its `Done` was lost.
                 self.end(id, Some(Progress::Done(reason)), actions);
@@ -322,22 +339,11 @@ impl LinkState {
             let wire_id = self.next_wire_id;
             self.next_wire_id += 1;
             flight.wire_id = Some(wire_id);
-            self.on_rank.insert(wire_id, id);
-            actions.push(Action::Send(Outgoing::Submit(Box::new(flight.submit(wire_id)))));
+            flight.was_submitted = true;
+            self.places.take(wire_id, id);
+            return Some(flight.submit(wire_id));
         }
     }
-}
-
-/// Why a rank that greets so can't be spoken with.
-fn refusal(hello: &Hello) -> Option<String> {
-    if hello.protocol != PROTOCOL_VERSION {
-        let (theirs, ours) = (hello.protocol, PROTOCOL_VERSION);
-        return Some(format!(
-            "the rank speaks protocol {theirs}, the gateway {ours}; \
-                             start both from the same executable"
-        ));
-    }
-    (hello.rank != 0).then(|| format!("rank {} answers where rank 0 should", hello.rank))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A request's way to the other gateway, up to the head of the answer.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -18,10 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http_body_util::Full;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::sync::watch;
 
 use super::{
     Proxy, draining, not_ready,
@@ -52,10 +49,6 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// The other gateway ends a request itself after `request_timeout_ms`; only one that does not gets
-/// this much more.
-const DEADLINE_GRACE: Duration = Duration::from_secs(5);
-
 /// Forwards a request of any path, and its answer as it comes.
 pub(super) async fn forward(
     State(proxy): State<Arc<Proxy>>,
@@ -63,25 +56,23 @@ pub(super) async fn forward(
 ) -> Result<Response, ApiError> {
     let canary = is_canary(&request);
     let (parts, body) = request.into_parts();
-    let timeout = Duration::from_millis(proxy.settings.request_timeout_ms);
-    let deadline = Instant::now() + timeout + DEADLINE_GRACE;
-    let body = request_body::read(&proxy.settings, body).await?;
+    let body = request_body::read(&proxy.settings, &parts.extensions, body).await?;
     proxy.taking()?;
-    let place = Arc::clone(&proxy.slots)
+    let slots = if canary { &proxy.canary_slots } else { &proxy.slots };
+    let place = Arc::clone(slots)
         .try_acquire_owned()
         .map_err(|_| ApiError::queue_full(proxy.settings.max_queued))?;
     let id = format!("proxied-{:016x}{:016x}", random_u64()?, random_u64()?);
     let cut_off = Arc::clone(&proxy.is_cut_off);
     // Lives as long as the request does here: it writes its record, if there is one, when dropped.
-    let recorder = Recorder::proxied(proxy.records, &id, canary, cut_off);
+    let recorder = Recorder::proxied(proxy.records.clone(), &id, canary, cut_off);
     let upstream = proxy.upstream.current().await.map_err(not_ready)?;
     let request = outgoing(&parts, body.into(), &upstream, canary)?;
     let mut interruption = Interruption::new(&proxy, &upstream);
-    let sent = timeout_at(deadline, proxy.pool.send(&upstream, request));
+    // No time limit: a long prompt is silent for as long as it takes. The other gateway knows whether
+    // its engine gets anything done, and this one asks all the time whether that gateway lives.
     let (answer, lease) = tokio::select! {
-        sent = sent => sent
-            .map_err(|_| not_ready("the node with rank 0 does not answer"))?
-            .map_err(not_ready)?,
+        sent = proxy.pool.send(&upstream, request) => sent.map_err(not_ready)?,
         error = interruption.wait() => return Err(error),
     };
     let (head, body) = answer.into_parts();
@@ -93,17 +84,8 @@ pub(super) async fn forward(
     let mut response = Response::new(Body::empty());
     *response.status_mut() = head.status;
     *response.headers_mut() = end_to_end(&head);
-    let relay = Relay {
-        body,
-        lease,
-        proxy,
-        upstream,
-        interruption,
-        deadline,
-        events: None,
-        recorder,
-        _place: place,
-    };
+    let relay =
+        Relay { body, lease, proxy, upstream, interruption, events: None, recorder, _place: place };
     *response.body_mut() = relay::body(relay, response.headers());
     Ok(response)
 }

@@ -31,9 +31,11 @@ use tokio::{net::TcpListener, sync::Semaphore, sync::watch as channel};
 
 use crate::{
     GatewayError, Settings,
+    app::CANARIES_MAX,
     auth::Keys,
     door::{self, Door},
     error::ApiError,
+    records::Records,
     server::Server,
 };
 use health::Health;
@@ -96,6 +98,7 @@ pub async fn run_proxy_on(
         _ = serving => {}
         () = watch::watch(&proxy) => {}
     }
+    proxy.records.flush().await;
     Ok(())
 }
 
@@ -117,9 +120,10 @@ struct Proxy {
     pool: Pool,
     health: Health,
     slots: Arc<Semaphore>,
+    canary_slots: Arc<Semaphore>,
     draining: AtomicBool,
-    /// Whether cut-off requests are recorded.
-    records: bool,
+    /// Of cut-off requests.
+    records: Records,
     /// Whether the drain's time is up, so that what still runs is cut off.
     cut_off: channel::Sender<bool>,
     /// The same, for records.
@@ -135,8 +139,9 @@ impl Proxy {
             pool: Pool::default(),
             health: Health::default(),
             slots: Arc::new(Semaphore::new(settings.max_queued as usize)),
+            canary_slots: Arc::new(Semaphore::new(CANARIES_MAX)),
             draining: AtomicBool::new(false),
-            records: setup.records,
+            records: Records::new(setup.records),
             cut_off: channel::Sender::new(false),
             is_cut_off: Arc::default(),
             settings,

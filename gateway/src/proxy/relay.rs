@@ -10,10 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout_at},
-};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Proxy, events::Events, forward::Interruption, pool::Lease, upstream::Upstream};
 use crate::{error::ApiError, record::Recorder, sse};
@@ -25,7 +22,6 @@ pub(super) struct Relay {
     pub(super) proxy: Arc<Proxy>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) interruption: Interruption,
-    pub(super) deadline: Instant,
     /// Set for a stream of events.
     pub(super) events: Option<Events>,
     pub(super) recorder: Recorder,
@@ -62,23 +58,19 @@ impl Relay {
             let frame = tokio::select! {
                 // What is there already goes on, however late.
                 biased;
-                frame = timeout_at(self.deadline, self.body.frame()) => frame,
+                frame = self.body.frame() => frame,
                 error = self.interruption.wait() => return Next::Failed(error),
             };
             let frame = match frame {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(None) => return Next::End,
-                Ok(Some(Err(error))) => {
+                Some(Ok(frame)) => frame,
+                None => return Next::End,
+                Some(Err(error)) => {
                     let address = self.upstream.address;
                     tracing::warn!(%address, "the node with rank 0 broke off an answer: {error}");
                     return Next::Failed(ApiError::unavailable(
                         "upstream_lost",
                         "The node with rank 0 was lost; try again soon.",
                     ));
-                }
-                Err(_) => {
-                    let timeout_ms = self.proxy.settings.request_timeout_ms;
-                    return Next::Failed(ApiError::timeout(timeout_ms));
                 }
             };
             // The API has no trailers.

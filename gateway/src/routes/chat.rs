@@ -16,6 +16,7 @@ use crate::{
     door,
     error::ApiError,
     model::Model,
+    reading::Reading,
     reasoning::ReasoningSplitter,
     request::ChatRequest,
     request_body,
@@ -31,8 +32,8 @@ pub(super) async fn create(
     drop(fields);
     let admission = app.admit(chat.params.n, is_canary)?;
     let params = chat.params.clone();
-    let work = move |model: &Model| render(model, chat);
-    let rendered = app.with_model(&admission, work).await?;
+    let work = move |model: &Model, reading: &Reading| render(model, reading, chat);
+    let (admission, rendered) = app.with_model(admission, work).await?;
     let plan = Plan {
         prompts: vec![rendered.prompt],
         params,
@@ -47,7 +48,7 @@ struct Rendered {
     splitter: ReasoningSplitter,
 }
 
-fn render(model: &Model, chat: ChatRequest) -> Result<Rendered, ApiError> {
+fn render(model: &Model, reading: &Reading, chat: ChatRequest) -> Result<Rendered, ApiError> {
     let Some(template) = &model.template else {
         let message = "This model has no chat template; use /v1/completions.";
         return Err(ApiError::invalid(message));
@@ -69,7 +70,7 @@ fn render(model: &Model, chat: ChatRequest) -> Result<Rendered, ApiError> {
         }
     })?;
     // The template writes all special tokens itself.
-    let prompt = model.tokenizer.encode(&text, false).map_err(ApiError::internal)?;
+    let prompt = reading.encode(&model.tokenizer, &text, false, "messages")?;
     if prompt.is_empty() {
         return Err(ApiError::field("messages", "render to an empty prompt"));
     }

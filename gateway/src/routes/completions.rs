@@ -14,6 +14,7 @@ use crate::{
     door,
     error::ApiError,
     model::Model,
+    reading::Reading,
     reasoning::ReasoningSplitter,
     request::{CompletionRequest, Prompt},
     request_body,
@@ -37,20 +38,21 @@ pub(super) async fn create(
         return Err(ApiError::field("n", problem));
     }
     let admission = app.admit(generations, is_canary)?;
-    let work = move |model: &Model| {
-        prompts.into_iter().map(|prompt| encode(model, prompt)).collect::<Result<Vec<_>, _>>()
+    let work = move |model: &Model, reading: &Reading| {
+        let ids = prompts.into_iter().map(|prompt| encode(model, reading, prompt));
+        ids.collect::<Result<Vec<_>, _>>()
     };
-    let prompts = app.with_model(&admission, work).await?;
+    let (admission, prompts) = app.with_model(admission, work).await?;
     let plan = Plan { prompts, params, param: "prompt", splitter: ReasoningSplitter::off() };
     generate::answer(&app, Api::Completions, admission, plan).await
 }
 
-fn encode(model: &Model, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
+fn encode(model: &Model, reading: &Reading, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
     let text = match prompt {
         Prompt::Tokens(ids) => return Ok(ids),
         Prompt::Text(text) => text,
     };
-    let ids = model.tokenizer.encode(&text, true).map_err(ApiError::internal)?;
+    let ids = reading.encode(&model.tokenizer, &text, true, "prompt")?;
     if !ids.is_empty() {
         return Ok(ids);
     }

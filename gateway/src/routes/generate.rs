@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Json,
+    http::{HeaderName, HeaderValue},
     response::{IntoResponse, Response},
 };
 use tandem_wire::FinishReason;
@@ -13,9 +14,12 @@ use crate::{
     app::{Admission, App, Plan, random_u64, unix_time_s},
     choice::Delta,
     error::ApiError,
-    generation::Generation,
-    sse,
+    generation::{Generation, News},
+    sse::{self, LifeSigns},
 };
+
+/// Of a whole answer: how often the engine lost a choice of it, which then went on with the next one.
+const RESUBMISSIONS: HeaderName = HeaderName::from_static("x-tandem-resubmissions");
 
 /// Generates what is planned and answers.
 pub(super) async fn answer(
@@ -38,8 +42,9 @@ pub(super) async fn answer(
     let (stream, include_usage) = (plan.params.stream, plan.params.include_usage);
     let generation = app.start(&header.id, admission, plan)?;
     if stream {
-        let keep_alive = Duration::from_millis(app.settings.keep_alive_ms);
-        return Ok(sse::respond(header, generation, include_usage, keep_alive));
+        let every = Duration::from_millis(app.settings.keep_alive_ms);
+        let life_signs = LifeSigns { every, kind: app.settings.keep_alive };
+        return Ok(sse::respond(header, generation, include_usage, life_signs));
     }
     gather(&header, generation).await
 }
@@ -48,8 +53,10 @@ pub(super) async fn answer(
 async fn gather(header: &Header, mut generation: Generation) -> Result<Response, ApiError> {
     let mut texts: Vec<(Delta, FinishReason)> =
         (0..generation.choice_count()).map(|_| (Delta::default(), FinishReason::Stop)).collect();
-    while let Some(update) = generation.next().await {
-        let update = update?;
+    while let Some(news) = generation.next().await {
+        let News::Update(update) = news? else {
+            continue;
+        };
         let Some((text, finish)) = texts.get_mut(update.index as usize) else {
             continue;
         };
@@ -58,5 +65,9 @@ async fn gather(header: &Header, mut generation: Generation) -> Result<Response,
             *finish = reason;
         }
     }
-    Ok(Json(header.whole(&texts, generation.usage())).into_response())
+    let mut answer = Json(header.whole(&texts, generation.usage())).into_response();
+    if generation.losses() > 0 {
+        answer.headers_mut().insert(RESUBMISSIONS, HeaderValue::from(generation.losses()));
+    }
+    Ok(answer)
 }

@@ -10,7 +10,7 @@ use std::{
 use futures_util::StreamExt;
 use tandem_wire::{
     Candidate, FailureCode, FinishReason, FromRank, Hello, ModelCard, PROTOCOL_VERSION, Phase,
-    Submit, ToRank, Token,
+    Submit, ToRank, Token, Vitals,
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -42,6 +42,8 @@ pub(crate) struct Behaviour {
     pub(crate) wrong_index: Option<u32>,
     /// Most requests at once; more are refused as `Full`.
     pub(crate) requests_max: usize,
+    /// Whether it says that it works: each time it is asked, one more step is done.
+    pub(crate) busy: bool,
 }
 
 pub(crate) const VOCAB_SIZE: u32 = 600;
@@ -78,6 +80,7 @@ impl FakeRank {
                 refusals: Vec::new(),
                 wrong_index: None,
                 requests_max: usize::MAX,
+                busy: false,
             }),
             phase: watch::channel(Phase::Ready).0,
             seen: watch::channel(Seen::default()).0,
@@ -160,6 +163,7 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>) {
     let mut active: HashMap<u64, AbortHandle> = HashMap::new();
     // Dropped with this task, which ends the generations, too.
     let mut generations = JoinSet::new();
+    let mut steps = 0;
     loop {
         tokio::select! {
             Some(message) = queue.recv() => {
@@ -188,15 +192,39 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>) {
                         }
                     }
                     ToRank::Cancel { id } => {
-                        if let Some(task) = active.remove(&id) {
+                        if let Some(task) = active.remove(&id).filter(|task| !task.is_finished()) {
                             task.abort();
+                            let code = FailureCode::Cancelled;
+                            let _ = outbox.send(FromRank::Failed { id, code, message: "gone".into() });
                         }
                         shared.seen.send_modify(|seen| seen.cancels.push(id));
+                    }
+                    ToRank::Vitals if shared.behaviour.lock().unwrap().busy => {
+                        steps += 1;
+                        let _ = outbox.send(FromRank::Vitals(vitals(epoch, steps)));
                     }
                     ToRank::Vitals | ToRank::Unload => {}
                 }
             }
         }
+    }
+}
+
+fn vitals(epoch: u64, steps: u64) -> Vitals {
+    Vitals {
+        epoch,
+        rank: 0,
+        phase: Phase::Ready,
+        steps,
+        last_step_age_ms: None,
+        active: 1,
+        queued: 0,
+        tokens: 0,
+        bytes_read: 0,
+        weights_bytes: 0,
+        memory_bytes: 0,
+        memory_peak_bytes: 0,
+        transport: None,
     }
 }
 

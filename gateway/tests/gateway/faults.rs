@@ -108,9 +108,40 @@ async fn a_request_that_kills_the_engine_each_time_is_given_up() {
     };
     let (answer, ()) = tokio::join!(gateway.chat(json!({})), kill);
     assert_eq!(answer.refusal(), (500, "-".into(), "internal_error".into()));
+    assert!(answer.json()["error"]["message"].to_string().contains("failed 5 times"));
     gateway.rank.allow(100);
     gateway.until_health(200).await;
     assert_eq!(gateway.chat(json!({"max_tokens": 1})).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_is_told_that_its_request_was_submitted_again() {
+    let gateway = Gateway::start_with(Says::Text("the end"), Some(0), |_| {}).await;
+    let mut stream = gateway.chat_stream(json!({})).await;
+    assert!(stream.event().await.unwrap().contains("assistant"));
+    let again = async {
+        for times in 2..=4 {
+            gateway.rank.submitted(times).await;
+            gateway.rank.crash(Phase::Ready);
+        }
+        gateway.rank.submitted(6).await;
+        gateway.rank.allow(1_000);
+    };
+    let (answer, ()) = tokio::join!(gateway.chat(json!({})), again);
+    assert_eq!(answer.status, 200);
+    let times: u32 = answer.headers["x-tandem-resubmissions"].to_str().unwrap().parse().unwrap();
+    assert!((1..=3).contains(&times), "{times}");
+    let mut told = Vec::new();
+    loop {
+        match stream.event().await.unwrap().as_str() {
+            "[DONE]" => break,
+            comment if comment.starts_with(": the engine was lost") => {
+                told.push(comment.to_owned())
+            }
+            _ => {}
+        }
+    }
+    assert!(!told.is_empty() && told[0].contains("attempt 1 of at most 5"), "{told:?}");
 }
 
 #[tokio::test]

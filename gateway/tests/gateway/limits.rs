@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tandem_gateway::hash_api_key;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
 use super::{
-    http::joined,
+    http::{joined, open},
     server::{Gateway, PATIENCE, Says, chat_body, completion_body},
 };
 
@@ -72,7 +73,7 @@ async fn a_full_queue_refuses_at_once_and_takes_again_later() {
 }
 
 #[tokio::test]
-async fn a_request_that_takes_too_long_ends_in_either_form() {
+async fn an_engine_that_gets_nothing_done_ends_a_request_in_either_form() {
     let limits = |settings: &mut tandem_gateway::Settings| settings.request_timeout_ms = 1_000;
     let gateway =
         Gateway::start_with(Says::Text("the quick brown fox jumps"), Some(3), limits).await;
@@ -86,12 +87,47 @@ async fn a_request_that_takes_too_long_ends_in_either_form() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_takes_longer_than_the_timeout_is_answered() {
+    let limits = |settings: &mut tandem_gateway::Settings| {
+        settings.request_timeout_ms = 1_000;
+        settings.max_submitted = 1;
+    };
+    let gateway = Gateway::start_with(Says::Text("the end"), Some(0), limits).await;
+    gateway.rank.change(|rank| rank.busy = true);
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        gateway.rank.allow(100);
+    };
+    // The second waits behind the first all the time.
+    let (first, second, ()) =
+        tokio::join!(gateway.chat(json!({})), gateway.chat(json!({})), release);
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 200));
+}
+
+#[tokio::test]
 async fn a_silent_stream_shows_that_it_lives() {
     let limits = |settings: &mut tandem_gateway::Settings| settings.keep_alive_ms = 100;
     let gateway = Gateway::start_with(Says::Text("the end"), Some(0), limits).await;
     let mut stream = gateway.chat_stream(json!({})).await;
     assert!(stream.event().await.unwrap().contains("assistant"));
     assert_eq!(stream.event().await.unwrap(), ": keep-alive");
+    gateway.rank.allow(100);
+    assert_eq!(joined(&stream.events().await, 0).1, "the end");
+}
+
+#[tokio::test]
+async fn a_life_sign_is_data_where_the_owner_wants_it() {
+    let limits = |settings: &mut tandem_gateway::Settings| {
+        settings.keep_alive_ms = 100;
+        settings.keep_alive = tandem_gateway::KeepAlive::Chunk;
+    };
+    let gateway = Gateway::start_with(Says::Text("the end"), Some(0), limits).await;
+    let mut stream = gateway.chat_stream(json!({})).await;
+    assert!(stream.event().await.unwrap().contains("assistant"));
+    let sign: serde_json::Value = serde_json::from_str(&stream.event().await.unwrap()).unwrap();
+    assert_eq!(sign["object"], "chat.completion.chunk");
+    assert_eq!(sign["choices"][0]["delta"], json!({}));
+    assert_eq!(sign["choices"][0]["finish_reason"], json!(null));
     gateway.rank.allow(100);
     assert_eq!(joined(&stream.events().await, 0).1, "the end");
 }
@@ -118,36 +154,151 @@ async fn a_reader_that_sleeps_delays_nobody() {
     }
 }
 
+/// A connection on which so much is sent, and then nothing.
+async fn begin(gateway: &Gateway, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
 #[tokio::test]
-async fn connections_are_bounded_and_slow_heads_are_cut() {
-    let limits = |settings: &mut tandem_gateway::Settings| {
-        settings.max_connections = 2;
-        settings.read_timeout_ms = 300;
-    };
-    let gateway = Gateway::start_with(Says::Text("x"), None, limits).await;
-    let mut slow = Vec::new();
-    // Earlier connections may not be gone yet: take places until there is none.
-    let refusal = loop {
-        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
-        stream.write_all(b"POST /v1/chat").await.unwrap();
-        slow.push(stream);
-        assert!(slow.len() < 50, "connections are not bounded");
-        let probe = TcpStream::connect(gateway.address).await.unwrap();
-        let mut probe = tokio::io::BufReader::new(probe);
-        let mut answer = String::new();
-        let read = probe.read_to_string(&mut answer);
-        match tokio::time::timeout(Duration::from_millis(100), read).await {
-            Ok(_) if answer.starts_with("HTTP/1.1 503") => break answer,
-            _ => slow.push(probe.into_inner()),
+async fn who_only_holds_connections_keeps_nobody_out() {
+    let limits = |settings: &mut tandem_gateway::Settings| settings.max_connections = 8;
+    let gateway = Gateway::start_with(Says::Text("the end"), None, limits).await;
+    let body = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                content-length: 1000\r\n\r\n{";
+    for kind in ["", "POST /v1/chat", body, "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"] {
+        let mut held = Vec::new();
+        for _ in 0..40 {
+            held.push(begin(&gateway, kind).await);
         }
-    };
-    assert!(refusal.contains("too_many_connections") && refusal.contains("retry-after"));
-    for mut stream in slow {
-        let mut rest = Vec::new();
-        let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
-        end.expect("a slow head is never cut").ok();
+        assert_eq!(gateway.chat(json!({})).await.status, 200, "{kind}");
+        assert_eq!(gateway.get("/health").await.status, 200, "{kind}");
     }
-    gateway.until_health(200).await;
+}
+
+#[tokio::test]
+async fn requests_under_way_are_bounded_but_not_the_supervisors() {
+    let gateway = Gateway::start_as(Says::Text("the end"), Some(0), |setup| {
+        setup.settings.max_connections = 2;
+        setup.settings.max_submitted = 1;
+        setup.settings.max_queued = 2;
+        setup.settings.api_keys = vec![hash_api_key("client")];
+        setup.canary_key_hash = Some(hash_api_key("canary"));
+    })
+    .await;
+    let ask = async |key: &str, stream: bool| {
+        let key = format!("Bearer {key}");
+        let headers = [("authorization", key.as_str()), ("content-type", "application/json")];
+        let body = chat_body(json!({"stream": stream})).to_string().into_bytes();
+        open(gateway.address, "POST", "/v1/chat/completions", &headers, body).await
+    };
+    // Half of them for an address without a key.
+    let first = gateway.chat_stream(json!({})).await;
+    let refused = gateway.chat(json!({})).await;
+    assert_eq!(refused.refusal(), (503, "-".into(), "too_many_connections".into()));
+    assert!(refused.headers.contains_key("retry-after"));
+    let second = ask("client", true).await;
+    let refused = ask("client", true).await.whole().await;
+    assert_eq!(refused.refusal(), (503, "-".into(), "too_many_connections".into()));
+    assert_eq!(gateway.get("/health").await.status, 200);
+    // All places are taken, in the queue too; the canary's are others, and it goes first.
+    let canary = ask("canary", true).await;
+    assert_eq!(canary.status, 200);
+    gateway.rank.submitted(2).await;
+    assert!(gateway.rank.submits()[1].urgent && !gateway.rank.submits()[0].urgent);
+    gateway.rank.allow(100);
+    for stream in [canary, first, second] {
+        assert_eq!(joined(&stream.events().await, 0).1, "the end");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_is_answered_and_one_that_is_gone_is_not_worked_for() {
+    let gateway = Gateway::start_with(Says::Text("the end"), Some(0), |_| {}).await;
+    let body = chat_body(json!({})).to_string();
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut patient = begin(&gateway, &request).await;
+    patient.shutdown().await.unwrap();
+    gateway.rank.submitted(1).await;
+    let gone = begin(&gateway, &request).await;
+    gateway.rank.submitted(2).await;
+    drop(gone);
+    gateway.rank.cancelled(1).await;
+    gateway.rank.allow(100);
+    let mut answer = String::new();
+    let read = tokio::time::timeout(PATIENCE, patient.read_to_string(&mut answer));
+    read.await.expect("never answered").unwrap();
+    let answer = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("the end"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_slow_head_is_cut() {
+    let limits = |settings: &mut tandem_gateway::Settings| settings.read_timeout_ms = 300;
+    let gateway = Gateway::start_with(Says::Text("x"), None, limits).await;
+    let mut slow = begin(&gateway, "POST /v1/chat").await;
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, slow.read_to_end(&mut rest)).await;
+    end.expect("a slow head is never cut").ok();
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_in_the_form_of_the_api() {
+    let gateway = Gateway::start(Says::Text("x")).await;
+    let long = "x".repeat(200_000);
+    let crowd: String = (0..200).map(|n| format!("h{n}: x\r\n")).collect();
+    for (text, status, code) in [
+        ("GET / HTTP/1.1\r\nbad header\r\n\r\n".to_owned(), 400, "bad_request"),
+        ("POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n".to_owned(), 400, "bad_request"),
+        (format!("GET /{long} HTTP/1.1\r\n\r\n"), 414, "uri_too_long"),
+        (format!("GET / HTTP/1.1\r\n{crowd}\r\n"), 431, "headers_too_large"),
+    ] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        // The rest of a long one may meet a closed connection.
+        let _ = stream.write_all(text.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {answer}");
+        let body: serde_json::Value =
+            serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(body["error"]["code"], code, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_target_with_another_host_needs_a_key_too() {
+    let gateway = Gateway::start(Says::Text("x")).await;
+    for (target, status) in [
+        ("http://evil.example/v1/models", "403"),
+        ("http://localhost:80/v1/models", "200"),
+        ("/v1/models", "200"),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let mut stream = begin(&gateway, &request).await;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer[9..], status.as_bytes(), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_over_the_context_is_refused_by_its_size_and_frees_its_places() {
+    let limits = |settings: &mut tandem_gateway::Settings| settings.max_queued = 1;
+    let gateway = Gateway::start_with(Says::Text("the end"), None, limits).await;
+    for text in ["x ".repeat(1 << 20), "\u{1f600}".repeat(1 << 19), " ".repeat(1 << 21)] {
+        let message = json!([{"role": "user", "content": text}]);
+        let answer = gateway.chat(json!({"messages": message})).await;
+        let expected = (400, "messages".into(), "context_length_exceeded".into());
+        assert_eq!(answer.refusal(), expected);
+    }
+    assert_eq!(gateway.rank.submits().len(), 0);
+    assert_eq!(gateway.chat(json!({})).await.status, 200);
 }
 
 #[tokio::test]

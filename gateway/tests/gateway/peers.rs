@@ -2,15 +2,12 @@
 
 use serde_json::json;
 use tandem_gateway::hash_api_key;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{
     http::open,
     pair::{PAIR_KEY, Proxy, free_address},
-    server::{Gateway, PATIENCE, Says, chat_body},
+    server::{Gateway, Says, chat_body},
 };
 
 #[tokio::test]
@@ -89,40 +86,31 @@ async fn without_a_key_for_them_other_nodes_can_not_come_in() {
 }
 
 #[tokio::test]
-async fn connections_and_queue_are_bounded_over_both_listeners() {
+async fn places_and_queue_are_bounded_over_both_listeners() {
     let peer_listen = free_address();
     let gateway = Gateway::start_as(Says::Text("x"), Some(0), |setup| {
-        setup.settings.max_connections = 3;
-        setup.settings.max_queued = 1;
+        setup.settings.max_connections = 2;
+        setup.settings.max_queued = 2;
         setup.peer_listen = Some(peer_listen);
         setup.peer_key_hash = Some(hash_api_key(PAIR_KEY));
     })
     .await;
-    let _stream = gateway.chat_stream(json!({})).await;
     let key = format!("Bearer {PAIR_KEY}");
-    let headers = [("content-type", "application/json"), ("authorization", key.as_str())];
-    let body = chat_body(json!({})).to_string().into_bytes();
-    let full = open(peer_listen, "POST", "/v1/chat/completions", &headers, body).await;
-    assert_eq!(full.whole().await.refusal(), (429, "-".into(), "queue_full".into()));
-
-    let mut clients = Vec::new();
-    // Earlier connections may not be gone yet: take places until there is none.
-    loop {
-        let mut client = TcpStream::connect(gateway.address).await.unwrap();
-        client.write_all(b"GET /v1").await.unwrap();
-        clients.push(client);
-        assert!(clients.len() < 50, "connections are not bounded");
-        let mut peer = TcpStream::connect(peer_listen).await.unwrap();
-        let head = format!(
-            "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: {key}\r\n\r\n"
-        );
-        // It may be turned away before that is written.
-        let _ = peer.write_all(head.as_bytes()).await;
-        let mut answer = Vec::new();
-        let read = tokio::time::timeout(PATIENCE, peer.read_to_end(&mut answer)).await;
-        let _ = read.expect("no answer");
-        if String::from_utf8_lossy(&answer).contains("too_many_connections") {
-            break;
-        }
+    let ask = async |n: u32, is_canary: bool| {
+        let mut headers = vec![("content-type", "application/json"), ("authorization", &*key)];
+        headers.extend(is_canary.then_some(("x-tandem-canary", "1")));
+        let body = chat_body(json!({"stream": true, "n": n})).to_string().into_bytes();
+        open(peer_listen, "POST", "/v1/chat/completions", &headers, body).await
+    };
+    let _own = gateway.chat_stream(json!({})).await;
+    let full = ask(2, false).await.whole().await;
+    assert_eq!(full.refusal(), (429, "-".into(), "queue_full".into()));
+    let _theirs = ask(1, false).await;
+    for refused in [gateway.chat(json!({})).await, ask(1, false).await.whole().await] {
+        assert_eq!(refused.refusal(), (503, "-".into(), "too_many_connections".into()));
     }
+    let headers = [("authorization", &*key)];
+    let health = open(peer_listen, "GET", "/health", &headers, vec![]).await;
+    assert_eq!(health.status, 200);
+    assert_eq!(ask(1, true).await.status, 200, "another node's canary has a place of its own");
 }

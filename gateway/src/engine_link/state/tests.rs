@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
-use tandem_wire::{FinishReason, Sampling};
+use tandem_wire::{FailureCode, FinishReason, Hello, PROTOCOL_VERSION, Sampling, Token};
 
 use super::*;
+
+mod storm;
 
 /// A link at a clock of its own; events go in, actions come out.
 struct Link {
@@ -12,7 +14,8 @@ struct Link {
 
 impl Link {
     fn new(max_submitted: usize) -> Self {
-        Self { state: LinkState::new(max_submitted), now: Instant::now() }
+        let now = Instant::now();
+        Self { state: LinkState::new(max_submitted, now), now }
     }
 
     /// Connected to a ready rank.
@@ -22,8 +25,17 @@ impl Link {
         link
     }
 
+    /// The socket takes each frame at once.
     fn event(&mut self, event: Event) -> Vec<Action> {
-        self.state.handle(self.now, event)
+        let mut actions = self.state.handle(self.now, event);
+        while matches!(actions.last(), Some(Action::Send(_))) {
+            let more = self.state.handle(self.now, Event::Written);
+            if more.is_empty() {
+                break;
+            }
+            actions.extend(more);
+        }
+        actions
     }
 
     fn message(&mut self, message: FromRank) -> Vec<Action> {
@@ -37,7 +49,7 @@ impl Link {
     }
 
     fn submit(&mut self, id: u64) -> Vec<Action> {
-        let job = job(self.now + Duration::from_secs(100));
+        let job = job();
         self.event(Event::Submit { id, job })
     }
 
@@ -65,14 +77,16 @@ fn phase(phase: Phase) -> FromRank {
     FromRank::Phase { phase, model: (phase == Phase::Ready).then_some(card) }
 }
 
-fn job(deadline: Instant) -> Job {
+fn job() -> Job {
     Job {
         prompt: Arc::from([1, 2]),
         max_tokens: 3,
         stop_tokens: Arc::from([99]),
         sampling: Sampling { seed: 5, ..Sampling::greedy() },
         logprobs: None,
-        deadline,
+        silence_max: Duration::from_secs(100),
+        urgent: false,
+        _place: None,
     }
 }
 
@@ -88,11 +102,39 @@ fn submissions(actions: &[Action]) -> Vec<(u64, Vec<u32>)> {
 /// What each reader among the actions is told, tokens by their ids.
 fn told(actions: &[Action]) -> Vec<(u64, String)> {
     let one = |action: &Action| match action {
+        Action::Deliver { progress: Progress::Lost { .. }, .. } => None,
         Action::Deliver { id, progress: Progress::Token(t) } => Some((*id, t.token.to_string())),
         Action::Deliver { id, progress } => Some((*id, format!("{progress:?}"))),
         _ => None,
     };
     actions.iter().filter_map(one).collect()
+}
+
+/// The losses that readers among the actions are told of.
+fn lost(actions: &[Action]) -> Vec<u32> {
+    let one = |action: &Action| match action {
+        Action::Deliver { progress: Progress::Lost { losses }, .. } => Some(*losses),
+        _ => None,
+    };
+    actions.iter().filter_map(one).collect()
+}
+
+fn vitals(steps: u64, active: u32) -> FromRank {
+    FromRank::Vitals(tandem_wire::Vitals {
+        epoch: 1,
+        rank: 0,
+        phase: Phase::Ready,
+        steps,
+        last_step_age_ms: None,
+        active,
+        queued: 0,
+        tokens: 0,
+        bytes_read: 0,
+        weights_bytes: 0,
+        memory_bytes: 0,
+        memory_peak_bytes: 0,
+        transport: None,
+    })
 }
 
 fn failed(code: FailureCode) -> impl Fn(u64) -> FromRank {
@@ -137,7 +179,7 @@ fn lost_flights_go_on_with_their_tokens_oldest_first() {
     link.token(1, 0, 10);
     link.token(2, 0, 20);
     link.token(1, 1, 11);
-    assert_eq!(link.down(), []);
+    assert_eq!(told(&link.down()), []);
     let again = link.up(2);
     assert_eq!(submissions(&again), [(3, vec![10, 11]), (4, vec![20])]);
     assert_eq!(link.token(1, 2, 12), [], "what the dead epoch's id says is nothing");
@@ -170,7 +212,7 @@ fn tokens_out_of_step_are_not_passed_on_and_the_flight_starts_again_where_it_was
         link.token(1, 0, 10);
         let actions = link.token(1, index, token);
         assert_eq!(told(&actions), []);
-        assert_eq!(actions[0], Action::Send(Outgoing::Cancel(1)));
+        assert!(actions.contains(&Action::Send(Outgoing::Cancel(1))));
         assert_eq!(submissions(&actions), [(2, vec![10])]);
     }
     let mut link = Link::ready(8);
@@ -186,7 +228,7 @@ fn a_flight_lost_too_often_without_progress_fails() {
     let mut link = Link::ready(8);
     link.submit(1);
     for epoch in 2..2 + u64::from(LOSSES_MAX) {
-        assert_eq!(link.down(), []);
+        assert_eq!(lost(&link.down()), [epoch as u32 - 1]);
         assert_eq!(submissions(&link.up(epoch)).len(), 1);
     }
     assert!(told(&link.down())[0].1.contains("EngineFault"));
@@ -198,7 +240,7 @@ fn a_flight_lost_too_often_without_progress_fails() {
         link.up(epoch);
     }
     link.token(u64::from(LOSSES_MAX) + 1, 0, 10);
-    assert_eq!(link.down(), [], "a token is progress");
+    assert_eq!(lost(&link.down()), [1], "a token is progress");
 }
 
 #[test]
@@ -207,12 +249,12 @@ fn a_rank_without_room_is_asked_again_after_a_growing_pause() {
         let refuse = failed(code);
         let mut link = Link::ready(8);
         link.submit(1);
-        assert_eq!(link.message(refuse(1)), []);
+        assert_eq!(told(&link.message(refuse(1))), []);
         assert_eq!(link.submit(2), [], "the next one would be refused, too");
         assert_eq!(link.state.next_wake(), Some(link.now + HOLD));
         assert_eq!(submissions(&link.wait(HOLD)), [(2, vec![]), (3, vec![])]);
-        assert_eq!(link.message(refuse(2)), []);
-        assert_eq!(link.message(refuse(3)), []);
+        assert_eq!(told(&link.message(refuse(2))), []);
+        assert_eq!(told(&link.message(refuse(3))), []);
         assert_eq!(link.state.next_wake(), Some(link.now + 2 * HOLD), "one pause for both");
         assert_eq!(submissions(&link.wait(2 * HOLD)).len(), 2);
     }
@@ -223,21 +265,129 @@ fn a_rank_without_room_is_asked_again_after_a_growing_pause() {
 }
 
 #[test]
-fn cancels_and_deadlines_end_a_flight_wherever_it_is() {
+fn a_rank_that_unloads_again_and_again_is_not_asked_without_end() {
+    let mut link = Link::ready(8);
+    link.submit(1);
+    for losses in 1..=LOSSES_MAX {
+        let refused = link.message(failed(FailureCode::NotReady)(u64::from(losses)));
+        assert_eq!(lost(&refused), [losses], "its reader is told");
+        link.message(phase(Phase::Unloading));
+        link.down();
+        assert_eq!(submissions(&link.up(u64::from(losses) + 1)).len(), 1);
+    }
+    let refused = link.message(failed(FailureCode::NotReady)(u64::from(LOSSES_MAX) + 1));
+    assert!(told(&refused)[0].1.contains("EngineFault"), "{refused:?}");
+}
+
+#[test]
+fn a_cancelled_flight_keeps_its_place_until_the_rank_let_it_go() {
     let mut link = Link::ready(1);
     link.submit(1);
     link.submit(2);
     let actions = link.event(Event::Cancel { id: 1 });
-    assert_eq!(actions[0], Action::Send(Outgoing::Cancel(1)));
+    assert_eq!(actions, [Action::Send(Outgoing::Cancel(1))], "and the next one waits");
+    assert_eq!(link.token(1, 0, 10), []);
+    let actions = link.message(failed(FailureCode::Cancelled)(1));
     assert_eq!(submissions(&actions), [(2, vec![])]);
+    link.event(Event::Cancel { id: 2 });
     link.submit(3);
-    let late = link.wait(Duration::from_secs(100));
-    assert_eq!(late[0], Action::Send(Outgoing::Cancel(2)));
-    assert_eq!(told(&late), [(2, "Failed(TimedOut)".into()), (3, "Failed(TimedOut)".into())]);
+    let crossing = FromRank::Done { id: 2, reason: FinishReason::Stop };
+    assert_eq!(submissions(&link.message(crossing)), [(3, vec![])], "its own end is as good");
+    assert_eq!(told(&link.event(Event::FailAll)), [(3, "Failed(ShuttingDown)".into())]);
+}
 
+#[test]
+fn what_is_cancelled_before_it_was_written_never_gets_to_the_rank() {
+    let mut link = Link::ready(8);
+    let submit = |link: &mut Link, id| {
+        let job = job();
+        link.state.handle(link.now, Event::Submit { id, job })
+    };
+    assert_eq!(submissions(&submit(&mut link, 1)), [(1, vec![])]);
+    for id in [2, 3] {
+        assert_eq!(submit(&mut link, id), [], "one frame at a time");
+    }
+    assert_eq!(link.state.handle(link.now, Event::Cancel { id: 2 }), []);
+    assert_eq!(link.state.handle(link.now, Event::Cancel { id: 1 }), []);
+    let actions = link.event(Event::Written);
+    assert_eq!(actions[0], Action::Send(Outgoing::Cancel(1)), "cancels go first");
+    assert_eq!(submissions(&actions), [(2, vec![])]);
+    assert_eq!(link.state.load().waiting, 0);
+}
+
+#[test]
+fn an_urgent_flight_waits_for_nobody() {
     let mut link = Link::new(1);
+    for id in [1, 2] {
+        link.submit(id);
+    }
+    let job = Job { urgent: true, max_tokens: 1, ..job() };
+    link.event(Event::Submit { id: 3, job });
+    let sent = link.up(1);
+    let urgent = |action: &Action| match action {
+        Action::Send(Outgoing::Submit(submit)) => Some(submit.urgent),
+        _ => None,
+    };
+    assert_eq!(sent.iter().filter_map(urgent).collect::<Vec<_>>(), [true]);
+    let done = link.message(FromRank::Done { id: 1, reason: FinishReason::Stop });
+    assert_eq!(submissions(&done).len(), 1);
+}
+
+#[test]
+fn a_storm_of_cancels_does_not_spend_a_step_on_what_is_given_up_at_once() {
+    let mut link = Link::ready(64);
+    let age = Duration::from_millis(4);
+    let mut submitted = 0;
+    for id in 1..=1_000 {
+        submitted += submissions(&link.submit(id)).len();
+        submitted += submissions(&link.wait(age)).len();
+        for action in link.event(Event::Cancel { id }) {
+            if let Action::Send(Outgoing::Cancel(wire_id)) = action {
+                link.message(failed(FailureCode::Cancelled)(wire_id));
+            }
+        }
+    }
+    assert!(submitted < 50, "{submitted} of 1000 got to the rank");
+    // Who stays is served, a little later.
+    assert_eq!(submissions(&link.submit(2_000)), []);
+    let wake = link.state.next_wake().unwrap();
+    assert!(wake <= link.now + 2 * age);
+    assert_eq!(submissions(&link.wait(wake - link.now)).len(), 1);
+}
+
+#[test]
+fn only_an_engine_that_gets_nothing_done_ends_a_flight() {
+    let limit = job().silence_max;
+    let mut link = Link::ready(1);
     link.submit(1);
-    assert_eq!(told(&link.event(Event::FailAll)), [(1, "Failed(ShuttingDown)".into())]);
+    link.submit(2);
+    // Far more than the limit in all, and no token: a long prompt, and one that waits for it.
+    for steps in 1..=30 {
+        assert_eq!(told(&link.wait(limit / 2)), []);
+        link.message(vitals(steps, 1));
+    }
+    // The same while the engine loads again.
+    link.down();
+    for (epoch, now) in (2..).zip([Phase::Forming, Phase::Loading, Phase::Warming]) {
+        link.down();
+        link.event(Event::Connected);
+        link.message(hello(epoch));
+        link.message(phase(now));
+        assert_eq!(told(&link.wait(limit - Duration::from_millis(1))), []);
+    }
+    assert_eq!(link.state.load().waiting, 2);
+    let silent = link.wait(Duration::from_millis(1));
+    assert_eq!(told(&silent), [(1, "Failed(TimedOut)".into()), (2, "Failed(TimedOut)".into())]);
+    assert_eq!(link.state.next_wake(), None);
+
+    let mut link = Link::ready(1);
+    link.submit(1);
+    let asked = link.wait(limit / 2);
+    assert_eq!(asked, [Action::Send(Outgoing::Vitals)]);
+    link.message(vitals(0, 0));
+    let late = link.wait(limit);
+    assert_eq!(told(&late), [(1, "Failed(TimedOut)".into())], "the rank has forgotten it");
+    assert!(late.contains(&Action::Send(Outgoing::Cancel(1))));
 }
 
 #[test]
