@@ -29,6 +29,13 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// A death that was to come in the middle of a turn does not: it would take with it what operators
+    /// ordered, and they have no turn to see that it was not done.
+    pub(crate) const fn spare(&mut self) {
+        self.dies_in = None;
+        self.is_power_cut = false;
+    }
+
     pub(crate) const fn is_off(&self) -> bool {
         self.off_until.is_some()
     }

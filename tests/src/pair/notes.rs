@@ -66,7 +66,8 @@ impl Node {
             self.note_of_all(|truth, place| truth.excuse(place, "its supervisor was asked to end"));
         }
         let intent = state.reboot.intent().map(|intent| intent.id.as_str());
-        self.note_of_all(|truth, place| truth.turns_to(place, intent));
+        let long_ago = self.t.saturating_sub(self.setup.reboot.return_timeout_ms);
+        self.note_of_all(|truth, place| truth.turns_to(place, intent, long_ago));
         let Some(told) = NodeReport::of(&self.setup, state, &seen, now).reboot else { return };
         let t = self.t;
         let mut is_news = false;

@@ -5,6 +5,7 @@ pub(crate) mod reboots;
 
 use tandem_policy::{
     Moment, Observation, State, Turn,
+    invariant::Invariant,
     pair::{Mode, PeerSeen},
 };
 
@@ -193,7 +194,13 @@ pub(crate) fn is_pair_possible(node: &Node, seen: &Observation, now: Moment) -> 
             && report.refusal.is_none()
             && (report.is_alone || is_free)
     };
-    seen.peers.iter().all(could)
+    // One that may not do without its fabric serves with the others only by it.
+    let has_fabric = !setup.uses_fabric
+        || setup.ring_fallback
+        || [Invariant::RdmaEnabled, Invariant::RdmaActive]
+            .into_iter()
+            .all(|invariant| oracle::accepts(setup, invariant, seen, now));
+    has_fabric && seen.peers.iter().all(could)
 }
 
 /// Whether a node's gateway was too busy for a canary lately: then the tokens of others, which

@@ -108,6 +108,7 @@ pub(crate) fn step(setup: &Setup, state: &mut State, seen: &Observation, now: Mo
             }
         }
         Mode::Alone { why } => {
+            use_up_numbers(state, seen);
             let may_return = setup.fallback.is_none() || may_return(setup, state, seen, now);
             if due(&mut state.scratch.mode_due_ms, RETURN_AFTER_MS, may_return) {
                 let deadline_ms = now.boot_ms.saturating_add(setup.supervise.drain_timeout_ms);
@@ -129,8 +130,7 @@ pub(crate) fn step(setup: &Setup, state: &mut State, seen: &Observation, now: Mo
 /// another supervisor knew of is used up, also where the fallback has no such rank.
 fn enter(state: &mut State, mode: Mode, seen: &Observation, now: Moment) {
     state.mode = mode;
-    let of_ranks = seen.ranks.iter().filter_map(|rank| rank.process.epoch());
-    state.epoch = state.epoch.max(of_ranks.max().unwrap_or(0));
+    raise_epoch(state, seen);
     if state.gang != gang::Phase::Drained {
         state.gang = gang::Phase::Idle;
     }
@@ -138,6 +138,20 @@ fn enter(state: &mut State, mode: Mode, seen: &Observation, now: Moment) {
     state.gang_failures = 0;
     state.last_served_ms = 0;
     state.last_failure = None;
+}
+
+/// Where nothing of this node's own runs, the numbers of all ranks that it sees are used up: also of
+/// those that the fallback has no place for, which are not seen any more once they have ended.
+fn use_up_numbers(state: &mut State, seen: &Observation) {
+    use gang::Phase::{Backoff, Drained, Held, Idle};
+    if matches!(state.gang, Idle | Backoff { .. } | Held { .. } | Drained) {
+        raise_epoch(state, seen);
+    }
+}
+
+fn raise_epoch(state: &mut State, seen: &Observation) {
+    let of_ranks = seen.ranks.iter().filter_map(|rank| rank.process.epoch());
+    state.epoch = state.epoch.max(of_ranks.max().unwrap_or(0));
 }
 
 /// Why this node should serve alone, if it should.

@@ -108,6 +108,12 @@ fn fresh<'a>(
     seen.peer(node).and_then(|peer| peer.fresh(setup, now))
 }
 
+/// When a node was last heard, however long ago, since boot.
+fn last_ms(seen: &Observation, node: &str) -> Option<u64> {
+    let peer = seen.peer(node).filter(|peer| peer.is_paired)?;
+    peer.report.as_ref().map(|(_, at_ms)| *at_ms)
+}
+
 /// The other nodes of the config, and what they say.
 pub(super) fn nodes<'a>(
     setup: &'a Setup,
@@ -125,7 +131,9 @@ pub(super) fn listen(setup: &Setup, state: &mut State, seen: &Observation, now: 
         match report {
             Some(_) => drop(ears.silent_since_ms.remove(node)),
             None => {
-                ears.silent_since_ms.entry(node.to_owned()).or_insert(now.boot_ms);
+                let since_ms = ears.silent_since_ms.entry(node.to_owned()).or_insert(now.boot_ms);
+                // It may have spoken between two turns that are far apart, and be silent again.
+                *since_ms = (*since_ms).max(last_ms(seen, node).unwrap_or(0));
             }
         }
     }
