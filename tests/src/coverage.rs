@@ -68,6 +68,8 @@ const MUST_MEET: &[&str] = &[
     "fault flapping",
     "fault engine",
     "fault canary",
+    "fault canary_refused",
+    "fault unanswered",
     "fault garbage",
     "fault gateway",
     "fault leak_suspected",

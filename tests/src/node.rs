@@ -10,6 +10,7 @@ pub mod host;
 pub mod machine;
 pub mod memory;
 pub mod ranks;
+pub mod traffic;
 mod world;
 
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use crate::{
     coverage::Met,
     dice::Dice,
     pair::around::Around,
+    promises::restarts::have_lied_too_often,
     record::Record,
     setups,
     trouble::{Kind, Trouble, Troubles},
@@ -54,6 +56,7 @@ pub struct Node {
     pub(crate) host: host::Host,
     pub(crate) memory: memory::MemoryTruth,
     pub(crate) canary: canary::Canary,
+    pub(crate) traffic: traffic::Traffic,
     pub(crate) desk: desk::Desk,
     pub(crate) disk: Disk,
     /// What the supervisor was shown last, and when.
@@ -111,6 +114,7 @@ impl Node {
             host,
             memory,
             canary: canary::Canary::default(),
+            traffic: traffic::Traffic::default(),
             desk: desk::Desk::default(),
             disk: Disk::default(),
             shown: None,
@@ -193,6 +197,7 @@ impl Node {
         }
         self.pass_host();
         self.pass_memory();
+        self.pass_traffic();
         self.pass_ranks();
         self.pass_gateway();
         self.pass_canary();
@@ -222,12 +227,14 @@ impl Node {
     /// All lasting troubles end: disk, files, host, memory, clock; what a mend can do is left.
     pub fn heal(&mut self) {
         self.faulty = false;
+        self.machine.spare();
         self.disk.full_until = 0;
         self.disk.missing_until = 0;
         self.machine.void_try = None;
         self.heal_host();
         self.heal_memory();
         self.heal_desk();
+        self.heal_traffic();
         self.tell(|_| "HEALING: no trouble strikes any more".into());
     }
 
@@ -252,6 +259,9 @@ impl Node {
         let burnt = must_be_fabric && starts >= supervise.fabric_starts_max;
         if is_spent {
             excuses.push("the restarts of the window are spent");
+        }
+        if have_lied_too_often(self) {
+            excuses.push("the ranks answered garbage again and again");
         }
         if burnt {
             excuses.push("the starts of the fabric are spent");

@@ -1,6 +1,7 @@
 //! What the supervisor promises, whatever happens. Each is checked at every call of the world.
 
 mod reboots;
+pub(crate) mod restarts;
 
 use tandem_policy::{
     Action, Event, Health, Moment, Process, State, Turn, What, gang,
@@ -141,6 +142,7 @@ fn a_start_is_allowed(node: &Node) -> Outcome {
         return broken(format!("start {} had no reason", record.starts + 1));
     }
     let supervise = &node.setup.supervise;
+    restarts::liars_have_a_budget(node)?;
     let Some(last) = record.restarts_ms.last() else { return Ok(()) };
     let is_in_window = |at: &&u64| last - **at < supervise.restart_window_ms;
     let count = record.restarts_ms.iter().filter(is_in_window).count();
@@ -235,7 +237,8 @@ fn nothing_is_left_alive(node: &Node) -> Outcome {
 
 /// What is saved is what operators ordered, and its lists are bounded.
 pub(crate) fn a_saved_state_is_sound(node: &mut Node, state: &State) -> Outcome {
-    let Some((seen, _)) = node.shown.clone() else { return Ok(()) };
+    let Some((seen, now)) = node.shown.clone() else { return Ok(()) };
+    restarts::counted(state, now)?;
     node.record.decided(state, seen.terminations > 0);
     let intent = node.record.intent;
     if state.operator.hold != intent.hold || state.operator.drained != intent.drained {
@@ -247,6 +250,7 @@ pub(crate) fn a_saved_state_is_sound(node: &mut Node, state: &State) -> Outcome 
         ("faults", state.faults.len(), 64),
         ("boots", state.boots.len(), tandem_policy::BOOTS_MAX),
         ("restarts_ms", state.restarts_ms.len(), node.setup.supervise.restarts_max as usize),
+        ("garbage_restarts_ms", state.garbage_restarts_ms.len(), restarts::GARBAGE_MAX),
     ];
     for (name, len, most) in lists {
         if len > most {
@@ -275,6 +279,7 @@ pub fn of_turn(node: &mut Node, turn: &Turn, state: &State) {
         .and_then(|()| healthy_is_true(node, turn))
         .and_then(|()| carriers::a_ring_is_told(node, turn, state))
         .and_then(|()| strangers_are_not_adopted(node, turn))
+        .and_then(|()| restarts::of_turn(node, state))
         .and_then(|()| events_are_bounded(turn))
         .and_then(|()| a_leak_is_cleared_by_evidence(node, state, now));
     node.record.note_held(state);

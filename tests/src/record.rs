@@ -55,6 +55,8 @@ pub struct Record {
     /// When it was decided to try again after a failure, since boot, as saved, since the budget last
     /// began anew.
     pub(crate) restarts_ms: Vec<u64>,
+    /// The same for ranks that had answered garbage.
+    pub(crate) garbage_restarts_ms: Vec<u64>,
     last_reboot: String,
     /// Whether a reboot was decided in this boot, and thus did not come so far.
     pub(crate) reboot_failed: bool,
@@ -93,9 +95,13 @@ pub struct Record {
     /// The epoch that was proven by a sane answer, and when tokens last came in it, since boot.
     pub(crate) proof: Option<(u64, u64)>,
     last_tokens: Option<(u64, u64)>,
+    /// Whether tokens that come now are of requests that nobody waits for.
+    pub(crate) are_tokens_wasted: bool,
     pub(crate) events: u64,
     /// Whether ranks or gateway were held at the end of the last turn.
     is_gateway_held: bool,
+    /// Whether the last turn left the ranks stopping.
+    pub(crate) was_stopping: bool,
     are_ranks_held: bool,
     /// When the pair was last shown to be possible, since boot, and since when a supervisor looks.
     pub(crate) pair_possible_ms: u64,
@@ -122,11 +128,16 @@ impl Record {
         self.excuses.iter().copied().collect()
     }
 
+    fn forget_restarts(&mut self) {
+        self.restarts_ms.clear();
+        self.garbage_restarts_ms.clear();
+    }
+
     pub(crate) fn booted(&mut self) {
         self.starts_in_boot = 0;
         self.fabric_starts_in_boot = 0;
         self.takeovers_in_boot = 0;
-        self.restarts_ms.clear();
+        self.forget_restarts();
         self.latched.clear();
         self.reboot_failed = false;
         self.unloads.clear();
@@ -146,7 +157,7 @@ impl Record {
         // One is taken as done: an engine may have run.
         self.starts_in_boot = 1;
         self.fabric_starts_in_boot = 1;
-        self.restarts_ms.clear();
+        self.forget_restarts();
         self.latched.clear();
     }
 
@@ -173,6 +184,7 @@ impl Record {
         self.proof = None;
         self.last_tokens = None;
         self.had_leak = false;
+        self.was_stopping = matches!(state.gang, gang::Phase::Stopping { .. });
         self.held_for = None;
         // What could not be saved is forgotten with the supervisor that knew it.
         self.latched.clone_from(&state.latch.kinds);
@@ -231,11 +243,17 @@ impl Record {
     /// A state was saved: it tells what was decided to be tried again. An orderly end begins anew.
     pub(crate) fn decided(&mut self, state: &State, is_ending: bool) {
         if is_ending && state.restarts_ms.is_empty() {
-            self.restarts_ms.clear();
+            self.forget_restarts();
         }
         for at in &state.restarts_ms {
             if self.restarts_ms.last().is_none_or(|last| at > last) {
                 self.restarts_ms.push(*at);
+                self.allowed_starts += 1;
+            }
+        }
+        for at in &state.garbage_restarts_ms {
+            if self.garbage_restarts_ms.last().is_none_or(|last| at > last) {
+                self.garbage_restarts_ms.push(*at);
                 self.allowed_starts += 1;
             }
         }
@@ -295,7 +313,7 @@ impl Record {
             self.excuses.retain(|why| is_of_gateway(why));
             self.starts_in_boot = 0;
             self.fabric_starts_in_boot = 0;
-            self.restarts_ms.clear();
+            self.forget_restarts();
         }
     }
 
@@ -321,6 +339,7 @@ impl Record {
         if let Some((proven, at)) = &mut self.proof
             && *proven == epoch
             && (grew || is_first)
+            && !self.are_tokens_wasted
         {
             *at = now.boot_ms;
         }

@@ -141,6 +141,16 @@ troubles! {
         ConfigRefused 300,
         /// A file of the model is missing for a while.
         FilesMissing 250,
+        /// A prompt is computed for longer than every time-out, and lets nothing else through.
+        LongPrefill 150,
+        /// The gateway has no place for a canary for a while, whether its clients are served or not.
+        GatewayFlooded 200,
+        /// For a while every request is cancelled before it is answered, after the ranks worked on it.
+        WorkCancelled 200,
+        /// Each step takes longer than the one before, for a while.
+        StepsSlow 250,
+        /// The gateway refuses what a canary asks, until somebody mends that.
+        CanaryRefused 400,
     }
 }
 

@@ -68,8 +68,12 @@ pub enum Kind {
     Engine,
     /// A rank works but finishes no step.
     Stall,
-    /// A request through the gateway brought no tokens.
+    /// A request through the gateway brought no tokens, while the ranks had nothing to do.
     Canary,
+    /// The gateway refuses the request that is to prove serving.
+    CanaryRefused,
+    /// The ranks work, and nobody was answered for long.
+    Unanswered,
     /// A request through the gateway brought garbage.
     Garbage,
     /// The gateway failed or does not answer.
@@ -117,6 +121,8 @@ impl Kind {
             Self::Engine => "engine",
             Self::Stall => "stall",
             Self::Canary => "canary",
+            Self::CanaryRefused => "canary_refused",
+            Self::Unanswered => "unanswered",
             Self::Garbage => "garbage",
             Self::Gateway => "gateway",
             Self::LeakSuspected => "leak_suspected",
@@ -218,6 +224,7 @@ fn conditions(
     found.extend(leak::conditions(setup, state, seen));
     found.extend(admission::conditions(&view.setup, state, &view.seen, now));
     found.extend(canary::verdict(&view.setup, state));
+    found.extend(canary::unanswered(&view.setup, state, now));
     found.extend(pair::faults::conditions(setup, state, seen, now));
     found.extend(of_ranks(state));
     found.extend(of_gateway(state));

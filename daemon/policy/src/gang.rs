@@ -23,8 +23,8 @@ mod others;
 mod phase;
 
 use crate::{
-    Action, Leak, Moment, Observation, Process, RankSeen, Setup, State, admission, canary,
-    fault::Kind,
+    Action, Leak, Moment, Observation, Process, RankSeen, Rung, Setup, State, admission, canary,
+    fault::{Condition, Kind},
     gateway,
     pair::{self, Mode, fabric},
     retune, stall,
@@ -90,7 +90,7 @@ pub(super) fn step(
         Look::Ready if !others.are_ready && state.gang != Phase::Serving => Look::Rising,
         look => look,
     };
-    let unhealthy = unhealthy(setup, state, seen, now);
+    let unhealthy = unhealthy(setup, state, seen);
     let next = next(setup, state, seen, now, (look, others), unhealthy);
     if next != state.gang {
         if state.gang == Phase::Serving {
@@ -195,13 +195,8 @@ fn next(
 }
 
 /// Why a serving gang should be started again although all its ranks run.
-fn unhealthy(
-    setup: &Setup,
-    state: &mut State,
-    seen: &Observation,
-    now: Moment,
-) -> Option<(Kind, String)> {
-    let silent_ms = silent_for(state, seen, now);
+fn unhealthy(setup: &Setup, state: &mut State, seen: &Observation) -> Option<(Kind, String)> {
+    let silent_ms = silent_for(state, seen);
     if state.gang != Phase::Serving {
         return None;
     }
@@ -209,8 +204,10 @@ fn unhealthy(
     if silent_ms >= Some(limit_ms) {
         return Some((Kind::Stall, format!("a rank was silent or not ready for {limit_ms} ms")));
     }
-    // Requests that fail on their way to the node with rank 0 are no reason to start ranks again.
-    let verdict = || canary::verdict(setup, state).filter(|_| setup.leads());
+    // Requests that fail are no reason to start ranks again that finish steps or have nothing to do;
+    // an engine that lies is, where nothing on the way to rank 0 can have spoilt the answer.
+    let is_reason = |condition: &Condition| setup.leads() && condition.rung == Rung::Restart;
+    let verdict = || canary::verdict(setup, state).filter(is_reason);
     stall::look(setup, state, seen)
         .map(|text| (Kind::Stall, text))
         .or_else(|| verdict().map(|condition| (condition.kind, condition.evidence)))
@@ -219,13 +216,14 @@ fn unhealthy(
 /// For how long a rank that runs in a serving gang has said nothing, or that it is not ready, in
 /// milliseconds. One that dies or falls silent alone is noticed by its peers; this is for when there
 /// are none, when all hang, or when one hangs unloading for a supervisor that died.
-fn silent_for(state: &mut State, seen: &Observation, now: Moment) -> Option<u64> {
+fn silent_for(state: &mut State, seen: &Observation) -> Option<u64> {
     let silent = |rank: &RankSeen| {
         rank.process.is_running() && rank.phase != Some(tandem_wire::Phase::Ready)
     };
     if state.gang == Phase::Serving && seen.ranks.iter().any(silent) {
-        let since_ms = *state.scratch.silent_since_ms.get_or_insert(now.boot_ms);
-        Some(now.boot_ms.saturating_sub(since_ms))
+        let watched_ms = state.scratch.watched.ms;
+        let since_ms = *state.scratch.silent_since_ms.get_or_insert(watched_ms);
+        Some(watched_ms.saturating_sub(since_ms))
     } else {
         state.scratch.silent_since_ms = None;
         None

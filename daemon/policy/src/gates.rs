@@ -235,6 +235,9 @@ fn serving(setup: &Setup, state: &State, now: Moment) -> Look {
     if canary::is_proven(setup, state, now) {
         return Look::Passes("tokens came lately".into());
     }
+    if let Some(condition) = canary::unanswered(setup, state, now) {
+        return Look::Lacks(condition.evidence, condition.remedy);
+    }
     let unproven = canary::unproven(setup, state, now);
     let through = match unproven.as_slice() {
         names if names.is_empty() || canary::own_proof_ms(setup, state).is_none() => String::new(),

@@ -120,7 +120,7 @@ pub(super) fn step(
     let draining = state.draining_since_ms.is_some();
     let hasty = draining && (seen.terminations > 1 || ranks_are_lost(state));
     let stop_within = |ms: u64| Phase::Stopping { deadline_ms: now.boot_ms.saturating_add(ms) };
-    let mute = is_mute(setup, state, seen, now) && state.operator.hold.is_none();
+    let mute = is_mute(setup, state, seen) && state.operator.hold.is_none();
     let mode = Mode::of(setup, state);
     let plan = mode.plan(setup);
     let replaced = state.gateway_plan != plan && state.operator.hold.is_none();
@@ -181,14 +181,15 @@ pub(super) fn step(
 }
 
 /// Whether it runs and has not answered for too long. One that starts gets the same time.
-fn is_mute(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> bool {
+fn is_mute(setup: &Setup, state: &mut State, seen: &Observation) -> bool {
     let answers = seen.gateway.ready != Reading::Unknown;
     if !matches!(state.gateway, Phase::Up { .. }) || !seen.gateway.process.is_running() || answers {
         state.scratch.gateway_silent_since_ms = None;
         return false;
     }
-    let since_ms = *state.scratch.gateway_silent_since_ms.get_or_insert(now.boot_ms);
-    now.boot_ms.saturating_sub(since_ms) >= setup.supervise.gateway_timeout_ms
+    let watched_ms = state.scratch.watched.ms;
+    let since_ms = *state.scratch.gateway_silent_since_ms.get_or_insert(watched_ms);
+    watched_ms.saturating_sub(since_ms) >= setup.supervise.gateway_timeout_ms
 }
 
 /// What the phase wants done, again on every turn until it is seen.

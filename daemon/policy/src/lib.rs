@@ -35,12 +35,14 @@ mod state;
 mod status;
 mod thunderbolt;
 mod turn;
+mod watched;
 
 pub use event::{Event, What};
 pub use fault::{Fault, Rung};
 pub use observation::{
     Artifacts, CanaryOutcome, CanarySeen, EVIDENCE_MAX, Ended, Evidence, EvidenceSource,
     GatewaySeen, Memory, Need, Observation, Order, OrderKind, Owner, Process, RankSeen, Reading,
+    RequestsSeen,
 };
 pub use repair::Repair;
 pub use setup::{Fallback, Setup};
@@ -147,6 +149,7 @@ pub struct Decision {
 pub fn decide(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Decision {
     let mut next = state.clone();
     let mut actions = Vec::new();
+    next.scratch.watched.pass(now);
     operator::step(&mut next, seen, now);
     pair::watch::step(setup, &mut next, seen, now);
     pair::alone::step(setup, &mut next, seen, now);
@@ -166,8 +169,7 @@ pub fn decide(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> 
         // An orderly stop forgets what only a run of failures needs; the epoch's number stays.
         next.gang = gang::Phase::Drained;
         next.gateway = gateway::Phase::Stopped;
-        next.restarts_ms.clear();
-        next.gang_failures = 0;
+        next.forget_restarts();
         actions.push(Action::Exit);
     }
     let events = event::between(state, &next, &actions, now);

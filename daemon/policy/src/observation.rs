@@ -63,6 +63,8 @@ pub struct Observation {
     pub evidence: Vec<Evidence>,
     /// The last request that was sent to prove serving.
     pub canary: Option<CanarySeen>,
+    /// How the gateway's requests ended, but for canaries.
+    pub requests: RequestsSeen,
     /// What operators asked for and was not yet obeyed, oldest first.
     pub orders: Vec<Order>,
     /// Why the config file as it is now was refused; `None` while it is the one in force.
@@ -177,6 +179,15 @@ pub enum EvidenceSource {
     },
 }
 
+/// How requests ended, counted since the supervisor started; canaries are none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestsSeen {
+    /// Answered to their end.
+    pub answered: u64,
+    /// Given up by their clients before.
+    pub abandoned: u64,
+}
+
 /// A request that was sent to prove serving.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanarySeen {
@@ -200,8 +211,12 @@ pub enum CanaryOutcome {
         /// How many tokens.
         tokens: u32,
     },
-    /// The gateway is too busy to take it (429 or 503): no proof, and no failure.
+    /// The gateway is too busy to take it or to answer it in time (408, 429, 503 or 504): no proof,
+    /// and no failure.
     Busy,
+    /// The gateway won't answer what is asked, whoever asks (another 4xx), or its answer is none that
+    /// can be read: the same requests would be refused after any restart. Why.
+    Refused(String),
     /// None came back in time, or an error did.
     Failed(String),
 }

@@ -41,8 +41,7 @@ fn release(state: &mut State) {
     fabric::forgive(state);
     if matches!(state.gang, gang::Phase::Held { .. }) {
         state.gang = gang::Phase::Idle;
-        state.restarts_ms.clear();
-        state.gang_failures = 0;
+        state.forget_restarts();
         state.starts_in_boot = 0;
         state.fabric_starts = 0;
     }

@@ -15,6 +15,7 @@ use crate::{
     leak,
     pair::{self, fabric::Carrier},
     reboot, retune,
+    watched::Watched,
 };
 
 /// Raised whenever the file's meaning changes; a file of another version is set aside.
@@ -46,6 +47,10 @@ pub struct State {
     pub gang_failures: u32,
     /// When the ranks were restarted after a failure, since boot, within the last window.
     pub restarts_ms: Vec<u64>,
+    /// When they were restarted because they answered garbage: these have a bound of their own, since
+    /// no reboot is ever to come of what a request met.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub garbage_restarts_ms: Vec<u64>,
     /// For how long the last epoch served, in milliseconds.
     pub last_served_ms: u64,
     /// Starts of the ranks in this boot.
@@ -148,9 +153,11 @@ pub struct Hold {
 /// What a crash may forget.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scratch {
-    /// Since when a rank of a serving gang has said nothing or is not ready, since boot.
+    /// For how long this supervisor has looked.
+    pub watched: Watched,
+    /// Since when a rank of a serving gang has said nothing or is not ready, in time watched.
     pub silent_since_ms: Option<u64>,
-    /// Since when the gateway has said nothing, since boot.
+    /// Since when the gateway has said nothing, in time watched.
     pub gateway_silent_since_ms: Option<u64>,
     /// The epoch that this supervisor itself decided to start.
     pub begun_epoch: Option<u64>,
@@ -204,6 +211,7 @@ impl State {
             gang_since_ms: 0,
             gang_failures: 0,
             restarts_ms: Vec::new(),
+            garbage_restarts_ms: Vec::new(),
             last_served_ms: 0,
             starts_in_boot: 0,
             fabric_starts: 0,
@@ -312,6 +320,13 @@ impl State {
         let pair = [scratch.mode_due_ms, scratch.join_due_ms, scratch.fabric_due_ms, silent];
         let own = [ranks, gateway, drift::next_deadline_ms(self)];
         own.into_iter().chain(pair).flatten().min()
+    }
+
+    /// The budgets of restarts begin anew.
+    pub(crate) fn forget_restarts(&mut self) {
+        self.restarts_ms.clear();
+        self.garbage_restarts_ms.clear();
+        self.gang_failures = 0;
     }
 
     /// Remembers a killed rank once.

@@ -120,6 +120,8 @@ pub(super) struct Facts {
     pub(super) manifest: Option<Manifest>,
     pub(super) evidence: Vec<Evidence>,
     pub(super) canary: Option<CanarySeen>,
+    /// The epoch in which canaries are asked as plain text, since a chat is refused.
+    pub(super) plain_canary_epoch: Option<u64>,
     /// Why the config file as it is now was refused.
     pub(super) config_refused: Option<String>,
     /// What the ledger is to be told of that policy does not decide on.
@@ -201,6 +203,7 @@ impl Shared {
             manifest: None,
             evidence: Vec::new(),
             canary: None,
+            plain_canary_epoch: None,
             config_refused: None,
             news: Vec::new(),
             new_config: None,

@@ -289,6 +289,7 @@ impl World for RealWorld {
             peers,
             evidence: facts.evidence.clone(),
             canary: facts.canary.clone(),
+            requests: self.requests.seen(),
             orders,
             config_refused: facts.config_refused.clone(),
             ledger_trouble: self.unsaved.clone().or_else(|| self.lost.clone()),

@@ -1,9 +1,10 @@
 //! The history of requests: the gateway writes one line of JSON a finished request to its standard
 //! output; prompts and answers are never in it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tandem_ledger::{Finish, Request};
+use tandem_policy::RequestsSeen;
 use tandem_wire::RequestRecord;
 
 /// Most records that wait for the ledger; the oldest go first. Some seconds of the busiest gateway.
@@ -12,9 +13,15 @@ const WAITING_MAX: usize = 4_096;
 /// Most bytes of one record.
 const RECORD_BYTES_MAX: usize = 4 << 10;
 
-/// Records that wait for the ledger.
+/// Records that wait for the ledger, and how many of each kind there were.
 #[derive(Clone, Default)]
-pub(super) struct Requests(Arc<Mutex<Vec<Request>>>);
+pub(super) struct Requests(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    waiting: Vec<Request>,
+    seen: RequestsSeen,
+}
 
 impl Requests {
     /// Takes a line of the gateway's standard output; `epoch` is the one that runs. Whether it is a record.
@@ -26,17 +33,37 @@ impl Requests {
         else {
             return false;
         };
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= WAITING_MAX {
-            waiting.remove(0);
+        let mut kept = self.kept();
+        count(&mut kept.seen, &record);
+        if kept.waiting.len() >= WAITING_MAX {
+            kept.waiting.remove(0);
         }
-        waiting.push(record);
+        kept.waiting.push(record);
         true
     }
 
     /// All that wait.
     pub(super) fn take(&self) -> Vec<Request> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.kept().waiting)
+    }
+
+    /// How they ended, since this supervisor started.
+    pub(super) fn seen(&self) -> RequestsSeen {
+        self.kept().seen
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(seen: &mut RequestsSeen, request: &Request) {
+    match request.finish {
+        _ if request.canary => {}
+        Finish::Stop | Finish::Length => seen.answered = seen.answered.saturating_add(1),
+        Finish::Cancelled => seen.abandoned = seen.abandoned.saturating_add(1),
+        // Not the client's doing, and no answer either.
+        Finish::Drained | Finish::Error => {}
     }
 }
 
@@ -85,5 +112,27 @@ mod tests {
         assert_eq!((taken[0].id.as_str(), taken[0].epoch), ("chatcmpl-1", Some(4)));
         assert_eq!(taken[0].finish, Finish::Length);
         assert_eq!(requests.take(), []);
+        assert_eq!(requests.seen(), RequestsSeen { answered: 1, abandoned: 0 });
+    }
+
+    #[test]
+    fn canaries_and_what_the_gateway_cut_off_are_neither_answered_nor_given_up() {
+        let requests = Requests::default();
+        for (finish, canary, count) in [
+            ("stop", false, 2),
+            ("length", false, 1),
+            ("cancelled", false, 5),
+            ("drained", false, 7),
+            ("error", false, 7),
+            ("stop", true, 9),
+            ("cancelled", true, 9),
+        ] {
+            let line = format!(
+                r#"{{"id":"c","wall_ms":5,"model":"m","prompt_tokens":3,"completion_tokens":2,
+                "first_token_ms":9,"total_ms":20,"finish":"{finish}","status":200,"canary":{canary}}}"#
+            );
+            (0..count).for_each(|_| assert!(requests.take_line(&line.replace('\n', ""), None)));
+        }
+        assert_eq!(requests.seen(), RequestsSeen { answered: 3, abandoned: 5 });
     }
 }

@@ -34,6 +34,9 @@ enum Plan {
     Answer,
     Fail,
     Busy,
+    /// It waits for its place until its time is over.
+    TimesOut,
+    Refused,
 }
 
 impl Canary {
@@ -47,7 +50,18 @@ impl Canary {
 
 impl Node {
     pub(crate) fn begin_canary(&mut self, epoch: u64, number: u32) {
-        let planned = if self.strikes(Trouble::CanaryFails) {
+        let t = self.t;
+        let timeout_ms = self.setup.canary.timeout_ms;
+        let long_until = self.traffic.long_until(t);
+        let waits =
+            self.traffic.is_cancelled(t) || long_until.is_some_and(|at| at >= t + timeout_ms);
+        let planned = if self.traffic.refuses {
+            Plan::Refused
+        } else if self.traffic.is_flooded(t) {
+            self.dice.pick(&[Plan::Busy, Plan::TimesOut])
+        } else if waits {
+            Plan::TimesOut
+        } else if self.strikes(Trouble::CanaryFails) {
             Plan::Fail
         } else if self.strikes(Trouble::CanaryBusy) {
             Plan::Busy
@@ -57,13 +71,15 @@ impl Node {
         let works = self.ranks_work() && self.gateway_reaches();
         let ends_at = if self.strikes(Trouble::CanaryNever) {
             None
+        } else if planned == Plan::TimesOut {
+            Some(t + timeout_ms)
         } else if works {
-            Some(self.t + self.dice.between(50, 3_000))
+            Some(long_until.unwrap_or(t) + self.dice.between(50, 3_000))
         } else {
-            Some(self.t + self.dice.pick(&[100, self.setup.canary.timeout_ms]))
+            Some(t + self.dice.pick(&[100, timeout_ms]))
         };
         let booted_at = self.machine.booted_at;
-        let asked = Asked { epoch, number, at: self.t, ends_at, planned, outcome: None, booted_at };
+        let asked = Asked { epoch, number, at: t, ends_at, planned, outcome: None, booted_at };
         self.canary.older = self.canary.last.replace(asked);
     }
 
@@ -84,6 +100,8 @@ impl Node {
                 self.note_tokens(asked.epoch);
                 CanaryOutcome::Answered { text, tokens: 8 }
             }
+            Plan::Refused => CanaryOutcome::Refused("400: no chat template".into()),
+            Plan::TimesOut => CanaryOutcome::Failed("timeout: global".into()),
             Plan::Answer | Plan::Fail => CanaryOutcome::Failed("502 from the gateway".into()),
         };
         if outcome == CanaryOutcome::Busy {
@@ -93,6 +111,12 @@ impl Node {
         asked.at = t;
         asked.outcome = Some(outcome);
         self.canary.last = Some(asked);
+    }
+
+    /// Whether one waits for rank 0, as any request that reached it.
+    pub(crate) fn canary_waits(&self) -> bool {
+        let is_there = |asked: &Asked| asked.outcome.is_none() && asked.planned == Plan::Answer;
+        self.gateway_reaches() && self.canary.last.as_ref().is_some_and(is_there)
     }
 
     /// What a supervisor asked for is lost with it.

@@ -336,22 +336,32 @@ impl Node {
         let counts =
             self.around.is_none() || self.setup.own_ranks.contains(&0) || self.serves_alone();
         let others_stall = self.around.as_ref().is_some_and(|a| a.ranks().any(|r| r.stalls));
-        let active = if self.desk.busy && self.gateway_reaches() && counts { 3 } else { 0 };
+        let is_asked = self.gateway_reaches() && counts;
+        let is_busy = self.desk.busy || self.traffic.works(t);
+        let active = if is_busy && is_asked { 3 } else { 0 };
+        // A rank that finishes no step does not let go of a canary either.
+        let held = if is_asked && self.canary_waits() { active.max(1) } else { active };
         let grows = self.dice.between(1, 20);
+        let (steps, tokens) =
+            if work && active > 0 { self.traffic.steps(t, grows) } else { (0, 0) };
+        if tokens > 0 {
+            self.end_requests();
+        }
+        let is_wasted = self.traffic.is_cancelled(t);
         let mut is_proven = false;
         for rank in &mut self.ranks {
             if rank.phase(t) != Phase::Ready || !rank.process.is_running() {
                 continue;
             }
             rank.active = if rank.stalls || (counts && others_stall) {
-                rank.active.max(active)
+                rank.active.max(held)
             } else {
                 active
             };
-            if work && active > 0 {
-                is_proven = true;
-                rank.steps += grows;
-                rank.tokens += if counts { grows } else { 0 };
+            if steps > 0 {
+                is_proven |= tokens > 0 && !is_wasted;
+                rank.steps += steps;
+                rank.tokens += if counts { tokens } else { 0 };
                 rank.stepped_at = Some(t);
             }
         }

@@ -1,6 +1,8 @@
 //! What the supervisor is shown, and what becomes of what it does.
 
-use tandem_policy::{Action, Artifacts, Event, Moment, Need, Observation, SaveError, State, World};
+use tandem_policy::{
+    Action, Artifacts, Event, Moment, Need, Observation, RequestsSeen, SaveError, State, World,
+};
 
 use super::{FALLBACK_BYTES, Node, WEIGHTS_BYTES};
 use crate::{pair, promises, trouble::Trouble};
@@ -53,6 +55,10 @@ impl World for Node {
             peers: self.around.as_ref().map(|around| around.peers.clone()).unwrap_or_default(),
             evidence: self.desk.evidence.clone(),
             canary: self.canary.seen(moment),
+            requests: RequestsSeen {
+                answered: self.traffic.answered,
+                abandoned: self.traffic.abandoned,
+            },
             orders: self.orders_seen(),
             config_refused: self.config_refused(),
             ledger_trouble: if self.disk.last_failed {
@@ -63,6 +69,7 @@ impl World for Node {
                 None
             },
         };
+        self.record.are_tokens_wasted = self.traffic.is_cancelled(self.t);
         self.record.shown(&self.setup, &seen, moment);
         let is_possible = pair::promises::is_pair_possible(self, &seen, moment);
         if self.around.is_some() && is_possible {

@@ -11,12 +11,14 @@ use tandem_policy::{
 };
 
 /// Every [`Kind::name`]. A test compares it with the schema of [`Kind`].
-pub(crate) const FAULT_KINDS: [&str; 23] = [
+pub(crate) const FAULT_KINDS: [&str; 25] = [
     "broken",
     "flapping",
     "engine",
     "stall",
     "canary",
+    "canary_refused",
+    "unanswered",
     "garbage",
     "gateway",
     "leak_suspected",

@@ -1,7 +1,7 @@
 mod answers;
 
 use super::*;
-use crate::{Reading, leak::scene};
+use crate::{CanaryOutcome, CanarySeen, Reading, RequestsSeen, leak::scene};
 
 const EPOCH: u64 = 4;
 
@@ -23,6 +23,10 @@ struct Life {
     takes_ms: u64,
     /// Tokens that real requests add in a second.
     tokens_per_s: u64,
+    /// Steps that rank 0 finishes in a second.
+    steps_per_s: u64,
+    /// Requests that clients give up in a second.
+    abandoned_per_s: u64,
     /// Tokens that a canary adds before its outcome, whatever that is.
     own_tokens: u64,
     /// When each canary was asked for, in seconds from the beginning.
@@ -40,6 +44,8 @@ impl Life {
             outcome: Some(outcome),
             takes_ms: 1_000,
             tokens_per_s: 0,
+            steps_per_s: 0,
+            abandoned_per_s: 0,
             own_tokens: 8,
             asked_s: Vec::new(),
         };
@@ -83,6 +89,8 @@ impl Life {
     fn turn(&mut self) {
         let now = scene::at(self.now_ms);
         self.add_tokens(self.tokens_per_s);
+        self.seen.ranks[0].vitals.as_mut().unwrap().steps += self.steps_per_s;
+        self.seen.requests.abandoned += self.abandoned_per_s;
         let is_over =
             |c: &CanarySeen| c.outcome.is_none() && self.now_ms >= c.at_ms + self.takes_ms;
         if self.outcome.is_some() && self.seen.canary.as_ref().is_some_and(is_over) {
@@ -109,9 +117,14 @@ impl Life {
 
     fn verdict(&self) -> Option<Kind> {
         verdict(&self.setup, &self.state).map(|condition| {
-            assert_eq!(condition.rung, Rung::Restart);
+            let restarts = condition.kind == Kind::Garbage;
+            assert_eq!(condition.rung == Rung::Restart, restarts, "{condition:?}");
             condition.kind
         })
+    }
+
+    fn unanswered(&self) -> bool {
+        unanswered(&self.setup, &self.state, scene::at(self.now_ms)).is_some()
     }
 
     fn failures(&self) -> u32 {
@@ -216,6 +229,79 @@ fn tokens_after_one_garbage_answer_do_not_excuse_it() {
     life.tokens_per_s = 20;
     life.pass(5);
     assert_eq!(life.verdict(), Some(Kind::Garbage));
+}
+
+#[test]
+fn steps_that_are_finished_excuse_every_canary_but_prove_nothing() {
+    for outcome in [failed(), CanaryOutcome::Busy] {
+        for takes_ms in [1_000, 120_000] {
+            let mut life = Life::new(answered("Paris"));
+            life.pass(10);
+            life.outcome = Some(outcome.clone());
+            life.own_tokens = 0;
+            life.takes_ms = takes_ms;
+            life.steps_per_s = 1;
+            life.pass(280);
+            assert!(life.is_proven() && !life.unanswered(), "{outcome:?} {takes_ms}: not yet");
+            life.pass(30);
+            assert_eq!((life.failures(), life.verdict()), (0, None), "{outcome:?} {takes_ms}");
+            assert!(!life.is_proven() && life.unanswered(), "{outcome:?} {takes_ms}");
+            life.pass(10_000);
+            assert_eq!((life.failures(), life.verdict()), (0, None), "{outcome:?} {takes_ms}");
+            life.outcome = Some(answered("Paris"));
+            life.pass(130);
+            assert!(life.is_proven() && !life.unanswered(), "{outcome:?} {takes_ms}: over");
+        }
+    }
+}
+
+#[test]
+fn steps_before_a_canary_was_asked_excuse_nothing() {
+    let mut life = Life::new(failed());
+    life.steps_per_s = 5;
+    life.takes_ms = 30_000;
+    life.pass(1);
+    life.steps_per_s = 0;
+    life.pass(40);
+    assert_eq!(life.failures(), 1);
+}
+
+#[test]
+fn a_refusal_is_a_fault_of_its_own_that_steps_do_not_excuse() {
+    let mut life = Life::new(CanaryOutcome::Refused("400: there is no chat".into()));
+    life.own_tokens = 0;
+    life.steps_per_s = 3;
+    life.pass(1_000);
+    assert_eq!((life.verdict(), life.is_proven()), (Some(Kind::CanaryRefused), false));
+    let evidence = verdict(&life.setup, &life.state).unwrap().evidence;
+    assert!(evidence.ends_with("400: there is no chat"), "{evidence}");
+}
+
+#[test]
+fn tokens_of_requests_that_everybody_gives_up_prove_nothing() {
+    let mut life = Life::new(answered("Paris"));
+    life.pass(10);
+    life.outcome = Some(failed());
+    life.takes_ms = 120_000;
+    (life.tokens_per_s, life.steps_per_s, life.abandoned_per_s) = (200, 20, 2);
+    life.pass(320);
+    assert_eq!((life.verdict(), life.is_proven()), (None, false));
+    assert!(life.unanswered());
+    // One client that stays is enough.
+    life.seen.requests.answered += 1;
+    life.pass(1);
+    assert!(life.is_proven() && !life.unanswered());
+}
+
+#[test]
+fn some_who_press_stop_take_no_proof_away() {
+    let mut life = Life::new(answered("Paris"));
+    life.tokens_per_s = 20;
+    life.pass(100);
+    life.seen.requests = RequestsSeen { answered: 0, abandoned: 7 };
+    life.pass(1_000);
+    assert!(life.is_proven());
+    assert_eq!(life.asked_s, [0]);
 }
 
 #[test]

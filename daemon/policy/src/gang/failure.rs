@@ -157,6 +157,13 @@ pub(super) fn stopped(
         | StopCause::Peer { .. } => return Phase::Idle,
     };
     let failure = match signature(setup, seen, state.epoch) {
+        // How the ranks ended that were told to does not say why they lied.
+        Some(_) if kind == Kind::Garbage && retryable => Failure {
+            text,
+            rung: Rung::Restart,
+            kind,
+            remedy: "check the model's files, or import the model again".into(),
+        },
         Some(ending) => Failure {
             text: format!("{text}: {}", ending.text),
             rung: match ending.rung {
@@ -202,15 +209,41 @@ pub(super) fn stopped(
             let text = format!("{}; the prefill step is already the least", failure.text);
             held(text, None)
         }
+        _ if failure.kind == Kind::Garbage => restart_a_liar(setup, state, now, &failure.text),
         _ => restart(setup, state, now, &failure.text),
     }
 }
 
 /// How often the ranks were restarted in this window.
 fn recent_restarts(setup: &Setup, state: &mut State, now: Moment) -> usize {
+    in_window(setup, &mut state.restarts_ms, now)
+}
+
+/// How many of these are in this window; the others are forgotten.
+fn in_window(setup: &Setup, restarts_ms: &mut Vec<u64>, now: Moment) -> usize {
     let window_start = now.boot_ms.saturating_sub(setup.supervise.restart_window_ms);
-    state.restarts_ms.retain(|at| *at > window_start || window_start == 0);
-    state.restarts_ms.len()
+    restarts_ms.retain(|at| *at > window_start || window_start == 0);
+    restarts_ms.len()
+}
+
+/// Restarts in one window of ranks that answer garbage: what another start mends, one mends; the
+/// second is for chance.
+const GARBAGE_RESTARTS_MAX: usize = 2;
+
+/// Another try with ranks that answered garbage. They have a budget of their own, after which they
+/// are held and no reboot is asked for: it is a request that says so, and files that are damaged are so
+/// after a reboot.
+fn restart_a_liar(setup: &Setup, state: &mut State, now: Moment, failure: &str) -> Phase {
+    let most = GARBAGE_RESTARTS_MAX.min(setup.supervise.restarts_max as usize);
+    if in_window(setup, &mut state.garbage_restarts_ms, now) >= most {
+        let text = format!(
+            "the ranks answer garbage, and {most} restarts did not help: {failure}; the model's \
+             files may be damaged"
+        );
+        return held(text, None);
+    }
+    state.garbage_restarts_ms.push(now.boot_ms);
+    back_off(setup, state, now)
 }
 
 /// Another try, within the budget; beyond it only a reboot may help.
@@ -224,7 +257,11 @@ fn restart(setup: &Setup, state: &mut State, now: Moment, failure: &str) -> Phas
         return held(text, Some("restarts"));
     }
     state.restarts_ms.push(now.boot_ms);
+    back_off(setup, state, now)
+}
+
+fn back_off(setup: &Setup, state: &mut State, now: Moment) -> Phase {
     state.gang_failures = state.gang_failures.saturating_add(1);
-    let until_ms = now.boot_ms.saturating_add(backoff_ms(supervise, state.gang_failures));
-    Phase::Backoff { until_ms }
+    let pause_ms = backoff_ms(&setup.supervise, state.gang_failures);
+    Phase::Backoff { until_ms: now.boot_ms.saturating_add(pause_ms) }
 }

@@ -19,6 +19,7 @@ pub(crate) fn observation() -> Observation {
         peers: Vec::new(),
         evidence: Vec::new(),
         canary: None,
+        requests: Default::default(),
         orders: Vec::new(),
         config_refused: None,
         ledger_trouble: None,

@@ -54,6 +54,7 @@ pub(crate) fn quiet(at_ms: u64) -> Observation {
         peers: Vec::new(),
         evidence: Vec::new(),
         canary: None,
+        requests: Default::default(),
         orders: Vec::new(),
         config_refused: None,
         ledger_trouble: None,

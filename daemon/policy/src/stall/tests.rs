@@ -33,14 +33,22 @@ fn seen(boot_ms: u64, doing: Doing) -> Observation {
     Observation { ranks: vec![rank(0, idle), rank(1, doing)], ..scene::quiet(boot_ms) }
 }
 
+fn setup() -> Setup {
+    let mut setup = Setup::default();
+    setup.supervise.stall_timeout_ms = 120_000;
+    setup
+}
+
 /// Looks once a second at what the rank does then, and returns the last verdict.
 fn over(seconds: u64, doing: impl Fn(u64) -> Observation) -> Option<String> {
-    let setup = Setup::default();
+    let setup = setup();
     let mut state = State { epoch: EPOCH, gang: gang::Phase::Serving, ..State::new("boot") };
     let mut verdict = None;
     for second in 0..=seconds {
         let seen = doing(second * 1_000);
-        canary::step(&setup, &mut state, &seen, scene::at(second * 1_000), &mut Vec::new());
+        let now = scene::at(second * 1_000);
+        state.scratch.watched.pass(now);
+        canary::step(&setup, &mut state, &seen, now, &mut Vec::new());
         verdict = look(&setup, &state, &seen);
     }
     verdict
@@ -96,4 +104,58 @@ fn vitals_of_another_epoch_or_of_a_rank_that_ended_say_nothing() {
         seen
     });
     assert_eq!((other_epoch, ended), (None, None));
+}
+
+/// Steps that each take so long, one after another; then one that never ends.
+fn stalled_after(steps_s: &[u64]) -> u64 {
+    let ends: Vec<u64> = steps_s
+        .iter()
+        .scan(0, |at, took| {
+            *at += took * 1_000;
+            Some(*at)
+        })
+        .collect();
+    let last_ms = ends.last().copied().unwrap_or(0);
+    let doing = |ms: u64| {
+        let done = ends.iter().filter(|end| **end <= ms).count() as u64;
+        let since_ms = ends.iter().filter(|end| **end <= ms).max().copied().unwrap_or(0);
+        seen(ms, (1, 0, done, Some(ms - since_ms)))
+    };
+    let is_stalled = |seconds: &u64| over(*seconds, doing).is_some();
+    let from = last_ms / 1_000;
+    (from..from + 2_000).step_by(10).find(is_stalled).map_or(u64::MAX, |at| at - from)
+}
+
+#[test]
+fn a_step_may_take_four_times_as_long_as_the_slowest_of_late_and_no_longer_than_three_limits() {
+    assert_eq!(stalled_after(&[1, 1, 1]), 120);
+    assert_eq!(stalled_after(&[1, 60, 1]), 240);
+    assert_eq!(stalled_after(&[10, 30, 80, 1]), 320);
+    assert_eq!(stalled_after(&[100, 350]), 360, "three limits");
+    let quiet = vec![10; 130];
+    assert_eq!(stalled_after(&[&[60], quiet.as_slice()].concat()), 120, "long ago");
+}
+
+#[test]
+fn a_machine_that_slept_or_had_no_turn_stalls_nobody() {
+    let setup = setup();
+    let mut state = State { epoch: EPOCH, gang: gang::Phase::Serving, ..State::new("boot") };
+    for boot_ms in [0, 1_000, 400_000, 401_000, 900_000, 901_000] {
+        let seen = seen(boot_ms, (1, 0, 7, Some(boot_ms)));
+        state.scratch.watched.pass(scene::at(boot_ms));
+        canary::step(&setup, &mut state, &seen, scene::at(boot_ms), &mut Vec::new());
+        assert_eq!(look(&setup, &state, &seen), None, "at {boot_ms}");
+    }
+}
+
+#[test]
+fn a_rank_whose_vitals_are_missing_once_stalls_nevertheless() {
+    let text = over(130, |ms| {
+        let mut seen = seen(ms, (1, 0, 7, Some(10_000 + ms)));
+        if ms % 10_000 == 5_000 {
+            seen.ranks[1].vitals = None;
+        }
+        seen
+    });
+    assert!(text.is_some());
 }

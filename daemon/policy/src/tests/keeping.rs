@@ -75,8 +75,8 @@ fn a_new_plan_restarts_what_it_is_for_and_counts_as_no_failure() {
 fn a_gateway_that_does_not_answer_is_replaced() {
     let mut seen = seen([ready(), ready()]);
     seen.gateway.ready = Reading::Unknown;
-    let one = decide(&setup(), &state(Gang::Serving), &seen, at(NOW)).state;
     let limit_ms = setup().supervise.gateway_timeout_ms;
+    let one = watched(&setup(), state(Gang::Serving), &seen, NOW..=NOW + limit_ms - 1_000);
     let still = decide(&setup(), &one, &seen, at(NOW + limit_ms - 1));
     assert_eq!(done(&still), []);
     let mute = decide(&setup(), &still.state, &seen, at(NOW + limit_ms));
@@ -180,10 +180,11 @@ fn a_start_that_an_earlier_supervisor_only_decided_uses_up_its_number() {
 fn a_rank_that_hangs_unloading_for_a_dead_supervisor_does_not_hang_the_next() {
     let unloading = || running(EPOCH, tandem_wire::Phase::Unloading);
     let resumed = state(Gang::Serving).resumed("boot");
-    let one = decide(&setup(), &resumed, &seen([unloading(), ready()]), at(NOW)).state;
+    let limit_ms = setup().supervise.silence_timeout_ms;
+    let seen = seen([unloading(), ready()]);
+    let one = watched(&setup(), resumed, &seen, NOW..=NOW + limit_ms - 1_000);
     assert_eq!(one.gang.name(), "serving");
-    let later = at(NOW + setup().supervise.silence_timeout_ms);
-    let two = decide(&setup(), &one, &seen([unloading(), ready()]), later);
+    let two = decide(&setup(), &one, &seen, at(NOW + limit_ms));
     assert_eq!(done(&two), unload_both());
 }
 

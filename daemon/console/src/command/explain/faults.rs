@@ -25,7 +25,7 @@ const fn row(
     Told { name, meaning, action, remedy }
 }
 
-const TABLE: [Told; 23] = [
+const TABLE: [Told; 25] = [
     row(
         "broken",
         "An invariant of the host does not hold and could not be mended.",
@@ -52,15 +52,33 @@ const TABLE: [Told; 23] = [
     ),
     row(
         "canary",
-        "A small request through the gateway brought no tokens in its time.",
-        "After some in a row the ranks start again.",
+        "A small request through the gateway brought no tokens in its time, while the ranks finished no \
+         step and had nothing to do.",
+        "It is told and asked again; nothing is started again. Ranks that have work and finish no step \
+         are a stall, which has its own rule.",
         "Send a request yourself; tandem events --kind canary has what came back.",
+    ),
+    row(
+        "canary_refused",
+        "The gateway refuses the small request that is to prove serving, as a chat and as plain text: \
+         any client would be refused the same.",
+        "It is told and asked again; a restart or a reboot would change nothing.",
+        "Send a request yourself, and mend what its error names: the model's chat template, model.id \
+         or engine.context_tokens.",
+    ),
+    row(
+        "unanswered",
+        "The ranks finish steps, and for long no request was answered: a very long prompt, or work that \
+         its clients gave up.",
+        "It is not called ready until something is answered; nothing is started again.",
+        "See the table requests of the ledger for who asked for what, and limit that client or its prompts.",
     ),
     row(
         "garbage",
         "A small request through the gateway brought text that no sound model writes.",
-        "The ranks start again: results can't be trusted.",
-        "If it comes back, check the model's files and import them again.",
+        "The ranks start again, at most twice in a window; then they are held. It never leads to a \
+         reboot.",
+        "Check the model's files and import them again; then tandem release if they are held.",
     ),
     row(
         "gateway",

@@ -287,6 +287,7 @@ impl Rig {
             peers: others.map(peer).collect(),
             evidence: Vec::new(),
             canary: None,
+            requests: Default::default(),
             orders: node.orders.clone(),
             config_refused: None,
             ledger_trouble: node.cannot_save.then(|| "no space".into()),

@@ -236,6 +236,7 @@ impl Node {
             peers: self.peer(names, cut),
             evidence: self.evidence.clone(),
             canary: self.canary.clone(),
+            requests: Default::default(),
             orders: std::mem::take(&mut self.orders),
             config_refused: None,
             ledger_trouble: None,
