@@ -115,7 +115,10 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
     let is_allowed = match context.action {
         AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => true,
         AuthAction::Function { function_name } => {
-            !function_name.eq_ignore_ascii_case("load_extension")
+            // The one loads code, the other tells where in memory code is.
+            !["load_extension", "fts3_tokenizer"]
+                .iter()
+                .any(|refused| refused.eq_ignore_ascii_case(function_name))
         }
         AuthAction::Pragma { pragma_name, pragma_value } => may_ask(pragma_name, pragma_value),
         _ => false,
