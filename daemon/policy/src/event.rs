@@ -255,7 +255,7 @@ fn reboots(before: &State, after: &State, told: &mut Vec<What>) {
         let intent = after.reboot.intent().or(before.reboot.intent());
         told.push(What::Reboot {
             phase: after.reboot.name().into(),
-            cause: intent.map(|i| format!("{}: {}", i.cause.kind, i.cause.evidence)),
+            cause: intent.map(|intent| intent.cause.told()),
             intent: intent.map(|intent| intent.id.clone()),
             proposer: intent.map(|intent| intent.proposer.clone()),
         });

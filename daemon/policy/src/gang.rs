@@ -262,7 +262,7 @@ fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> P
         && !setup.ring_fallback
         && let Some(evidence) = fabric::spent(setup, state)
     {
-        return failure::held(evidence, Some("fabric"));
+        return failure::held(evidence, Some(crate::reboot::cause::FABRIC));
     }
     if admission::check(setup, state, seen, now).is_err() {
         return Phase::Idle;

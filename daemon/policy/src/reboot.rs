@@ -23,6 +23,7 @@
 //! jumps neither brings a reboot nearer nor keeps it away. A power cut loses at most
 //! ten minutes of it, which errs towards fewer reboots.
 
+pub mod cause;
 mod course;
 mod heard;
 mod limits;

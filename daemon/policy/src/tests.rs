@@ -10,6 +10,7 @@ use crate::invariant::{Found, Invariant, Sighting, Unknown};
 mod climbing;
 mod ending;
 mod keeping;
+mod ordering;
 
 const EPOCH: u64 = 5;
 const NOW: u64 = 1_000_000;

@@ -5,7 +5,9 @@ use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
 use tracing::{error, warn};
 
-use crate::{Action, Event, Moment, Observation, Setup, State, Status, decide, pair::NodeReport};
+use crate::{
+    Action, Decision, Event, Moment, Observation, Setup, State, Status, decide, pair::NodeReport,
+};
 
 /// A turn is taken at least this often, whatever happens: deadlines are met by it.
 const TURN_PERIOD: Duration = Duration::from_secs(1);
@@ -104,13 +106,23 @@ impl Turns {
     /// asks for it again on the next turn.
     pub fn take(&mut self, setup: &Setup, world: &mut impl World) -> Turn {
         let now = world.now();
-        let seen = world.observe();
-        let decision = decide(setup, &self.state, &seen, now);
-        self.state = decision.state;
-        for event in &decision.events {
-            self.tell(event.clone());
+        let mut seen = world.observe();
+        let before = (!seen.orders.is_empty()).then(|| (self.state.clone(), self.unsaved.clone()));
+        let mut decision = decide(setup, &self.state, &seen, now);
+        self.adopt(&decision);
+        let mut is_saved = self.save(world);
+        // Whoever gave an order is told that it was obeyed once that is on disk, and after a while that
+        // it was not. So one that can't be saved has not been given: it waits, or is withdrawn.
+        if let Some((state, unsaved)) = before
+            && !is_saved
+            && state.last_order < self.state.last_order
+        {
+            (self.state, self.unsaved) = (state, unsaved);
+            seen.orders.clear();
+            decision = decide(setup, &self.state, &seen, now);
+            self.adopt(&decision);
+            is_saved = self.is_on_disk();
         }
-        let is_saved = self.save(world);
         // What the others hear is what would be remembered, so that no promise to them is lost.
         // What need not be remembered, such as a proof of serving, is told as it is.
         if let Some(saved) = self.saved.as_mut().filter(|_| !setup.is_alone()) {
@@ -129,10 +141,22 @@ impl Turns {
         Turn { status: decision.status, events: decision.events, ends }
     }
 
+    fn adopt(&mut self, decision: &Decision) {
+        self.state = decision.state.clone();
+        for event in &decision.events {
+            self.tell(event.clone());
+        }
+    }
+
+    /// Whether what is on disk says the same as the state as it is now. An unsaved event alone stops
+    /// nothing.
+    fn is_on_disk(&self) -> bool {
+        self.saved.as_ref().is_some_and(|saved| saved.is_same_on_disk(&self.state))
+    }
+
     /// Saves what is new; returns whether the state as it is now is on disk.
     fn save(&mut self, world: &mut impl World) -> bool {
-        let is_known = |saved: &State| saved.is_same_on_disk(&self.state);
-        if self.saved.as_ref().is_some_and(is_known) && self.unsaved.is_empty() {
+        if self.is_on_disk() && self.unsaved.is_empty() {
             return true;
         }
         match world.save(&self.state, self.unsaved.make_contiguous()) {
@@ -147,8 +171,8 @@ impl Turns {
                     error!("{problem}: {}", problem.source);
                 }
                 self.failing = true;
-                // What was on disk before still is: an unsaved event alone stops nothing.
-                self.saved.as_ref().is_some_and(|saved| saved.is_same_on_disk(&self.state))
+                // What was on disk before still is.
+                self.is_on_disk()
             }
         }
     }

@@ -38,8 +38,9 @@ pub(crate) enum NotObeyed {
     #[error("{WAITING_MAX} orders wait already; look at tandem status, then try again")]
     Full,
     #[error(
-        "the supervisor did not confirm it in time, so it was withdrawn; if it was being obeyed \
-         just then, tandem status shows it"
+        "the supervisor did not confirm it in time, so it was withdrawn and will not be carried out, \
+         unless it was obeyed just then, which tandem status shows; while what it decides can't be saved \
+         (fault ledger) it obeys no order"
     )]
     Unconfirmed,
 }

@@ -9,11 +9,16 @@ mod tests;
 
 use std::{fmt, time::Duration};
 
-use tandem_policy::{Health, Status, invariant::Invariant, pair::NODES_MAX};
+use tandem_policy::{
+    Health, Status,
+    invariant::Invariant,
+    pair::NODES_MAX,
+    reboot::cause::{self, OTHER},
+};
 
 use crate::publish::{
     Build,
-    counters::{CRASH_KINDS, Counters, FAULT_KINDS, OTHER},
+    counters::{CRASH_KINDS, Counters, FAULT_KINDS},
 };
 use sheet::Sheet;
 
@@ -65,9 +70,9 @@ fn counted(sheet: &mut Sheet, counters: &Counters) {
     };
     sheet.counters(
         "reboots",
-        "Automatic reboots by the fault that asked for them",
+        "Reboots by what asked for them",
         "reason",
-        FAULT_KINDS.iter().chain([&OTHER]).map(|name| of(name, &counters.reboots)),
+        cause::LABELS.iter().map(|name| of(name, &counters.reboots)),
     );
     sheet.counters(
         "crash_evidence",

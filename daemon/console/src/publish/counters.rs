@@ -8,6 +8,7 @@ use tandem_policy::{
     fault::Kind,
     gates::{GateName, GateState},
     invariant::Invariant,
+    reboot::Cause,
 };
 
 /// Every [`Kind::name`]. A test compares it with the schema of [`Kind`].
@@ -42,14 +43,11 @@ pub(crate) const FAULT_KINDS: [&str; 25] = [
 /// The kinds of faults that are evidence of a crash.
 pub(crate) const CRASH_KINDS: [&str; 4] = ["engine", "gateway", "signature", "panic"];
 
-/// Label of a cause that is in no list.
-pub(crate) const OTHER: &str = "other";
-
 /// Totals since the supervisor started, or since the first event it recalled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
     pub(crate) drifts: BTreeMap<Invariant, u64>,
-    /// By a word of [`FAULT_KINDS`] or [`OTHER`].
+    /// By a word of [`tandem_policy::reboot::cause::LABELS`].
     pub(crate) reboots: BTreeMap<&'static str, u64>,
     /// Epochs that came to serve.
     pub(crate) starts_served: u64,
@@ -81,7 +79,7 @@ impl Counters {
             }
             What::Drift { invariant, .. } => add(&mut self.drifts, *invariant),
             What::Reboot { phase, cause, .. } if phase == "rebooting" => {
-                add(&mut self.reboots, reason(cause.as_deref().unwrap_or_default()));
+                add(&mut self.reboots, Cause::label(cause.as_deref().unwrap_or_default()));
             }
             What::Epoch { from, to, .. } if from == "starting" => match to.as_str() {
                 "serving" => self.starts_served = self.starts_served.saturating_add(1),
@@ -106,16 +104,9 @@ fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {
     *count = count.saturating_add(1);
 }
 
-/// The word that a cause begins with, if it is the kind of a fault.
-fn reason(cause: &str) -> &'static str {
-    let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
-    let word = cause.split(|c| !is_word(c)).next().unwrap_or_default();
-    FAULT_KINDS.into_iter().find(|kind| *kind == word).unwrap_or(OTHER)
-}
-
 #[cfg(test)]
 mod tests {
-    use tandem_policy::{Fault, Rung, gates::Gate};
+    use tandem_policy::{Fault, Rung, gates::Gate, reboot::cause};
 
     use super::*;
 
@@ -168,27 +159,32 @@ mod tests {
     }
 
     #[test]
-    fn a_reboot_counts_once_under_a_known_reason() {
-        let reboot = |phase: &str, cause: Option<&str>| {
-            at(
-                0,
-                What::Reboot {
-                    phase: phase.into(),
-                    cause: cause.map(Into::into),
-                    intent: None,
-                    proposer: None,
-                },
-            )
+    fn a_reboot_counts_once_under_the_cause_that_the_policy_writes() {
+        let reboot = |phase: &str, cause: Option<String>| {
+            at(0, What::Reboot { phase: phase.into(), cause, intent: None, proposer: None })
         };
-        let counters = counted(vec![
-            reboot("draining", Some("leak_confirmed")),
-            reboot("rebooting", Some("leak_confirmed: 412 GiB have no owner")),
-            reboot("rebooting", Some("leak_confirmed")),
-            reboot("rebooting", Some("a word nobody knows")),
-            reboot("rebooting", None),
-            reboot("steady", None),
-        ]);
-        assert_eq!(counters.reboots, BTreeMap::from([("leak_confirmed", 2), (OTHER, 2)]));
+        let told = |kind: &str| {
+            let evidence = "412 GiB have no owner: leak".into();
+            Some(Cause { kind: kind.into(), evidence }.told())
+        };
+        let mut events = vec![reboot("draining", told(cause::LEAK)), reboot("steady", None)];
+        for kind in
+            [cause::LEAK, cause::ORDERED, cause::RESTARTS, cause::FABRIC, "rdma-pairing-stale"]
+        {
+            events.push(reboot("committed", told(kind)));
+            events.push(reboot("rebooting", told(kind)));
+        }
+        events.push(reboot("rebooting", Some("A WORD nobody knows".into())));
+        events.push(reboot("rebooting", None));
+        let expected = [
+            (cause::LEAK, 1),
+            (cause::ORDERED, 1),
+            (cause::RESTARTS, 1),
+            (cause::FABRIC, 1),
+            (cause::SIGNATURE, 1),
+            (cause::OTHER, 2),
+        ];
+        assert_eq!(counted(events).reboots, BTreeMap::from(expected));
     }
 
     #[test]

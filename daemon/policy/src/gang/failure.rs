@@ -254,7 +254,7 @@ fn restart(setup: &Setup, state: &mut State, now: Moment, failure: &str) -> Phas
             "{} restarts in {} ms are all that [supervise] allows; the last cause: {failure}",
             supervise.restarts_max, supervise.restart_window_ms
         );
-        return held(text, Some("restarts"));
+        return held(text, Some(reboot::cause::RESTARTS));
     }
     state.restarts_ms.push(now.boot_ms);
     back_off(setup, state, now)

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Cause, Intent, Stage, VetoKind, heard,
+    Cause, Intent, Stage, VetoKind, cause, heard,
     limits::{self, Asked},
 };
 use crate::{Moment, Observation, Setup, State, gang, leak};
-
-/// The kind of cause of an operator's order.
-pub(super) const ORDERED: &str = "ordered";
 
 /// A reboot that is wanted here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +26,7 @@ pub(super) fn faults(state: &State) -> Vec<Cause> {
     if let leak::Verdict::Confirmed { unexplained_bytes, .. } = &state.leak {
         let mib = unexplained_bytes >> 20;
         let evidence = format!("{mib} MiB of wired memory are owned by no process");
-        causes.push(Cause { kind: "leak".into(), evidence });
+        causes.push(Cause { kind: cause::LEAK.into(), evidence });
     }
     if let gang::Phase::Held { reboot: Some(cause), .. } = &state.gang {
         causes.push(cause.clone());
@@ -40,7 +37,7 @@ pub(super) fn faults(state: &State) -> Vec<Cause> {
 /// All that is wanted now: an order comes before a fault, and the first fault before the others.
 pub(super) fn wishes(state: &State) -> Vec<Wish> {
     let order = state.reboot_memory.order.as_ref().map(|order| Wish {
-        cause: Cause { kind: ORDERED.into(), evidence: order.reason.clone() },
+        cause: Cause { kind: cause::ORDERED.into(), evidence: order.reason.clone() },
         is_ordered: true,
         is_for_all: order.all,
     });

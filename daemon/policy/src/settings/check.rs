@@ -12,6 +12,9 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 /// Most memory or disk space that is asked for, in MiB (16 TiB): more is a slip of units.
 const SIZE_MIB_MAX: u64 = 16 << 20;
 
+/// Least memory that the GPU may be left with, in MiB.
+const WIRED_LIMIT_MIB_MIN: u64 = 1_024;
+
 /// Longest name of an interface: `IFNAMSIZ` is 16 with its zero on macOS and Linux.
 const LINK_BYTES_MAX: usize = 15;
 
@@ -45,6 +48,13 @@ impl Host {
             ("flap_window_ms", self.flap_window_ms, 1_000, DAY_MS),
         ];
         check_ranges("host", &rows, problems);
+        if (1..WIRED_LIMIT_MIB_MIN).contains(&self.wired_limit_mib) {
+            problems.push(format!(
+                "host.wired_limit_mib is {}; it must be 0 for the system's default, or at least \
+                 {WIRED_LIMIT_MIB_MIN}: below that the GPU draws no screen and runs no model",
+                self.wired_limit_mib
+            ));
+        }
         if !is_link_name(&self.link) {
             problems.push(format!(
                 "host.link is {:?}; it must be the name of an interface, such as en5, of at most \
@@ -95,7 +105,8 @@ impl Canary {
     pub fn problems(&self, problems: &mut Vec<String>) {
         let rows: [Row; 4] = [
             ("period_ms", self.period_ms, 100, DAY_MS),
-            ("timeout_ms", self.timeout_ms, 100, HOUR_MS),
+            // Less is the time of a token on a large model: all would fail.
+            ("timeout_ms", self.timeout_ms, 1_000, HOUR_MS),
             // It is sent again and again: it must stay small beside what people ask for.
             ("max_tokens", self.max_tokens.into(), 1, 256),
             ("failures_max", self.failures_max.into(), 1, 100),

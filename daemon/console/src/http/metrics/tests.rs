@@ -94,7 +94,7 @@ fn the_values_are_those_of_the_status() {
         ("tandem_wired_unexplained_bytes", 0.0),
         ("tandem_leak_state{state=\"clear\"}", 1.0),
         ("tandem_reboot_budget_remaining", 3.0),
-        ("tandem_reboots_total{reason=\"leak_confirmed\"}", 0.0),
+        ("tandem_reboots_total{reason=\"leak\"}", 0.0),
         ("tandem_engine_state{state=\"backoff\"}", 1.0),
         ("tandem_engine_state{state=\"serving\"}", 0.0),
         ("tandem_engine_starts_total{result=\"served\"}", 0.0),

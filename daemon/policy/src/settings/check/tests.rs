@@ -65,7 +65,7 @@ fn numbers_of_leak_canary_and_reboot_have_ranges() {
         Canary::problems,
         &[
             ("period_ms", 100, 86_400_000, |s, v| s.period_ms = v),
-            ("timeout_ms", 100, 3_600_000, |s, v| s.timeout_ms = v),
+            ("timeout_ms", 1_000, 3_600_000, |s, v| s.timeout_ms = v),
             ("max_tokens", 1, 256, |s, v| s.max_tokens = v as u32),
             ("failures_max", 1, 100, |s, v| s.failures_max = v as u32),
         ],
@@ -86,6 +86,14 @@ fn host_problems(host: &Host) -> Vec<String> {
     let mut problems = Vec::new();
     host.problems(&mut problems);
     problems
+}
+
+#[test]
+fn the_gpu_is_left_with_the_systems_default_or_with_enough() {
+    for (mib, is_taken) in [(0, true), (1, false), (1_023, false), (1_024, true)] {
+        let host = Host { wired_limit_mib: mib, ..Host::default() };
+        assert_eq!(host_problems(&host).is_empty(), is_taken, "{mib}");
+    }
 }
 
 #[test]
