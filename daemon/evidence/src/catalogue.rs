@@ -10,8 +10,8 @@ use std::{
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use crate::{
-    CatalogueError, Exit, LogLine, Problem, Report, Signature, Source, Trigger, explain, parse,
-    text,
+    CatalogueError, Exit, LogLine, Problem, Process, Report, Signature, Source, Trigger, Writer,
+    explain, parse, text,
 };
 
 /// Largest catalogue file, in bytes; the built-in one has some ten thousands.
@@ -135,9 +135,15 @@ impl Catalogue {
         self.signatures.iter().find(|signature| signature.id == id)
     }
 
-    /// What a line of a child's output says. Only its first [`LINE_BYTES_MAX`] bytes are looked at.
-    pub fn match_output(&self, line: &str) -> Option<&Signature> {
-        self.all_in_text(Source::Output, line).next()
+    /// What a line of a child's output says. Only its first [`LINE_BYTES_MAX`] bytes are looked at; of
+    /// the gateway's, only what stands before the first thing that it quotes, since there begin the words
+    /// of clients: they choose ids, paths and names, and no word of theirs is evidence.
+    pub fn match_output(&self, writer: Writer, line: &str) -> Option<&Signature> {
+        let (line, is_its): (_, fn(Process) -> bool) = match writer {
+            Writer::Rank => (line, |process| process != Process::Other),
+            Writer::Gateway => (text::own_words(line), |process| process == Process::Any),
+        };
+        self.all_in_text(Source::Output, line).find(|signature| is_its(signature.process))
     }
 
     /// What the end of a child says.
@@ -164,8 +170,8 @@ impl Catalogue {
     }
 
     /// What is known about `text`, best first, at most [`crate::EXPLAIN_MAX`]: it is an id, or a
-    /// pasted line of a log, or words that occur in an id or a meaning.
-    pub fn explain(&self, text: &str) -> Vec<&Signature> {
+    /// pasted line of a log, or words that occur in an id or a meaning, which is then only a guess.
+    pub fn explain(&self, text: &str) -> Vec<explain::Explanation<'_>> {
         explain::explain(self, text)
     }
 

@@ -15,7 +15,7 @@ mod signature;
 mod text;
 
 pub use catalogue::{CATALOGUE_BYTES_MAX, Catalogue, LINE_BYTES_MAX};
-pub use explain::EXPLAIN_MAX;
+pub use explain::{EXPLAIN_MAX, Explanation};
 pub use folder::{FILES_PER_SCAN_MAX, REMEMBERED_MAX, Refused, ReportFolder, TRIES_MAX};
 pub use log_line::{LOG_LINE_BYTES_MAX, LOG_TEXT_BYTES_MAX, LogLine, LogLineError, LogSender};
 pub use parse::{CatalogueError, Problem, SIGNATURES_MAX};
@@ -23,5 +23,5 @@ pub use report::{
     REPORT_BYTES_MAX, REPORT_TEXT_BYTES_MAX, Report, ReportError, ReportId, Victim, boot_of,
     read_report,
 };
-pub use signature::{Exit, HIT_TEXT_BYTES_MAX, Hit, Signature, Source, Trigger};
+pub use signature::{Exit, HIT_TEXT_BYTES_MAX, Hit, Process, Signature, Source, Trigger, Writer};
 pub use tandem_policy::Rung;

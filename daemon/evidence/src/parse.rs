@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{Rung, Signature, Source, Trigger};
+use crate::{Process, Rung, Signature, Source, Trigger};
 
 /// Most signatures of one catalogue; several times what is known, and few enough to compile at once.
 pub const SIGNATURES_MAX: usize = 512;
@@ -24,8 +24,8 @@ const PROSE_BYTES_MAX: usize = 2 << 10;
 /// ones is near it.
 pub(crate) const PATTERN_COMPILED_BYTES_MAX: usize = 256 << 10;
 
-const KEYS: [&str; 9] =
-    ["id", "source", "pattern", "code", "signal", "meaning", "action", "remedy", "kind"];
+const KEYS: [&str; 10] =
+    ["id", "source", "process", "pattern", "code", "signal", "meaning", "action", "remedy", "kind"];
 
 /// Why a catalogue can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +153,7 @@ impl Reader<'_> {
             let what = "source \"system-log\" takes action \"none\" only: it is a hint";
             self.problem(&at, what.into());
         }
+        let process = self.process(table, &at, source);
         let meaning = self.prose(table, &at, "meaning");
         let remedy = self.prose(table, &at, "remedy");
         let kind = self.name(table, "kind");
@@ -160,6 +161,7 @@ impl Reader<'_> {
         Some(Signature {
             id: id?,
             source: source?,
+            process: process?,
             trigger: trigger?,
             meaning: meaning?,
             action: action?,
@@ -228,6 +230,21 @@ impl Reader<'_> {
             self.problem(&at, format!("unknown {key} {name:?}: one of {}", names.join(", ")));
         }
         found
+    }
+
+    /// Whose output it is looked for in: the ranks', unless the entry says otherwise.
+    fn process(
+        &mut self,
+        table: &DeTable<'_>,
+        at: &Range<usize>,
+        source: Option<Source>,
+    ) -> Option<Process> {
+        let Some(value) = table.get("process") else { return Some(Process::Rank) };
+        if source.is_some_and(|source| source != Source::Output) {
+            self.problem(&value.span(), "`process` is for source \"output\" only".into());
+            return None;
+        }
+        self.choice(table, at, "process", Process::from_name, &Process::ALL.map(Process::name))
     }
 
     fn trigger(

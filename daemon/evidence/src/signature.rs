@@ -12,7 +12,7 @@ pub const HIT_TEXT_BYTES_MAX: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// One line that a rank or the gateway wrote.
+    /// One line that a process wrote: whose, its [`Process`] says.
     Output,
     /// The exit code of a rank or the gateway, or the signal that ended it.
     Exit,
@@ -59,6 +59,46 @@ impl Source {
     }
 }
 
+/// Whose output a signature of source [`Source::Output`] is looked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Process {
+    /// Ranks: they know numbers and no client's words, so all that they write is their own.
+    Rank,
+    /// Ranks, and what the gateway says in its own words; see [`crate::Catalogue::match_output`].
+    Any,
+    /// Neither: it is in the log of another program, or in an answer to a client, and is there to be
+    /// explained.
+    Other,
+}
+
+impl Process {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Rank, Self::Any, Self::Other];
+
+    /// Its name in the catalogue.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rank => "rank",
+            Self::Any => "any",
+            Self::Other => "other",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|process| process.name() == name)
+    }
+}
+
+/// Who wrote a line of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// A rank.
+    Rank,
+    /// The gateway, which quotes clients.
+    Gateway,
+}
+
 /// What makes a signature apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trigger {
@@ -88,6 +128,8 @@ pub struct Signature {
     pub id: String,
     /// Where it is read.
     pub source: Source,
+    /// Whose output it is looked for in; of no meaning for other sources.
+    pub process: Process,
     /// What makes it apply.
     pub trigger: Trigger,
     /// What it says about the pair, in a sentence or two.

@@ -20,9 +20,35 @@ pub(crate) fn block(text: &str, bytes_max: usize) -> String {
     cut(text, bytes_max).chars().map(keep).collect()
 }
 
+/// What a line of a log says before the first thing that it quotes: a field (`name=value`), a quotation
+/// mark or a brace.
+pub(crate) fn own_words(line: &str) -> &str {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    let end = line.find(['=', '"', '{', '`']).unwrap_or(line.len());
+    let (before, rest) = line.split_at(end);
+    // The field's own name is no word of the message.
+    if rest.starts_with('=') { before.trim_end_matches(is_name) } else { before }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_line_quotes_begins_with_a_field_or_a_mark() {
+        for (line, words) in [
+            ("WARN refused request_id=\"a b\" status=504", "WARN refused "),
+            ("WARN refused request.id=a status=504", "WARN refused "),
+            ("DEBUG answered path=a", "DEBUG answered "),
+            ("INFO said \"x\"", "INFO said "),
+            ("{\"message\":\"x\"}", ""),
+            ("a `b` c", "a "),
+            ("thread 'main' panicked at a/b.rs:1:2:", "thread 'main' panicked at a/b.rs:1:2:"),
+            ("", ""),
+        ] {
+            assert_eq!(own_words(line), words);
+        }
+    }
 
     #[test]
     fn foreign_text_is_cut_between_characters_and_loses_its_control_characters() {

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::Regex;
 use serde::Deserialize;
 use tandem_evidence::{
-    Catalogue, EXPLAIN_MAX, Exit, LogLine, LogSender, Report, Rung, Source, Trigger, Victim,
+    Catalogue, EXPLAIN_MAX, Exit, LogLine, LogSender, Process, Report, Rung, Source, Trigger,
+    Victim, Writer,
 };
 use tandem_wire::exit;
 
@@ -86,7 +87,12 @@ fn every_signature_has_a_sample_and_every_sample_finds_its_signature() {
     for Sample { id, text, also } in &samples() {
         let signature = catalogue.get(id).unwrap_or_else(|| panic!("no signature {id}"));
         let found = match signature.source {
-            Source::Output => catalogue.match_output(text),
+            Source::Output if signature.process == Process::Other => {
+                let ours = [Writer::Rank, Writer::Gateway];
+                assert!(ours.iter().all(|by| catalogue.match_output(*by, text) != Some(signature)));
+                catalogue.explain(text).first().map(|found| found.signature)
+            }
+            Source::Output => catalogue.match_output(Writer::Rank, text),
             Source::Exit => catalogue.match_exit(&exit_of(text)),
             Source::CrashReport => catalogue.match_report(&crash_of(text)),
             Source::Panic => catalogue.match_report(&panic_of(text)),
@@ -95,7 +101,7 @@ fn every_signature_has_a_sample_and_every_sample_finds_its_signature() {
                 matching(Source::Jetsam, text).first().and_then(|id| catalogue.get(id))
             }
             Source::SystemLog => catalogue.match_system_log(&logged(text)),
-            Source::Symptom => catalogue.explain(text).first().copied(),
+            Source::Symptom => catalogue.explain(text).first().map(|found| found.signature),
         };
         let found = found.map(|signature| signature.id.as_str());
         if found != Some(id) {
@@ -122,8 +128,10 @@ fn every_signature_has_a_sample_and_every_sample_finds_its_signature() {
 #[test]
 fn what_says_nothing_is_no_hit() {
     for line in include_str!("innocent.txt").lines() {
-        let found = Catalogue::builtin().match_output(line).map(|signature| signature.id.as_str());
-        assert_eq!(found, None, "{line:?}");
+        for writer in [Writer::Rank, Writer::Gateway] {
+            let found = Catalogue::builtin().match_output(writer, line);
+            assert_eq!(found.map(|signature| signature.id.as_str()), None, "{line:?}");
+        }
     }
     let quiet = Report::Jetsam { largest: None, victims: Vec::new(), captured_wall_ms: None };
     assert_eq!(Catalogue::builtin().match_report(&quiet), None);
@@ -158,9 +166,12 @@ fn the_actions_are_the_smallest_that_can_help() {
         ("[jaccl] Couldn't connect (error: 61)", Rung::Restart),
         ("[jaccl] Connection attempt 1 waiting 1000 ms", Rung::None),
         ("[METAL] x Insufficient Memory (00000008:y)", Rung::Retune),
-        ("ValueError: x contains custom code", Rung::Hold),
     ] {
-        assert_eq!(Catalogue::builtin().match_output(text).unwrap().action, action, "{text}");
+        assert_eq!(
+            Catalogue::builtin().match_output(Writer::Rank, text).unwrap().action,
+            action,
+            "{text}"
+        );
     }
     assert!(Rung::ALL.is_sorted(), "smallest first");
 }
@@ -206,7 +217,7 @@ fn reports_are_matched_by_their_own_source_only() {
 #[test]
 fn an_explanation_takes_an_id_a_part_of_one_a_line_or_an_exit_code() {
     let ids = |text: &str| -> Vec<&str> {
-        Catalogue::builtin().explain(text).iter().map(|s| s.id.as_str()).collect()
+        Catalogue::builtin().explain(text).iter().map(|s| s.signature.id.as_str()).collect()
     };
     for (text, first) in [
         ("gpu-hang", "gpu-hang"),
@@ -230,16 +241,111 @@ fn an_explanation_takes_an_id_a_part_of_one_a_line_or_an_exit_code() {
     for text in ["", "   ", "\n", "xyzzy", "zzz qqq"] {
         assert_eq!(ids(text), Vec::<&str>::new(), "{text:?}");
     }
-    let many = ids("the");
+    let codes =
+        [64, 65, 70, 71, 80, 81, 82, 83, 84, 85].map(|code| format!("exit code {code} ")).concat();
+    let many = ids(&codes);
     assert_eq!(many.len(), EXPLAIN_MAX);
     assert_eq!(many.iter().collect::<BTreeSet<_>>().len(), EXPLAIN_MAX, "each once: {many:?}");
+}
+
+/// What may follow from a text, and whether that is a guess.
+fn explained(text: &str) -> Vec<(&'static str, bool)> {
+    let found = Catalogue::builtin().explain(text);
+    found.iter().map(|found| (found.signature.id.as_str(), found.is_guess)).collect()
+}
+
+#[test]
+fn what_is_found_by_words_alone_is_a_guess_and_everyday_words_find_nothing() {
+    for text in [
+        "a",
+        "e",
+        "0",
+        "the",
+        "is",
+        "gpu",
+        "rank",
+        "memory",
+        "error",
+        "no",
+        "failed",
+        "Previous shutdown cause: 0",
+        "Everything is fine",
+        "the answer is 0",
+        "everything works",
+        "nothing is wrong with it",
+        "error: something went wrong",
+        "INFO request finished in 3 s",
+        "the quick brown fox",
+        "Hello world",
+        "200 OK",
+        "status 400",
+        "please help me",
+        "one two three",
+    ] {
+        assert_eq!(explained(text), [], "{text:?}");
+    }
+    for text in ["stranded", "ZOMBIE ORPHANED FENCE KERNEL", "gpu hang", "ibv_devinfo hangs"] {
+        let found = explained(text);
+        assert!(
+            !found.is_empty() && found.iter().all(|(_, is_guess)| *is_guess),
+            "{text:?}: {found:?}"
+        );
+    }
+    for text in ["gpu-hang", "exit code 81", "signal 9", "[ring] connection to a peer was lost"] {
+        let found = explained(text);
+        assert!(
+            !found.is_empty() && found.iter().all(|(_, is_guess)| !is_guess),
+            "{text:?}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn lines_that_people_asked_about_are_known() {
+    for sample in samples() {
+        let found = explained(&sample.text);
+        let is_symptom = |id: &str| Catalogue::builtin().get(id).unwrap().source == Source::Symptom;
+        if !sample.text.starts_with("code ") && !sample.text.starts_with("victim ") {
+            let known = found.iter().find(|(id, _)| *id == sample.id);
+            assert!(known.is_some(), "{:?}: {found:?}", sample.text);
+            assert_eq!(known.unwrap().1, is_symptom(&sample.id), "{:?}", sample.text);
+        }
+    }
+}
+
+#[test]
+fn no_word_of_a_client_is_evidence() {
+    let mut planted = 0;
+    for sample in samples() {
+        let text = sample.text.replace(['\n', '\r'], " ");
+        for line in [
+            format!("WARN refused request_id={text:?} method=POST path=\"/v1\" status=504"),
+            format!("WARN refused request_id={text} method=POST path=/v1 status=504"),
+            format!("DEBUG answered request_id=\"8\" method=POST path=\"/{text}\" status=404"),
+            format!("WARN a stream ends early: the engine restarts request={text}"),
+            format!("INFO listening model={text:?} address=Some(127.0.0.1:8080)"),
+            format!("{{\"level\":\"WARN\",\"fields\":{{\"request_id\":\"{text}\"}}}}"),
+        ] {
+            let found = Catalogue::builtin().match_output(Writer::Gateway, &line);
+            assert_eq!(found, None, "{line}");
+            planted += 1;
+        }
+        // In the gateway's own words only what any process can say counts, and nothing of GPU or fabric.
+        if let Some(found) = Catalogue::builtin().match_output(Writer::Gateway, &text) {
+            assert_eq!(found.process, Process::Any, "{text}");
+            assert!(!matches!(found.kind.as_deref(), Some("gpu" | "fabric" | "model")), "{text}");
+        }
+    }
+    assert!(planted > 500, "{planted}");
+    let panicked = "thread 'main' panicked at gateway/src/app.rs:10:5:";
+    assert!(Catalogue::builtin().match_output(Writer::Gateway, panicked).is_some());
 }
 
 #[test]
 fn a_line_is_looked_at_up_to_its_bound() {
     let fault = "[ring] connection to a peer was lost";
     let at = |column: usize| format!("{}{fault}", "x".repeat(column));
-    let found = |line: &str| Catalogue::builtin().match_output(line).is_some();
+    let found = |line: &str| Catalogue::builtin().match_output(Writer::Rank, line).is_some();
     assert!(found(&at(tandem_evidence::LINE_BYTES_MAX - fault.len())));
     assert!(!found(&at(tandem_evidence::LINE_BYTES_MAX - fault.len() + 1)));
 }

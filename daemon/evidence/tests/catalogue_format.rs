@@ -4,7 +4,7 @@
 use std::fs;
 
 use tandem_evidence::{
-    CATALOGUE_BYTES_MAX, Catalogue, CatalogueError, Rung, SIGNATURES_MAX, Source, Trigger,
+    CATALOGUE_BYTES_MAX, Catalogue, CatalogueError, Rung, SIGNATURES_MAX, Source, Trigger, Writer,
 };
 
 /// A good entry: seven lines.
@@ -189,8 +189,32 @@ fn the_first_in_the_file_wins() {
         [(format!("{special}{GOOD}"), "special"), (format!("{GOOD}{special}"), "a-b2")]
     {
         let catalogue = Catalogue::parse(&text, "").unwrap();
-        assert_eq!(catalogue.match_output(line).unwrap().id, first);
+        assert_eq!(catalogue.match_output(Writer::Rank, line).unwrap().id, first);
     }
+}
+
+#[test]
+fn an_entry_says_whose_output_it_is_looked_for_in() {
+    use tandem_evidence::Process;
+    let with = |process: &str| GOOD.replace("pattern", &format!("process = {process:?}\npattern"));
+    for (process, expected, by_rank, by_gateway) in [
+        ("rank", Process::Rank, true, false),
+        ("any", Process::Any, true, true),
+        ("other", Process::Other, false, false),
+    ] {
+        let catalogue = Catalogue::parse(&with(process), "").unwrap();
+        assert_eq!(catalogue.signatures()[0].process, expected);
+        let is_found = |writer| catalogue.match_output(writer, "INFO an aab").is_some();
+        assert_eq!(is_found(Writer::Rank), by_rank, "{process}");
+        assert_eq!(is_found(Writer::Gateway), by_gateway, "{process}");
+        assert!(!catalogue.explain("INFO an aab")[0].is_guess, "{process}");
+    }
+    assert_eq!(Catalogue::parse(GOOD, "").unwrap().signatures()[0].process, Process::Rank);
+    let told = problems(&with("kernel"));
+    assert!(told[0].0 == 4 && told[0].1.contains("one of rank, any, other"), "{told:?}");
+    let elsewhere = with("rank").replace("\"output\"", "\"panic\"");
+    let told = problems(&elsewhere);
+    assert!(told[0].0 == 4 && told[0].1.contains("is for source \"output\" only"), "{told:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use proptest::{
 };
 use tandem_evidence::{
     Catalogue, CatalogueError, EXPLAIN_MAX, HIT_TEXT_BYTES_MAX, REPORT_TEXT_BYTES_MAX, Report,
-    ReportFolder, SIGNATURES_MAX, read_report,
+    ReportFolder, SIGNATURES_MAX, Writer, read_report,
 };
 
 const SAMPLES: [&str; 5] =
@@ -146,7 +146,7 @@ fn the_catalogue_with_some_bytes_changed() {
                 let signatures = catalogue.signatures();
                 let ids: BTreeSet<_> = signatures.iter().map(|s| &s.id).collect();
                 assert!(ids.len() == signatures.len() && signatures.len() <= SIGNATURES_MAX);
-                assert!(catalogue.match_output("").is_none());
+                assert!(catalogue.match_output(Writer::Rank, "").is_none());
             }
             Err(CatalogueError::Invalid { problems, .. }) => {
                 refused.set(refused.get() + 1);
@@ -173,7 +173,7 @@ fn any_text_in_place_of_a_line() {
     let strategy = vec(piece, 0..12).prop_map(|pieces| pieces.concat());
     check(300, &strategy, |line| {
         let catalogue = Catalogue::builtin();
-        if let Some(signature) = catalogue.match_output(&line) {
+        if let Some(signature) = catalogue.match_output(Writer::Rank, &line) {
             let hit = signature.hit(&line);
             assert!(is_safe(&hit.text, HIT_TEXT_BYTES_MAX) && !hit.text.contains('\n'));
         }

@@ -10,7 +10,9 @@ use std::{
 };
 
 use notify::{RecursiveMode, Watcher};
-use tandem_evidence::{Catalogue, Exit, LogLine, Report, ReportError, ReportFolder, Signature};
+use tandem_evidence::{
+    Catalogue, Exit, LogLine, Report, ReportError, ReportFolder, Signature, Writer,
+};
 use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, Rung, What};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
@@ -84,7 +86,7 @@ const KIND_FABRIC: &str = "fabric";
 
 /// Notes what a line of a child's output tells.
 pub(super) fn of_line(shared: &Shared, catalogue: &Catalogue, who: Who, epoch: u64, line: &str) {
-    if let Some(signature) = catalogue.match_output(line) {
+    if let Some(signature) = catalogue.match_output(writer(who), line) {
         note(shared, signature, line, source(who, epoch));
     }
 }
@@ -98,6 +100,13 @@ pub(super) fn of_exit(shared: &Shared, catalogue: &Catalogue, who: Who, epoch: u
     };
     if let Some(signature) = catalogue.match_exit(&exit) {
         note(shared, signature, &how.to_string(), source(who, epoch));
+    }
+}
+
+const fn writer(who: Who) -> Writer {
+    match who {
+        Who::Rank(_) => Writer::Rank,
+        Who::Gateway => Writer::Gateway,
     }
 }
 

@@ -36,6 +36,9 @@ pub enum Command {
     /// known.
     Doctor(Target),
     /// Explain the open faults, a fault, an invariant, a signature or a line of a log
+    ///
+    /// What is found by words alone is a guess, and is called one. Exit codes: 0 something is known, 1
+    /// nothing is or it is only a guess; without a text those of status.
     Explain(ExplainArgs),
     /// Show what happened
     ///
@@ -105,7 +108,8 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub target: Target,
     /// A fault, an invariant, the id of a signature, or a line of a log; without it the open faults
-    #[arg(value_name = "FAULT|TEXT")]
+    // Metal's assertions begin with "-[".
+    #[arg(value_name = "FAULT|TEXT", allow_hyphen_values = true)]
     pub what: Option<String>,
 }
 

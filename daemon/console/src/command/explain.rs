@@ -76,13 +76,17 @@ pub(super) fn text(
         line(out, style, &[Span::new(none)])?;
         return Ok(exit::DEGRADED);
     }
-    for (n, signature) in found.into_iter().enumerate() {
+    let is_known = found.iter().any(|found| !found.is_guess);
+    for (n, found) in found.into_iter().enumerate() {
         if n > 0 {
             writeln!(out)?;
         }
-        print(out, style, signature)?;
+        print(out, style, found.signature)?;
+        if found.is_guess {
+            field(out, style, "found", "by words alone: a guess", Some(Color::Warn))?;
+        }
     }
-    Ok(exit::HEALTHY)
+    Ok(if is_known { exit::HEALTHY } else { exit::DEGRADED })
 }
 
 fn print(out: &mut impl Write, style: &Style, signature: &Signature) -> io::Result<()> {
