@@ -13,6 +13,12 @@ const STATUS_BYTES_MAX: u64 = 4 << 20;
 /// Longest wait for the whole answer: it is on this machine and needs no turn.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a busy supervisor is asked before that is said.
+const TRIES_MAX: u32 = 4;
+
+/// Pause before it is asked again.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
 /// A status as it came.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
@@ -36,6 +42,14 @@ pub enum AskError {
         /// Who was asked.
         url: String,
         /// What came instead.
+        why: String,
+    },
+    /// It answers, but not with its status: it has no place, or nothing to tell yet.
+    #[error("the supervisor at {url} answers, but not with its status: {why}")]
+    Busy {
+        /// Who was asked.
+        url: String,
+        /// What it said.
         why: String,
     },
     /// A supervisor of another version answers.
@@ -70,7 +84,17 @@ impl Asked {
 /// If none answers, or one of another version does.
 pub fn status(url: &str) -> Result<Asked, AskError> {
     let unreachable = |why: String| AskError::Unreachable { url: url.to_owned(), why };
-    let (json, age) = get(url).map_err(unreachable)?;
+    let mut left = TRIES_MAX;
+    let (json, age) = loop {
+        left -= 1;
+        match get(url) {
+            Ok(got) => break got,
+            // Others come and go within moments.
+            Err(why) if left > 0 && why.may_pass() => std::thread::sleep(TRY_AGAIN),
+            Err(No::Place(why)) => return Err(AskError::Busy { url: url.to_owned(), why }),
+            Err(No::Answer { why, .. }) => return Err(unreachable(why)),
+        }
+    };
     let value: Value = serde_json::from_str(&json).map_err(|e| unreachable(e.to_string()))?;
     let schema = value.get("schema").and_then(Value::as_u64);
     if schema != Some(u64::from(SCHEMA)) {
@@ -81,7 +105,31 @@ pub fn status(url: &str) -> Result<Asked, AskError> {
     Ok(Asked { status, json, age })
 }
 
-fn get(url: &str) -> Result<(String, Duration), String> {
+/// Why nothing came.
+enum No {
+    /// It has no place or no status (503).
+    Place(String),
+    /// Nothing, or not a status.
+    Answer { why: String, was_cut: bool },
+}
+
+impl No {
+    /// Whether it may be otherwise in a moment.
+    const fn may_pass(&self) -> bool {
+        matches!(self, Self::Place(_) | Self::Answer { was_cut: true, .. })
+    }
+}
+
+impl From<ureq::Error> for No {
+    fn from(error: ureq::Error) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let cuts = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof];
+        let was_cut = matches!(&error, ureq::Error::Io(io) if cuts.contains(&io.kind()));
+        Self::Answer { why: error.to_string(), was_cut }
+    }
+}
+
+fn get(url: &str) -> Result<(String, Duration), No> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
         .http_status_as_error(false)
@@ -89,21 +137,18 @@ fn get(url: &str) -> Result<(String, Duration), String> {
         .proxy(None)
         .build()
         .into();
-    let mut answer = agent
-        .get(format!("{}/status", url.trim_end_matches('/')))
-        .call()
-        .map_err(|e| e.to_string())?;
+    let mut answer = agent.get(format!("{}/status", url.trim_end_matches('/'))).call()?;
     let age = answer.headers().get("age").and_then(|age| age.to_str().ok()?.parse().ok());
-    let text = answer
-        .body_mut()
-        .with_config()
-        .limit(STATUS_BYTES_MAX)
-        .read_to_string()
-        .map_err(|e| e.to_string())?;
+    let text = answer.body_mut().with_config().limit(STATUS_BYTES_MAX).read_to_string()?;
     if !answer.status().is_success() {
         let why = serde_json::from_str::<Value>(&text).ok();
         let why = why.as_ref().and_then(|v| v.get("error")?.as_str());
-        return Err(format!("{}: {}", answer.status(), why.unwrap_or("no reason given")));
+        let why = why.unwrap_or("no reason given");
+        return Err(if answer.status() == 503 {
+            No::Place(why.to_owned())
+        } else {
+            No::Answer { why: format!("{}: {why}", answer.status()), was_cut: false }
+        });
     }
     // Without an age it is another's endpoint or an old one; the schema tells.
     Ok((text, Duration::from_secs(age.unwrap_or(0))))

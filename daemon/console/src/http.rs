@@ -6,13 +6,28 @@ mod events;
 mod host;
 pub(crate) mod metrics;
 mod patience;
+mod places;
 mod ready;
 mod routes;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+};
+use hyper::{
+    body::{Bytes, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -20,7 +35,6 @@ use hyper_util::{
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tracing::{debug, warn};
@@ -28,6 +42,7 @@ use tracing::{debug, warn};
 use crate::publish::Published;
 pub(crate) use events::KEEP_ALIVE;
 use patience::Patience;
+use places::{Answering, Place, Places};
 pub(crate) use ready::AGE_MAX;
 
 /// Open connections at once: a few dashboards, scrapers and `tandem status --watch`.
@@ -62,7 +77,7 @@ pub async fn serve(listener: TcpListener, published: Published) -> io::Result<()
         ));
     }
     let router = routes::router(published);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::new(CONNECTIONS_MAX);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -72,40 +87,110 @@ pub async fn serve(listener: TcpListener, published: Published) -> io::Result<()
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            turn_away(stream);
+        if !is_date(SystemTime::now()) {
+            turn_away(stream, "this machine's clock is before 1970 or after 9999; set it");
+            continue;
+        }
+        let Some(place) = places.take() else {
+            turn_away(stream, "too many open connections; try again soon");
             continue;
         };
         let router = router.clone();
-        tokio::spawn(async move {
-            connection(stream, router).await;
-            drop(place);
-        });
+        tokio::spawn(connection(stream, router, place));
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) {
+async fn connection(stream: TcpStream, router: Router, place: Place) {
+    let place = Arc::new(place);
     let io = TokioIo::new(Patience::new(stream, WRITE_TIMEOUT));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(io, TowerToHyperService::new(router))
-        .await;
-    if let Err(error) = served {
-        debug!("a connection to the status endpoint ended: {error}");
+    let answer = |request: hyper::Request<Incoming>| {
+        let (router, answering) = (TowerToHyperService::new(router.clone()), place.answering());
+        async move {
+            let response = hyper::service::Service::call(&router, request).await?;
+            Ok::<_, std::convert::Infallible>(
+                response.map(|body| Answer { body, _answering: answering }),
+            )
+        }
+    };
+    let mut served = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(io, service_fn(answer))
+    );
+    // hyper writes the date into each answer, and panics at one that HTTP has no words for.
+    let dated = poll_fn(|context| match is_date(SystemTime::now()) {
+        true => served.as_mut().poll(context).map_err(|error| error.to_string()),
+        false => Poll::Ready(Err("the clock is before 1970 or after 9999".into())),
+    });
+    let ended = tokio::select! {
+        ended = dated => ended,
+        () = place.lost() => Err("it asked for nothing, and its place was needed".into()),
+    };
+    if let Err(why) = ended {
+        debug!("a connection to the status endpoint ended: {why}");
+    }
+}
+
+/// Whether HTTP can say this time: IMF-fixdate has four digits for the year (RFC 9110, 5.6.7).
+fn is_date(now: SystemTime) -> bool {
+    /// The beginning of the year 9999, in seconds since 1970: no one waits for its last day.
+    const LAST_S: u64 = 253_370_764_800;
+    now.duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() < LAST_S)
+}
+
+/// A body during which its connection keeps its place.
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 /// Says why, in an answer short enough for the socket's buffer. The request is not read.
-fn turn_away(mut stream: TcpStream) {
-    const BODY: &str = "{\"error\":\"too many open connections; try again soon\"}\n";
+fn turn_away(mut stream: TcpStream, why: &str) {
+    let body = format!("{}\n", serde_json::json!({ "error": why }));
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-         retry-after: 2\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{BODY}",
-        BODY.len()
+         retry-after: 2\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
     );
     tokio::spawn(async move {
         let _ = timeout(TURN_AWAY_TIMEOUT, stream.write_all(answer.as_bytes())).await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_http_can_not_say_is_none() {
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(is_date(UNIX_EPOCH) && is_date(at(1_800_000_000)));
+        // 9999-12-31T23:59:59Z is the last that httpdate takes.
+        for seconds in [253_402_300_800, 300_000_000_000, 1 << 40] {
+            assert!(!is_date(at(seconds)), "{seconds}");
+        }
+        assert!(!is_date(UNIX_EPOCH - Duration::from_secs(1)));
+    }
 }

@@ -62,6 +62,10 @@ fn supervisor(url: &str, asked: &Result<Asked, AskError>) -> Check {
         Err(error @ AskError::Schema { .. }) => {
             (Outcome::Wrong(error.to_string()), "install the same version of both")
         }
+        Err(AskError::Busy { why, .. }) => (
+            Outcome::Wrong(format!("answers at {url}, but not with its status: {why}")),
+            "try again soon; if it stays so, see who connects there: `lsof -nP -iTCP:PORT`",
+        ),
         Err(AskError::Unreachable { why, .. }) => (
             Outcome::Wrong(format!("none answers at {url}: {why}")),
             "start it, or name its config with --config; its log says why it ended",

@@ -9,32 +9,37 @@ use axum::{
         sse::{Event as Message, KeepAlive},
     },
 };
-use futures_util::StreamExt;
-use tokio::sync::Semaphore;
+use futures_util::{StreamExt, stream};
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
-use super::routes::refuse;
+use super::{places::Places, routes::refuse};
 use crate::publish::{Published, Told};
 
-/// Listeners at once: each may hold up to [`crate::publish`]'s waiting events.
+/// Listeners at once: each may hold up to [`crate::publish`]'s waiting events. One more takes the place of
+/// the oldest, which is told so and may come again.
 pub(crate) const LISTENERS_MAX: usize = 16;
 
 /// A comment this often shows both sides that the other is there.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-pub(super) fn listen(published: &Published, places: &Arc<Semaphore>) -> Response {
-    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-        let why = format!("{LISTENERS_MAX} clients listen already; close one");
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, &why);
+pub(super) fn listen(published: &Published, places: &Places) -> Response {
+    let Some(place) = places.take() else {
+        // Never so: no listener is ever answered to its end.
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many listeners; try again soon");
     };
     let Some(receiver) = published.listen() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the supervisor is ending");
     };
+    let place = Arc::new(place);
+    let held = Arc::clone(&place);
     let messages = BroadcastStream::new(receiver).map(move |received| {
         // Moved in here, the place is kept until the stream is dropped.
-        let _ = &place;
-        Ok::<_, Infallible>(message(received))
+        let _ = &held;
+        message(received)
     });
+    let messages = messages.take_until(async move { place.lost().await });
+    let over = Message::default().comment("another listener needed this place");
+    let messages = messages.chain(stream::iter([over])).map(Ok::<_, Infallible>);
     Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 

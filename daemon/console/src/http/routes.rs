@@ -1,7 +1,5 @@
 //! The paths, and what is refused before one is looked at.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
     body::HttpBody,
@@ -14,10 +12,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::sync::Semaphore;
 use tracing::error;
 
-use super::{events, host, metrics, ready};
+use super::{events, host, metrics, places::Places, ready};
 use crate::publish::Published;
 
 /// The media type of OpenMetrics text 1.0.
@@ -26,11 +23,11 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 #[derive(Clone)]
 struct Endpoint {
     published: Published,
-    listeners: Arc<Semaphore>,
+    listeners: Places,
 }
 
 pub(super) fn router(published: Published) -> Router {
-    let listeners = Arc::new(Semaphore::new(events::LISTENERS_MAX));
+    let listeners = Places::new(events::LISTENERS_MAX);
     Router::new()
         .route("/status", get(status))
         .route("/healthz", get(|| async { "ok\n" }))
