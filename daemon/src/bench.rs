@@ -126,9 +126,9 @@ struct Printer {
 impl Printer {
     fn line(&self, object: serde_json::Value, text: &str) {
         if self.json {
-            println!("{object}");
+            outln!("{object}");
         } else {
-            println!("{text}");
+            outln!("{text}");
         }
     }
 }

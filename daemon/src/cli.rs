@@ -1,17 +1,21 @@
 //! The command line.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind,
+};
+use tandem_console::Terminal;
 use tandem_wire::exit;
 
 use crate::{
-    bench, config, config::Config, console, fit, log, pair_command, role, selftest, service,
-    supervise, world,
+    bench, config, config::Config, console, fit, log, output, pair_command, role, selftest,
+    service, supervise, world,
 };
 
 /// Serve a language model as tensor-parallel ranks behind an OpenAI-compatible API.
@@ -139,8 +143,9 @@ const DEFAULT_MODELS: &str = "/usr/local/var/tandem/models";
 enum ConfigCommand {
     /// Say what is wrong with a config; exit code 64 if anything is
     ///
-    /// Where the model's folder is there, that includes whether this machine's memory is enough for it
-    /// (`tandem model fit` shows the figures).
+    /// That includes what this machine lacks for it: users, folders, memory, ports that may be listened
+    /// on, and, where the model's folder is there, enough memory for the model (`tandem model fit` shows
+    /// the figures). A note tells what may be meant so.
     Check(ConfigPath),
     /// Print the config in force, defaults included, as TOML
     Show(ConfigPath),
@@ -158,8 +163,35 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Exit code of a supervisor that could not begin (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: i32 = 69;
 
+/// Reads the command line and runs it; returns the exit code.
+pub fn main() -> i32 {
+    // What clap takes for a terminal that obeys is not only one that says so.
+    let color = match output::terminal(&io::stdout()) {
+        Terminal::Dumb => ColorChoice::Never,
+        Terminal::None | Terminal::Able => ColorChoice::Auto,
+    };
+    let parsed = Cli::command().color(color).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            return error.print().map_or_else(|error| output::failed(&error), |()| exit::OK);
+        }
+        Err(error) => {
+            // There is nowhere else to say what is wrong.
+            let _ = error.print();
+            return exit::USAGE;
+        }
+    };
+    run(cli).unwrap_or_else(|error| {
+        errln!("{error:#}");
+        1
+    })
+}
+
 /// Runs a command; returns its exit code.
-pub fn run(cli: Cli) -> anyhow::Result<i32> {
+fn run(cli: Cli) -> anyhow::Result<i32> {
     match cli.command {
         Command::Supervise(path) => run_supervisor(&path.config),
         Command::Gateway { config, mode } => {
@@ -181,13 +213,13 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
             Ok(config) => fit::run(&config, &options),
             Err(code) => Ok(code),
         },
-        Command::Config(ConfigCommand::Check(path)) => Ok(match load(&path.config) {
+        Command::Config(ConfigCommand::Check(path)) => Ok(match load_to_supervise(&path.config) {
             Ok(config) => check(&path.config, &config),
             Err(code) => code,
         }),
         Command::Config(ConfigCommand::Show(path)) => match load(&path.config) {
             Ok(config) => {
-                print!("{}", toml::to_string_pretty(&config).context("can't print the config")?);
+                out!("{}", toml::to_string_pretty(&config).context("can't print the config")?);
                 Ok(exit::OK)
             }
             Err(code) => Ok(code),
@@ -198,15 +230,17 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tandem", &mut out);
-            print_all(&out)
+            output::print_all(&out);
+            Ok(exit::OK)
         }
         Command::Man => {
             let mut out = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut out)?;
-            print_all(&out)
+            output::print_all(&out);
+            Ok(exit::OK)
         }
         Command::Version => {
-            println!("tandem {}", env!("CARGO_PKG_VERSION"));
+            outln!("tandem {}", env!("CARGO_PKG_VERSION"));
             Ok(exit::OK)
         }
     }
@@ -214,17 +248,32 @@ pub fn run(cli: Cli) -> anyhow::Result<i32> {
 
 /// The config, or the exit code after saying what is wrong with it.
 pub(crate) fn load(path: &Path) -> Result<Config, i32> {
-    Config::load(path).map_err(|error| {
-        eprintln!("{:#}", anyhow::Error::new(error));
-        exit::USAGE
-    })
+    Config::load(path).map_err(refused)
 }
 
-/// Says whether the folder that a config names for running is Tandem's own, and whether the models, where they are
-/// there, fit into this machine's memory.
+/// The same for who makes the folders that it names.
+fn load_to_supervise(path: &Path) -> Result<Config, i32> {
+    Config::load_to_supervise(path).map_err(refused)
+}
+
+fn refused(error: config::ConfigError) -> i32 {
+    errln!("{:#}", anyhow::Error::new(error));
+    exit::USAGE
+}
+
+/// Says whether this machine has what the config asks for: users, folders, and for its models, where
+/// they are there, enough memory.
 fn check(path: &Path, config: &Config) -> i32 {
+    let found = config.on_this_machine();
+    for note in &found.notes {
+        errln!("note: {note}");
+    }
+    if !found.problems.is_empty() {
+        let problems = found.problems;
+        return refused(config::ConfigError::Invalid { path: path.into(), problems });
+    }
     if let Some(refusal) = world::run_dir_refusal(config) {
-        eprintln!("{}: {refusal}", path.display());
+        errln!("{}: {refusal}", path.display());
         return exit::USAGE;
     }
     let fallback = config.fallback.is_set().then(|| config.alone());
@@ -235,18 +284,18 @@ fn check(path: &Path, config: &Config) -> i32 {
         }
         match fit::report(config) {
             Ok(report) if report.verdict.too_much.is_some() => {
-                eprint!("{}: {}", path.display(), report.text);
+                errln!("{}: {}", path.display(), report.text.trim_end());
                 return exit::USAGE;
             }
             Ok(_) => {}
             // The config is none the worse for it: the folder may not be filled yet.
             Err(error) => {
                 let error = anyhow::Error::new(error);
-                eprintln!("whether the model fits into memory can't be told: {error:#}");
+                errln!("whether the model fits into memory can't be told: {error:#}");
             }
         }
     }
-    println!("{} is fine", path.display());
+    outln!("{} is fine", path.display());
     exit::OK
 }
 
@@ -261,7 +310,7 @@ fn with_config(path: &Path, run: impl FnOnce(&Config) -> i32) -> anyhow::Result<
 }
 
 fn run_supervisor(path: &Path) -> anyhow::Result<i32> {
-    let config = match load(path) {
+    let config = match load_to_supervise(path) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
@@ -285,23 +334,14 @@ fn run_supervisor(path: &Path) -> anyhow::Result<i32> {
     Ok(code)
 }
 
-/// Prints what was made. A pipe whose reader has gone has what it wanted.
-fn print_all(bytes: &[u8]) -> anyhow::Result<i32> {
-    use std::io::{ErrorKind, Write};
-    match std::io::stdout().lock().write_all(bytes) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(exit::OK),
-    }
-}
-
 fn import(file: &Path, models: &Path, name: Option<&str>) -> anyhow::Result<i32> {
     match tandem_engine::gguf::import(file, models, name) {
         Ok(imported) if imported.already_there => {
-            println!("{} is there already; nothing was changed", imported.dir.display());
+            outln!("{} is there already; nothing was changed", imported.dir.display());
             Ok(exit::OK)
         }
         Ok(imported) => {
-            println!(
+            outln!(
                 "{}: {} tensors, {} MiB",
                 imported.dir.display(),
                 imported.tensors,
@@ -310,7 +350,7 @@ fn import(file: &Path, models: &Path, name: Option<&str>) -> anyhow::Result<i32>
             Ok(exit::OK)
         }
         Err(error) => {
-            eprintln!("{:#}", anyhow::Error::new(error));
+            errln!("{:#}", anyhow::Error::new(error));
             Ok(exit::MODEL)
         }
     }
@@ -318,7 +358,7 @@ fn import(file: &Path, models: &Path, name: Option<&str>) -> anyhow::Result<i32>
 
 fn new_key() -> anyhow::Result<i32> {
     let key = format!("tandem-{}", world::random_hex().context("no random bytes")?);
-    println!("key for the client (shown only here):\n  {key}");
-    println!("for gateway.api_keys in tandem.toml:\n  \"{}\"", tandem_gateway::hash_api_key(&key));
+    outln!("key for the client (shown only here):\n  {key}");
+    outln!("for gateway.api_keys in tandem.toml:\n  \"{}\"", tandem_gateway::hash_api_key(&key));
     Ok(exit::OK)
 }

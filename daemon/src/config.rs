@@ -6,9 +6,13 @@
 
 mod ceiling;
 mod check;
+mod cross;
 pub(crate) mod folder;
+mod machine;
+mod places;
 mod plan;
 mod read;
+mod refusal;
 mod sections;
 
 use std::{
@@ -134,18 +138,7 @@ impl Config {
             .map_err(|message| ConfigError::Parse { path: path.into(), message })?;
         let folder = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_path_buf));
         if let Some(folder) = folder {
-            // An empty one would be the config's own folder.
-            if !config.node.run_dir.as_os_str().is_empty() {
-                config.node.run_dir = folder.join(&config.node.run_dir);
-            }
-            config.node.state_dir = folder.join(&config.node.state_dir);
-            config.model.path = folder.join(&config.model.path);
-            if !config.node.log_dir.as_os_str().is_empty() {
-                config.node.log_dir = folder.join(&config.node.log_dir);
-            }
-            if config.fallback.is_set() {
-                config.fallback.path = folder.join(&config.fallback.path);
-            }
+            config.resolve(&folder);
         }
         let problems = config.problems();
         if problems.is_empty() {
@@ -155,9 +148,39 @@ impl Config {
         }
     }
 
-    /// Parses without checking values. The error has the line, the key and what is allowed.
+    /// Takes relative paths from a folder. An empty one names nothing, and not that folder.
+    fn resolve(&mut self, folder: &Path) {
+        for path in [
+            &mut self.node.run_dir,
+            &mut self.node.state_dir,
+            &mut self.node.log_dir,
+            &mut self.model.path,
+            &mut self.fallback.path,
+            &mut self.host.signatures,
+        ] {
+            if !path.as_os_str().is_empty() {
+                *path = folder.join(&*path);
+            }
+        }
+    }
+
+    /// The same for who makes the folders that it names: also checks that they are not where the file
+    /// itself or a model is. The copy that children read is in the run directory, so they don't.
+    pub fn load_to_supervise(path: &Path) -> Result<Self, ConfigError> {
+        let config = Self::load(path)?;
+        let mut problems = Vec::new();
+        config.check_places(&path.canonicalize().unwrap_or_else(|_| path.into()), &mut problems);
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Invalid { path: path.into(), problems })
+        }
+    }
+
+    /// Parses without checking values. The error has the line, the key and what is allowed, and no
+    /// value: it goes to where others can read it, and a config has keys in it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+        toml::from_str(text).map_err(|error| refusal::in_words(text, &error))
     }
 
     /// Every machine with its ranks, in order of its first rank.

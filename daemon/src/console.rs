@@ -2,7 +2,7 @@
 //! without it.
 
 use std::{
-    io::{self, ErrorKind, IsTerminal},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -12,12 +12,11 @@ use tandem_console::{
     command::{self, Command, Context},
 };
 use tandem_evidence::Catalogue;
-use tandem_wire::exit;
 
 use crate::{
     cli,
     config::{self, Config},
-    own_checks, supervise,
+    output, own_checks, supervise,
 };
 
 /// Runs a command; returns its exit code.
@@ -42,7 +41,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<i32> {
     } else {
         Some(Catalogue::load(&config.host.signatures).context("host.signatures")?)
     };
-    let is_terminal = io::stdout().is_terminal();
+    let terminal = output::terminal(&io::stdout());
     let now_wall_ms = tandem_host::now().wall_ms;
     let no_color = std::env::var_os("NO_COLOR");
     let context = Context {
@@ -52,12 +51,9 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<i32> {
         catalogue: loaded.as_ref().unwrap_or(Catalogue::builtin()),
         checks: &|| own_checks::all(&path, &config),
         model_path: command.url().is_none().then_some(config.model.path.as_path()),
-        style: Style::of(is_terminal, no_color.as_deref(), tandem_host::columns(), now_wall_ms),
-        is_terminal,
+        style: Style::of(terminal, no_color.as_deref(), tandem_host::columns(), now_wall_ms),
+        terminal,
     };
-    match command::run(command, &context, &mut io::stdout().lock(), &mut io::stderr()) {
-        // A pipe whose reader has gone has what it wanted.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(exit::OK),
-        other => other.context("can't print"),
-    }
+    let printed = command::run(command, &context, &mut io::stdout().lock(), &mut output::Problems);
+    Ok(printed.unwrap_or_else(|error| output::failed(&error)))
 }

@@ -62,7 +62,7 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<i32> {
     let mut config = config.clone();
     if options.fallback {
         if !config.fallback.is_set() {
-            eprintln!("the config has no fallback (fallback.path)");
+            errln!("the config has no fallback (fallback.path)");
             return Ok(exit::USAGE);
         }
         config = config.alone();
@@ -80,17 +80,17 @@ pub fn run(config: &Config, options: &Options) -> anyhow::Result<i32> {
                 (serde_json::to_string(&Verdict { error, ..Verdict::default() })?, code)
             }
         };
-        println!("{verdict}");
+        outln!("{verdict}");
         return Ok(code);
     }
     Ok(match reported {
         Ok(report) => {
-            print!("{}", report.text);
+            out!("{}", report.text);
             report.exit_code()
         }
         Err(error) => {
             let code = error.exit_code();
-            eprintln!("{:#}", anyhow::Error::new(error));
+            errln!("{:#}", anyhow::Error::new(error));
             code
         }
     })

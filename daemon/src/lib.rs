@@ -9,6 +9,12 @@
 //!        metrics, events          └▶ tandem_ledger    memory and history
 //! ```
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+// First, since its macros are known from there on.
+#[macro_use]
+mod output;
+
 pub mod bench;
 pub mod cli;
 pub mod config;

@@ -20,7 +20,7 @@ mod unified;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use tracing::{Subscriber, warn};
 use tracing_subscriber::{
@@ -32,7 +32,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::{LogFormat, LogLevel, Node};
+use crate::{
+    config::{LogFormat, LogLevel, Node},
+    output,
+};
 
 pub(crate) use category::{GATEWAY, RANK};
 pub use file::LogFile;
@@ -92,7 +95,9 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     if std::env::var_os(SUPERVISED).is_none() {
-        return lines(format, io::stderr, io::stderr().is_terminal());
+        let no_color = std::env::var_os("NO_COLOR");
+        let has_color = output::terminal(&io::stderr()).has_color(no_color.as_deref());
+        return lines(format, io::stderr, has_color);
     }
     let layer = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
     layer.without_time().with_target(false).with_ansi(false).boxed()
@@ -100,7 +105,7 @@ where
 
 /// One line an event. One that can't be written is left out: to tell of it on standard error, as the layer
 /// would, panics where that is what can't be written.
-fn lines<S, W>(format: LogFormat, writer: W, is_terminal: bool) -> Box<dyn Layer<S> + Send + Sync>
+fn lines<S, W>(format: LogFormat, writer: W, has_color: bool) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -108,6 +113,6 @@ where
     let layer = fmt::layer().with_writer(writer).log_internal_errors(false);
     match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
-        LogFormat::Text => layer.with_target(false).with_ansi(is_terminal).boxed(),
+        LogFormat::Text => layer.with_target(false).with_ansi(has_color).boxed(),
     }
 }

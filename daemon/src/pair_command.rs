@@ -149,20 +149,20 @@ impl Here {
     ) -> anyhow::Result<i32> {
         let name = &self.config.node.name;
         if !is_node_name(name) {
-            eprintln!(
+            errln!(
                 "node.name is {name:?}; to be paired it must have 1 to 63 letters, digits, \"-\", \
                  \"_\" or \".\", and begin with a letter or digit"
             );
             return Ok(exit::USAGE);
         }
         if let Err(why) = self.check_user() {
-            eprintln!("{why}");
+            errln!("{why}");
             return Ok(REFUSED);
         }
         // As the supervisor makes it.
         let state_dir = &self.config.node.state_dir;
         if let Err(error) = DirBuilder::new().recursive(true).mode(0o750).create(state_dir) {
-            eprintln!(
+            errln!(
                 "can't make {} (node.state_dir): {error}; run this as the supervisor's user, root \
                  by default",
                 state_dir.display()
@@ -175,7 +175,7 @@ impl Here {
         let identity = match identity {
             Ok(identity) => identity,
             Err(error) => {
-                eprintln!("{:#}", anyhow::Error::new(error));
+                errln!("{:#}", anyhow::Error::new(error));
                 return Ok(REFUSED);
             }
         };
@@ -214,21 +214,21 @@ impl Here {
 
     fn forget(&self, node: &str) -> anyhow::Result<i32> {
         if let Err(why) = self.check_user() {
-            eprintln!("{why}");
+            errln!("{why}");
             return Ok(REFUSED);
         }
         match Pins::forget(&self.folder(), node) {
             Ok(true) => {
                 tracing::info!(peer = node, "forgotten");
-                println!("{} is not trusted any more; run this there too", shown(node));
+                outln!("{} is not trusted any more; run this there too", shown(node));
                 Ok(exit::OK)
             }
             Ok(false) => {
-                println!("{} was not trusted; nothing was changed", shown(node));
+                outln!("{} was not trusted; nothing was changed", shown(node));
                 Ok(exit::OK)
             }
             Err(error) => {
-                eprintln!("{:#}", anyhow::Error::new(error));
+                errln!("{:#}", anyhow::Error::new(error));
                 Ok(UNAVAILABLE)
             }
         }
@@ -236,10 +236,10 @@ impl Here {
 
     /// Says whom this machine trusts now, and what its config still lacks.
     fn tell_paired(&self, paired: &Paired) {
-        println!("{} and this machine trust each other now", paired.name);
-        println!("its fingerprint is {}", paired.fingerprint);
+        outln!("{} and this machine trust each other now", paired.name);
+        outln!("its fingerprint is {}", paired.fingerprint);
         if !paired.is_configured {
-            println!(
+            outln!(
                 "\n{} has no section for it. Add this, with further addresses if there are further \
                  ways to it,\nand a [[rank]] with node = \"{}\":\n\n\
                  [[peer]]\nname = \"{}\"\naddresses = [\"{}\"]",

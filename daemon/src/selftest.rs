@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use tandem_console::{
-    Style,
+    Style, Terminal,
     command::{self, Check, Outcome},
 };
 use tandem_host::{
@@ -20,7 +20,7 @@ use tandem_wire::exit;
 
 use crate::{
     config::{self, Config},
-    own_checks,
+    output, own_checks,
 };
 
 /// Longest time of the engine's proof: the first use of a GPU compiles its kernels.
@@ -60,14 +60,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<i32> {
     }
     // What is wrong with a config is one of the checks; the host can be looked at regardless.
     let config = Config::load(&options.config).unwrap_or_default();
-    println!("tandem {} on {}", env!("CARGO_PKG_VERSION"), tandem_host::os_version());
+    outln!("tandem {} on {}", env!("CARGO_PKG_VERSION"), tandem_host::os_version());
     let checks = if options.boot {
         OF_BOOT.into_iter().filter_map(|invariant| own_checks::of(&config, invariant)).collect()
     } else {
         everything(&options.config, &config)?
     };
-    let style = Style::of(false, None, tandem_host::columns(), tandem_host::now().wall_ms);
-    command::print_checks(&mut io::stdout().lock(), &style, &checks).context("can't print")
+    let style = Style::of(Terminal::None, None, tandem_host::columns(), tandem_host::now().wall_ms);
+    Ok(command::print_checks(&mut io::stdout().lock(), &style, &checks)
+        .unwrap_or_else(|error| output::failed(&error)))
 }
 
 fn everything(path: &Path, config: &Config) -> anyhow::Result<Vec<Check>> {

@@ -99,11 +99,11 @@ enum What {
 pub(crate) fn run(command: &Command) -> anyhow::Result<i32> {
     let is_test = command.launchctl.is_some();
     if !is_test && command.what != What::Status && !Uid::effective().is_root() {
-        eprintln!("only root may do this: sudo tandem service ...");
+        errln!("only root may do this: sudo tandem service ...");
         return Ok(NEEDS_ROOT);
     }
     if !is_test && !cfg!(target_os = "macos") {
-        eprintln!(
+        errln!(
             "launchd is only on macOS; elsewhere let the system's own service manager run \
              `tandem supervise`"
         );
@@ -113,7 +113,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<i32> {
     if let Some(tool) = &command.launchctl
         && let Err(why) = trust::check(tool)
     {
-        eprintln!("{why}");
+        errln!("{why}");
         return Ok(UNTRUSTED);
     }
     let launchd = Launchctl::new(tool, &command.job);
@@ -130,14 +130,14 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<i32> {
 fn status(launchd: &Launchctl) -> i32 {
     let seen = launchd.look();
     let (text, code) = words::status(&seen);
-    print!("{text}");
+    out!("{text}");
     code
 }
 
 /// Reads the property list and refuses what root must not start.
 fn checked(job: &Path) -> Result<(), i32> {
     let refuse = |why: &dyn std::fmt::Display| {
-        eprintln!("{why}");
+        errln!("{why}");
         UNTRUSTED
     };
     trust::check(job).map_err(|why| refuse(&why))?;
@@ -174,7 +174,7 @@ fn restart(launchd: &Launchctl, job: &Path) -> i32 {
 fn reach(launchd: &Launchctl, goal: Goal, done: &str) -> i32 {
     match decide::reach(goal, launchd) {
         Ok(()) => {
-            println!("{LABEL}: {done}");
+            outln!("{LABEL}: {done}");
             exit::OK
         }
         Err(why) => failed(&why),
@@ -182,7 +182,7 @@ fn reach(launchd: &Launchctl, goal: Goal, done: &str) -> i32 {
 }
 
 fn failed(why: &Why) -> i32 {
-    eprintln!("{LABEL}: {why}");
+    errln!("{LABEL}: {why}");
     match why {
         Why::Wedged { .. } => WEDGED,
         _ => FAILED,

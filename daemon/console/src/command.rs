@@ -35,7 +35,7 @@ pub use doctor::{Check, Outcome};
 pub(crate) use events::KINDS as EVENT_KINDS;
 
 use crate::{
-    Style,
+    Style, Terminal,
     ask::{self, AskError, Asked},
     print::{escape, escape_json},
 };
@@ -56,8 +56,8 @@ pub struct Context<'a> {
     pub model_path: Option<&'a Path>,
     /// How to print.
     pub style: Style,
-    /// Whether the output is a terminal.
-    pub is_terminal: bool,
+    /// What the output is.
+    pub terminal: Terminal,
 }
 
 /// Runs a command: prints its answer to `out`, what went wrong to `problems`, and returns the exit

@@ -16,5 +16,5 @@ mod print;
 mod publish;
 
 pub use ask::{AskError, Asked, status as ask_status};
-pub use print::Style;
+pub use print::{Style, Terminal};
 pub use publish::{Build, Published, Publisher, Told};

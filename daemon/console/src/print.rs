@@ -9,7 +9,10 @@ mod table;
 mod tests;
 pub(crate) mod time;
 
-use std::io::{self, Write};
+use std::{
+    ffi::OsStr,
+    io::{self, Write},
+};
 
 pub(crate) use escape::{escape, escape_json};
 pub(crate) use table::Table;
@@ -25,6 +28,33 @@ pub struct Style {
     pub now_wall_ms: u64,
 }
 
+/// What an output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// A file or a pipe.
+    None,
+    /// A terminal that prints whatever it gets.
+    Dumb,
+    /// A terminal that obeys control sequences.
+    Able,
+}
+
+impl Terminal {
+    /// `term` is the variable `TERM`: one that is not set, empty or `dumb` promises nothing.
+    pub fn of(is_terminal: bool, term: Option<&OsStr>) -> Self {
+        match term {
+            _ if !is_terminal => Self::None,
+            Some(term) if !term.is_empty() && term != "dumb" => Self::Able,
+            _ => Self::Dumb,
+        }
+    }
+
+    /// Whether colours are obeyed and wanted; see [`Style::of`].
+    pub fn has_color(self, no_color: Option<&OsStr>) -> bool {
+        self == Self::Able && no_color.is_none_or(OsStr::is_empty)
+    }
+}
+
 /// Terminals narrower than this are treated as this wide: less shows nothing of use.
 const WIDTH_MIN: usize = 40;
 
@@ -37,14 +67,14 @@ impl Style {
     /// What fits an output: `no_color` is the variable `NO_COLOR`, which counts if it is not empty
     /// (no-color.org).
     pub fn of(
-        is_terminal: bool,
-        no_color: Option<&std::ffi::OsStr>,
+        terminal: Terminal,
+        no_color: Option<&OsStr>,
         width: Option<usize>,
         now_wall_ms: u64,
     ) -> Self {
         Self {
-            color: is_terminal && no_color.is_none_or(std::ffi::OsStr::is_empty),
-            width: if is_terminal { width } else { None },
+            color: terminal.has_color(no_color),
+            width: if terminal == Terminal::None { None } else { width },
             now_wall_ms,
         }
     }

@@ -27,7 +27,7 @@ fn ask(folder: &Path) -> (i32, String, String) {
         checks: &Vec::new,
         model_path: None,
         style: Style::plain(0),
-        is_terminal: false,
+        terminal: tandem_console::Terminal::None,
     };
     let (mut out, mut problems) = (Vec::new(), Vec::new());
     let command = Command::Ledger(LedgerArgs { sql, ..LedgerArgs::default() });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_policy::pair::NODES_MAX;
 
-use super::{Config, LOG_FILES_MAX, folder};
+use super::{Config, LOG_FILES_MAX};
 
 /// Longest path of a Unix socket that every platform takes (104 bytes with its zero on macOS).
 const SOCKET_PATH_BYTES_MAX: usize = 103;
@@ -24,6 +24,9 @@ impl Config {
         let mut problems = Vec::new();
         problems.extend(self.engine.validate().err());
         problems.extend(self.gateway.validate().err());
+        self.check_folders(&mut problems);
+        self.check_names(&mut problems);
+        self.check_limits(&mut problems);
         self.check_node(&mut problems);
         self.check_ranks(&mut problems);
         self.check_fabric(&mut problems);
@@ -49,9 +52,6 @@ impl Config {
                 problems.push(format!("node.{key} is {value}; it must be from 1 to {most}"));
             }
         }
-        if let Some(why) = folder::refusal(&self.node.run_dir) {
-            problems.push(format!("node.run_dir {why}"));
-        }
         let socket = self.rank_socket(RANKS_MAX as u32 - 1);
         let length = socket.as_os_str().len();
         if length > SOCKET_PATH_BYTES_MAX {
@@ -59,12 +59,6 @@ impl Config {
                 "node.run_dir is too long: a socket in it would be {length} bytes long and the \
                  system takes {SOCKET_PATH_BYTES_MAX}; choose a shorter folder"
             ));
-        }
-        if self.model.served_id().is_empty() {
-            problems.push("model.id is empty and model.path has no last folder to name it".into());
-        }
-        if self.model.aliases.iter().any(String::is_empty) {
-            problems.push("model.aliases has an empty name; remove it".into());
         }
     }
 
@@ -97,11 +91,32 @@ impl Config {
                     rank.weight
                 ));
             }
-            if rank.address.is_unspecified() || rank.address.is_multicast() {
+            let is_broadcast =
+                matches!(rank.address, std::net::IpAddr::V4(address) if address.is_broadcast());
+            if rank.address.is_unspecified() || rank.address.is_multicast() || is_broadcast {
                 problems.push(format!(
                     "rank {index} has address = \"{}\"; it must be an address of its machine, such \
                      as 127.0.0.1",
                     rank.address
+                ));
+            }
+            // MLX takes what stands before the first colon for the address.
+            if count > 1 && !rank.address.is_ipv4() {
+                problems.push(format!(
+                    "rank {index} has address = \"{}\"; ranks meet over IPv4, so it must be an IPv4 \
+                     address",
+                    rank.address
+                ));
+            }
+            let is_elsewhere =
+                |other: &super::Rank| other.address == rank.address && other.node != rank.node;
+            if let Some(other) = self.rank.iter().take(index).find(|other| is_elsewhere(other))
+                && !rank.address.is_loopback()
+            {
+                problems.push(format!(
+                    "rank {index} has address = \"{}\", which is that of \"{}\" too; each machine has \
+                     its own",
+                    rank.address, other.node
                 ));
             }
         }
@@ -126,13 +141,6 @@ impl Config {
                  Thunderbolt port that joins the machines, such as en5"
                     .into(),
             );
-        }
-        if let Some(rank) = self.rank.first().filter(|rank| !rank.address.is_ipv4()) {
-            problems.push(format!(
-                "engine.backend is \"jaccl\" and rank 0 has address = \"{}\"; JACCL's ranks meet over \
-                 IPv4, so it must be an IPv4 address",
-                rank.address
-            ));
         }
     }
 

@@ -135,6 +135,11 @@ impl Fallback {
     pub fn is_set(&self) -> bool {
         !self.path.as_os_str().is_empty()
     }
+
+    /// The name that answers carry; empty if there is none.
+    pub fn served_id(&self) -> String {
+        Model { path: self.path.clone(), id: self.id.clone(), aliases: Vec::new() }.served_id()
+    }
 }
 
 fn one() -> u32 {

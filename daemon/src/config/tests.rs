@@ -1,5 +1,7 @@
 use super::*;
 
+mod extremes;
+
 const SHIPPED: &str = include_str!("../../../config/tandem.toml");
 
 #[test]

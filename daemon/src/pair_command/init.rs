@@ -26,7 +26,7 @@ async fn wait(here: &Here, node: Node) -> anyhow::Result<i32> {
     let listener = match TcpListener::bind(address).await {
         Ok(listener) => listener,
         Err(error) => {
-            eprintln!(
+            errln!(
                 "can't listen at {address} (pair.pairing_port, address of pair.listen): {error}; is \
                  another `tandem pair init` running?"
             );
@@ -39,20 +39,20 @@ async fn wait(here: &Here, node: Node) -> anyhow::Result<i32> {
         true => format!("HOST:{}", address.port()),
         false => address.to_string(),
     };
-    println!("On the other machine, within 10 minutes:\n");
-    println!("    sudo tandem pair join {host}\n");
+    outln!("On the other machine, within 10 minutes:\n");
+    outln!("    sudo tandem pair join {host}\n");
     if address.ip().is_unspecified() {
-        println!("HOST is a name or address of this machine. When it asks for the code, type\n");
+        outln!("HOST is a name or address of this machine. When it asks for the code, type\n");
     } else {
-        println!("When it asks for the code, type\n");
+        outln!("When it asks for the code, type\n");
     }
-    println!("    {}\n", code.shown());
+    outln!("    {}\n", code.shown());
     let advert = Announced::start(node.name.clone(), address);
     let limits = Limits::default();
     let ended = tokio::select! {
-        ended = pairing::offer(&listener, node, code, &limits, |notice| println!("{notice}")) => ended,
+        ended = pairing::offer(&listener, node, code, &limits, |notice| outln!("{notice}")) => ended,
         _ = tokio::signal::ctrl_c() => {
-            println!("interrupted; nobody was paired");
+            outln!("interrupted; nobody was paired");
             return Ok(INTERRUPTED);
         }
     };
@@ -65,14 +65,14 @@ async fn wait(here: &Here, node: Node) -> anyhow::Result<i32> {
             exit::OK
         }
         Ended::TooManyWrong => {
-            println!(
+            outln!(
                 "too many wrong codes: this code is void, and nobody was paired. If it was not you, \
                  someone in this network is guessing; run `tandem pair init` for a new one"
             );
             REFUSED
         }
         Ended::NobodyCame => {
-            println!("nobody joined in 10 minutes: this code is void");
+            outln!("nobody joined in 10 minutes: this code is void");
             UNAVAILABLE
         }
     })
@@ -92,11 +92,11 @@ impl Announced {
             match Advert::start(&node, address) {
                 Ok(advert) => {
                     if !advert.is_sent(ADVERT_WAIT) {
-                        eprintln!("no interface here carries multicast: {without}");
+                        errln!("no interface here carries multicast: {without}");
                     }
                     let _: Result<(), _> = ended.recv();
                 }
-                Err(error) => eprintln!("{error}: {without}"),
+                Err(error) => errln!("{error}: {without}"),
             }
         };
         // Without a thread there is no announcement, and pairing works all the same.

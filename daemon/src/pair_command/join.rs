@@ -1,7 +1,7 @@
 //! `tandem pair join`: types the code, or looks for where one is shown.
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Read},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -11,6 +11,7 @@ use tandem_peer::pairing::{self, BROWSE, Code, JoinError, Limits, Node};
 use tandem_wire::exit;
 
 use super::{Here, REFUSED, UNAVAILABLE, block_on, shown};
+use crate::output;
 
 /// How long looking a name up may take: two servers that don't answer, 5 s each (resolv.conf(5)).
 const RESOLVE: Duration = Duration::from_secs(10);
@@ -20,7 +21,7 @@ const LINE_BYTES_MAX: u64 = 256;
 
 pub(super) fn run(here: &Here, node: Node, host: &str, code: Option<&str>) -> anyhow::Result<i32> {
     let Some((name, port)) = host_and_port(host, here.config.pair.pairing_port) else {
-        eprintln!("{} is not HOST or HOST:PORT; [ADDRESS]:PORT for IPv6", shown(host));
+        errln!("{} is not HOST or HOST:PORT; [ADDRESS]:PORT for IPv6", shown(host));
         return Ok(exit::USAGE);
     };
     let typed = match code {
@@ -30,7 +31,7 @@ pub(super) fn run(here: &Here, node: Node, host: &str, code: Option<&str>) -> an
     let code: Code = match typed.trim().parse() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{error}");
+            errln!("{error}");
             return Ok(exit::USAGE);
         }
     };
@@ -38,7 +39,7 @@ pub(super) fn run(here: &Here, node: Node, host: &str, code: Option<&str>) -> an
         let addresses = match resolve(&name, port).await {
             Ok(addresses) => addresses,
             Err(error) => {
-                eprintln!("can't find {}: {error}", shown(&name));
+                errln!("can't find {}: {error}", shown(&name));
                 return UNAVAILABLE;
             }
         };
@@ -49,7 +50,7 @@ pub(super) fn run(here: &Here, node: Node, host: &str, code: Option<&str>) -> an
             }
             Err(error) => {
                 let code = exit_code(&error);
-                eprintln!("{}: {:#}", shown(host), anyhow::Error::new(error));
+                errln!("{}: {:#}", shown(host), anyhow::Error::new(error));
                 code
             }
         }
@@ -74,8 +75,7 @@ fn exit_code(error: &JoinError) -> i32 {
 /// The code from standard input, so that it is in no list of processes and no shell's history.
 fn ask_code() -> anyhow::Result<String> {
     if io::stdin().is_terminal() {
-        eprint!("code: ");
-        io::stderr().flush().context("can't ask for the code")?;
+        output::tell(format_args!("code: "));
     }
     let mut line = Vec::new();
     // A byte at a time: a terminal gives lines, and a pipe may stay open behind the line.
@@ -115,31 +115,31 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 
 /// Lists who says by mDNS that it shows a code. Joins nobody: anyone can say so.
 pub(super) fn look(here: &Here) -> anyhow::Result<i32> {
-    eprintln!("looking for {} s for machines that show a code", BROWSE.as_secs());
+    errln!("looking for {} s for machines that show a code", BROWSE.as_secs());
     let found = match pairing::browse(BROWSE) {
         Ok(found) => found,
         Err(error) => {
-            eprintln!("{error}");
+            errln!("{error}");
             return Ok(UNAVAILABLE);
         }
     };
     let others: Vec<_> =
         found.into_iter().filter(|found| found.node != here.config.node.name).collect();
     if others.is_empty() {
-        eprintln!(
+        errln!(
             "none was found. Run `tandem pair init` on the other machine; if it runs, multicast does \
              not get through here, and `tandem pair join HOST` with its name or address works all the \
              same"
         );
         return Ok(UNAVAILABLE);
     }
-    println!("Anyone in this network can say this; the code proves who it is. For the right one:");
+    outln!("Anyone in this network can say this; the code proves who it is. For the right one:");
     for found in others {
-        println!("\n{}", found.node);
+        outln!("\n{}", found.node);
         for host in found.hosts {
             // Brackets are a pattern to a shell.
             let host = if host.starts_with('[') { format!("'{host}'") } else { host };
-            println!("    sudo tandem pair join {host}{}", here.config_option());
+            outln!("    sudo tandem pair join {host}{}", here.config_option());
         }
     }
     Ok(exit::OK)

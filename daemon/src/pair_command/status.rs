@@ -15,9 +15,9 @@ pub(super) fn run(here: &Here) -> anyhow::Result<i32> {
     let (own, pins) = match known(here) {
         Ok(known) => known,
         Err(error) => {
-            eprintln!("{:#}", anyhow::Error::new(error));
+            errln!("{:#}", anyhow::Error::new(error));
             if let Err(why) = here.check_user() {
-                eprintln!("{why}");
+                errln!("{why}");
             }
             return Ok(REFUSED);
         }
@@ -25,7 +25,7 @@ pub(super) fn run(here: &Here) -> anyhow::Result<i32> {
     let url = format!("http://{}", here.config.supervise.status_listen);
     let asked = ask_status(&url).ok().filter(|asked| !asked.is_stale());
     let live = asked.map(|asked| asked.status.pair);
-    print!("{}", text(&here.config, own, &pins, live.as_ref()));
+    out!("{}", text(&here.config, own, &pins, live.as_ref()));
     Ok(exit::OK)
 }
 

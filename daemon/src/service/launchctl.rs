@@ -129,7 +129,7 @@ impl Launchd for Launchctl {
     }
 
     fn tell(&self, what: &str) {
-        eprintln!("{LABEL}: {what}");
+        errln!("{LABEL}: {what}");
     }
 }
 

@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 
 use serde_json::{Map, Value};
-use tandem_ledger::{Cell, QueryError, QueryLimits, Table as Found};
+use tandem_ledger::{Cell, QueryLimits, Table as Found};
 
 use super::{Context, LedgerArgs, past, problem};
 use crate::{
-    exit,
+    Terminal, exit,
     print::{Span, Table, escape, escape_json},
 };
 
@@ -27,16 +27,15 @@ pub(super) fn run(
     let found = match reader.query(&args.sql, &QueryLimits::default()) {
         Ok(found) => found,
         Err(error) => {
-            // Its text has its cause's already.
+            // Its text has its cause's already. One that takes too long has to be asked otherwise, too.
             problem(problems, &error.to_string())?;
-            let is_slow = matches!(error, QueryError::TooSlow(_));
-            return Ok(if is_slow { exit::UNAVAILABLE } else { exit::USAGE });
+            return Ok(exit::USAGE);
         }
     };
     if args.json {
         json(out, &found)?;
     } else if args.csv {
-        csv(out, &found, context.is_terminal)?;
+        csv(out, &found, context.terminal != Terminal::None)?;
     } else {
         table(&found).write(out, &context.style)?;
     }

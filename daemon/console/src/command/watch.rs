@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, status, words};
 use crate::{
+    Terminal,
     ask::{self, AskError, Asked},
     exit,
     print::{Span, Style, escape_json, line, time::iso},
@@ -40,7 +41,7 @@ pub(super) fn run(context: &Context<'_>, as_json: bool, out: &mut impl Write) ->
             }
         };
         let look = || ask::status(context.url);
-        if context.is_terminal && !as_json {
+        if context.terminal == Terminal::Able && !as_json {
             screen(&context.style, look, asked, out).await
         } else {
             lines(&context.style, as_json, look, asked, out).await

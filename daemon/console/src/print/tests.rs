@@ -76,16 +76,23 @@ fn a_time_to_come_is_no_age() {
 }
 
 #[test]
-fn colour_is_for_terminals_that_want_it() {
+fn colour_is_for_terminals_that_obey_and_want_it() {
+    let (able, dumb, none) = (Terminal::Able, Terminal::Dumb, Terminal::None);
     let cases = [
-        (true, None, true),
-        (true, Some(""), true),
-        (true, Some("1"), false),
-        (false, None, false),
+        (true, Some("xterm-256color"), None, able, true),
+        (true, Some("xterm"), Some(""), able, true),
+        (true, Some("xterm"), Some("1"), able, false),
+        (true, Some("dumb"), None, dumb, false),
+        (true, Some(""), None, dumb, false),
+        (true, None, None, dumb, false),
+        (false, Some("xterm"), None, none, false),
+        (false, Some("dumb"), None, none, false),
     ];
-    for (is_terminal, no_color, expected) in cases {
-        let style = Style::of(is_terminal, no_color.map(OsStr::new), Some(80), 0);
-        assert_eq!(style.color, expected, "{is_terminal} {no_color:?}");
+    for (is_terminal, term, no_color, expected, has_color) in cases {
+        let terminal = Terminal::of(is_terminal, term.map(OsStr::new));
+        assert_eq!(terminal, expected, "{is_terminal} {term:?}");
+        let style = Style::of(terminal, no_color.map(OsStr::new), Some(80), 0);
+        assert_eq!(style.color, has_color, "{term:?} {no_color:?}");
         assert_eq!(style.width.is_some(), is_terminal);
     }
 }

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::*;
-use crate::command::{Command, Context, EventsArgs, LedgerArgs, events, fixtures, handoff, run};
+use crate::{
+    Terminal,
+    command::{Command, Context, EventsArgs, LedgerArgs, events, fixtures, handoff, run},
+};
 
 /// Runs a command with this ledger and no supervisor.
 fn ran(command: &Command, folder: &Path) -> (i32, String, String) {
@@ -16,7 +19,7 @@ fn ran(command: &Command, folder: &Path) -> (i32, String, String) {
         checks: &Vec::new,
         model_path: Some(Path::new("/models/qwen3")),
         style: plain(),
-        is_terminal: false,
+        terminal: Terminal::None,
     };
     let (mut out, mut problems) = (Vec::new(), Vec::new());
     let code = run(command, &context, &mut out, &mut problems).unwrap();
@@ -153,7 +156,7 @@ fn a_handoff_tells_what_was() {
         checks: &Vec::new,
         model_path: Some(Path::new("/models/qwen3")),
         style: plain(),
-        is_terminal: false,
+        terminal: Terminal::None,
     };
     let asked = asked(&fixtures::healthy());
     let (code, text) = printed(|out| handoff::run(&context, &asked, out));

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::{
-    Build, Publisher,
+    Build, Publisher, Terminal,
     command::{Check, Command, Context, Outcome, fixtures, run},
     control::{ControlServer, Orders},
     http,
@@ -83,7 +83,7 @@ fn ran(line: &str, url: &str, folder: &Path) -> (i32, String, String) {
         checks: &checks,
         model_path: None,
         style: plain(),
-        is_terminal: false,
+        terminal: Terminal::None,
     };
     let (mut out, mut problems) = (Vec::new(), Vec::new());
     let code = run(&command(line), &context, &mut out, &mut problems).unwrap();
