@@ -28,7 +28,6 @@ use tandem_policy::{
     settings::{Canary, Host, Invariants, Leak, Pair, Reboot, Supervise},
 };
 
-pub(crate) use read::read as read_file;
 pub use sections::{Fallback, LOG_FILES_MAX, LogFormat, LogLevel, Model, Node, Peer, Rank};
 
 /// Where the config is looked for unless `--config` says otherwise.

@@ -121,12 +121,16 @@ async fn release_memory() {
 /// Goes on in the new file when the one that standard error goes to was renamed.
 async fn follow_output() {
     let Some(output) = Output::of_standard_error() else { return };
+    let output = Arc::new(output);
     loop {
         tokio::time::sleep(OUTPUT_PERIOD).await;
-        match output.follow() {
-            Ok(true) => info!("this file was begun anew"),
-            Ok(false) => {}
-            Err(error) => warn!("the log can't be opened again: {error}"),
+        let output = Arc::clone(&output);
+        // A disk may let it wait for long.
+        match tokio::task::spawn_blocking(move || output.follow()).await {
+            Ok(Ok(true)) => info!("this file was begun anew"),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => warn!("the log can't be opened again: {error}"),
+            Err(error) => return warn!("the log is not followed any more: {error}"),
         }
     }
 }

@@ -7,6 +7,7 @@ mod child;
 mod config_file;
 mod evidence;
 mod health;
+mod hints;
 mod host;
 mod launch;
 mod link;

@@ -3,7 +3,8 @@
 //! ```text
 //! saver endless FOLDER         saves until killed; prints each number once it is saved
 //! saver until-full FOLDER      saves until a save fails; prints the last number saved, exits 0
-//! saver make-room FOLDER FILE  the same, then removes FILE, saves once more and prints that number
+//! saver some FOLDER COUNT      saves so often; prints the same
+//! saver make-room FOLDER FILE  as until-full, then removes FILE, saves once more and prints that number
 //! ```
 
 use std::{
@@ -24,10 +25,16 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
-        ["endless", folder] => save(Path::new(folder), None, false),
-        ["until-full", folder] => save(Path::new(folder), None, true),
-        ["make-room", folder, ballast] => save(Path::new(folder), Some(Path::new(ballast)), true),
-        _ => Err("saver endless|until-full|make-room FOLDER [FILE]".into()),
+        ["endless", folder] => save(Path::new(folder), SAVES_MAX, None, false),
+        ["some", folder, count] => match count.parse() {
+            Ok(count) => save(Path::new(folder), count, None, false),
+            Err(error) => Err(error.into()),
+        },
+        ["until-full", folder] => save(Path::new(folder), SAVES_MAX, None, true),
+        ["make-room", folder, ballast] => {
+            save(Path::new(folder), SAVES_MAX, Some(Path::new(ballast)), true)
+        }
+        _ => Err("saver endless|some|until-full|make-room FOLDER [COUNT|FILE]".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,7 +45,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn save(folder: &Path, ballast: Option<&Path>, ends_when_full: bool) -> Result<(), Box<dyn Error>> {
+fn save(
+    folder: &Path,
+    saves: u64,
+    ballast: Option<&Path>,
+    ends_when_full: bool,
+) -> Result<(), Box<dyn Error>> {
     let (mut ledger, opened) = Ledger::open(folder, Limits::default())?;
     let mut state = match opened {
         Opened::Found(state) => *state,
@@ -46,7 +58,7 @@ fn save(folder: &Path, ballast: Option<&Path>, ends_when_full: bool) -> Result<(
         Opened::SetAside { why, .. } => return Err(why.into()),
     };
     let mut out = io::stdout().lock();
-    for _ in 0..SAVES_MAX {
+    for _ in 0..saves {
         state.epoch += 1;
         match ledger.save(&state, &events(state.epoch)) {
             Ok(()) => {

@@ -60,6 +60,11 @@ impl Folder {
         self.path.join("ledger.new.db")
     }
 
+    /// Where room is reserved for it.
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.path.join("ledger.reserve")
+    }
+
     /// Whether the ledger's log is there.
     pub(crate) fn has_log(&self) -> bool {
         fs::symlink_metadata(beside(&self.ledger(), "-wal")).is_ok()

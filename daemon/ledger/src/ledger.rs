@@ -11,6 +11,7 @@ use crate::{
     event_row::EventRow,
     files::{Folder, Identity},
     memory, open, prune,
+    reserve::Reserve,
 };
 
 /// Rows added between two rounds of pruning: few enough that the limits are overrun by little, so
@@ -26,6 +27,7 @@ pub struct Ledger {
     path: PathBuf,
     identity: Option<Identity>,
     limits: Limits,
+    reserve: Reserve,
     /// Rows added since the last pruning.
     added: u64,
     /// Whether the last pruning left something to do.
@@ -49,14 +51,22 @@ impl Ledger {
     /// and never overwritten; the last three such are kept.
     ///
     /// # Errors
-    /// If the folder can't be written, the disk is full or another process holds the file's lock:
-    /// nothing is set aside then, and another try may go well.
+    /// If the folder can't be written, the disk is full (with nothing left of the room that was
+    /// reserved on it) or another process holds the file's lock: nothing is set aside then, and another
+    /// try may go well.
     pub fn open(folder: &Path, limits: Limits) -> Result<(Self, Opened), LedgerError> {
         let folder = Folder::new(folder);
-        let (connection, opened) = open::open(&folder)?;
+        let mut reserve = Reserve::new(folder.reserve());
+        let (connection, opened) = loop {
+            match open::open(&folder) {
+                Err(error) if error.is_full() && reserve.release() => {}
+                opened => break opened?,
+            }
+        };
+        reserve.keep();
         let path = folder.ledger();
         let identity = Identity::of(&path);
-        let ledger = Self { connection, path, identity, limits, added: 0, is_over: true };
+        let ledger = Self { connection, path, identity, limits, reserve, added: 0, is_over: true };
         Ok((ledger, opened))
     }
 
@@ -66,7 +76,8 @@ impl Ledger {
     }
 
     /// Writes the state and what happened in one transaction. Once this returns `Ok`, both survive
-    /// a power cut; after an error, what was there before still is, and nothing else.
+    /// a power cut; after an error, what was there before still is, and nothing else. On a full disk the
+    /// room that was reserved for this is used.
     ///
     /// # Errors
     /// If it could not be written or synced. [`LedgerError::is_full`] and
@@ -75,10 +86,17 @@ impl Ledger {
         let row = memory::Row::new(state)?;
         let rows = events.iter().map(EventRow::new).collect::<Result<Vec<_>, _>>()?;
         self.check_identity()?;
-        self.commit("write", |connection| {
-            row.write(connection)?;
-            rows.iter().try_for_each(|event| event.insert(connection, &state.boot))
-        })?;
+        loop {
+            let written = self.commit("write", |connection| {
+                row.write(connection)?;
+                rows.iter().try_for_each(|event| event.insert(connection, &state.boot))
+            });
+            match written {
+                Err(error) if error.is_full() && self.reserve.release() => {}
+                written => break written?,
+            }
+        }
+        self.reserve.keep();
         self.tidy(rows.len() as u64);
         Ok(())
     }

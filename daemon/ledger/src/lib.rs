@@ -24,6 +24,7 @@ mod prune;
 mod query;
 mod reader;
 mod request;
+mod reserve;
 mod schema;
 
 pub use error::LedgerError;

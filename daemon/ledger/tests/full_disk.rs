@@ -59,10 +59,10 @@ fn a_save_that_the_system_refuses_loses_nothing_that_was_saved() {
     assert_eq!(found(folder.path()), told.before + 1, "and it goes on");
 }
 
-/// Runs a script as root of a new mount namespace, with a tmpfs of 4 MiB at `$2`, the saver as `$1`
+/// Runs a script as root of a new mount namespace, with a tmpfs of so many MiB at `$2`, the saver as `$1`
 /// and a folder that outlives it as `$3`. `None` if this system has no such thing for its users.
 #[cfg(target_os = "linux")]
-fn on_a_small_disk(script: &str, kept: &Path) -> Option<Output> {
+fn on_a_small_disk(mib: u32, script: &str, kept: &Path) -> Option<Output> {
     let is_possible = Command::new("unshare").args(["-rm", "true"]).output();
     if !is_possible.is_ok_and(|output| output.status.success()) {
         eprintln!("not run: this system gives its users no mount namespaces");
@@ -71,7 +71,7 @@ fn on_a_small_disk(script: &str, kept: &Path) -> Option<Output> {
     let disk = tempfile::tempdir().unwrap();
     let output = Command::new("unshare")
         .args(["-rm", "sh", "-c"])
-        .arg(format!("set -e; mount -t tmpfs -o size=4m tmpfs \"$2\"; {script}"))
+        .arg(format!("set -e; mount -t tmpfs -o size={mib}m tmpfs \"$2\"; {script}"))
         .arg("sh")
         .arg(example("saver"))
         .args([disk.path(), kept])
@@ -86,7 +86,7 @@ fn saving_goes_on_once_a_full_disk_has_room() {
     let script = "head -c 2000000 /dev/zero > \"$2/ballast\"; mkdir \"$2/ledger\"; \
                   \"$1\" make-room \"$2/ledger\" \"$2/ballast\"; cp -r \"$2/ledger\" \"$3/\"";
     let copy = tempfile::tempdir().unwrap();
-    let Some(output) = on_a_small_disk(script, copy.path()) else { return };
+    let Some(output) = on_a_small_disk(4, script, copy.path()) else { return };
     let told = told(&output);
     assert!(told.failure.contains("full=true"), "{}", told.failure);
     assert!(told.before > 10, "{}", told.before);
@@ -108,7 +108,7 @@ fn a_full_disk_at_the_start_is_an_error_and_no_damage() {
                   fill \"$2/ballast2\"; \"$1\" until-full \"$2/ledger\" || echo refused; \
                   cp -r \"$2/ledger\" \"$3/\"";
     let copy = tempfile::tempdir().unwrap();
-    let Some(output) = on_a_small_disk(script, copy.path()) else { return };
+    let Some(output) = on_a_small_disk(4, script, copy.path()) else { return };
     let errors = String::from_utf8_lossy(&output.stderr);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{errors}");
@@ -121,4 +121,22 @@ fn a_full_disk_at_the_start_is_an_error_and_no_damage() {
     let ledger = copy.path().join("ledger");
     assert!(!support::names(&ledger).iter().any(|name| name.contains("corrupt")));
     assert_eq!(found(&ledger), last, "{text}\n{errors}");
+}
+
+/// A dead rank is started again on a full disk, since that takes some saves; so does a supervisor.
+#[cfg(target_os = "linux")]
+#[test]
+fn room_that_was_reserved_lets_saves_go_on_when_the_disk_is_full() {
+    // Each saver opens the ledger anew on a disk that was filled to its last byte before.
+    let script = "fill() { head -c 90000000 /dev/zero > \"$1\" 2>&- || true; }; \
+                  mkdir \"$2/ledger\"; \"$1\" some \"$2/ledger\" 1; \
+                  for i in 1 2 3; do fill \"$2/filler$i\"; rm -f \"$2\"/ledger/*-shm; \
+                  \"$1\" some \"$2/ledger\" 20; done; \
+                  fill \"$2/filler4\"; \"$1\" until-full \"$2/ledger\"; cp -r \"$2/ledger\" \"$3/\"";
+    let copy = tempfile::tempdir().unwrap();
+    let Some(output) = on_a_small_disk(64, script, copy.path()) else { return };
+    let told = told(&output);
+    assert!(told.before > 61, "{}", told.before);
+    assert!(told.failure.contains("full=true"), "bounded all the same: {}", told.failure);
+    assert_eq!(found(&copy.path().join("ledger")), told.before);
 }

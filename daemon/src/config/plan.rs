@@ -113,6 +113,9 @@ impl Config {
                 "supervise.status_listen",
                 self.supervise.status_listen != in_force.supervise.status_listen,
             ),
+            ("host.signatures", self.host.signatures != in_force.host.signatures),
+            ("host.report_dirs", self.host.report_dirs != in_force.host.report_dirs),
+            ("host.probe_timeout_ms", self.host.probe_timeout_ms != in_force.host.probe_timeout_ms),
             ("the number of [[rank]] sections", self.rank.len() != in_force.rank.len()),
             ("the machines of [[rank]]", self.nodes() != in_force.nodes()),
             ("the address of rank 0", self.peer_listen() != in_force.peer_listen()),
@@ -150,13 +153,16 @@ mod tests {
     #[test]
     fn a_plan_changes_with_what_its_processes_can_not_change() {
         type Change = fn(&mut Config);
-        let cases: [(Change, bool, bool, bool); 6] = [
+        let cases: [(Change, bool, bool, bool); 9] = [
             (|_| {}, false, false, false),
             (|c| c.engine.max_active = 3, true, false, false),
             (|c| c.model.aliases.push("x".into()), false, true, false),
             (|c| c.gateway.max_queued = 3, false, true, false),
             (|c| c.supervise.restarts_max = 3, false, false, false),
             (|c| c.node.run_dir = "/elsewhere".into(), false, false, true),
+            (|c| c.host.signatures = "/signatures.toml".into(), false, false, true),
+            (|c| c.host.report_dirs.push("/reports".into()), false, false, true),
+            (|c| c.host.probe_timeout_ms += 1, false, false, true),
         ];
         let old = Config::default();
         for (index, (change, ranks, gateway, restart)) in cases.into_iter().enumerate() {

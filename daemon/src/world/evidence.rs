@@ -9,15 +9,17 @@ use std::{
     time::Duration,
 };
 
-use notify::{RecursiveMode, Watcher};
 use tandem_evidence::{
-    Catalogue, Exit, LogLine, Report, ReportError, ReportFolder, Signature, Writer,
+    Catalogue, CatalogueError, Exit, LogLine, Report, ReportError, ReportFolder, Signature, Writer,
 };
 use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, Rung, What};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::child::{Shared, Who};
+use super::{
+    child::{Shared, Who},
+    hints::Hints,
+};
 
 /// How often report folders are looked at although nothing was announced: a hint can be lost.
 const RESCAN: Duration = Duration::from_secs(60);
@@ -61,6 +63,12 @@ pub(super) enum Signatures {
     Loaded(Arc<Catalogue>),
 }
 
+impl Signatures {
+    pub(super) fn built_in() -> Self {
+        Self::Builtin(Catalogue::builtin())
+    }
+}
+
 impl Deref for Signatures {
     type Target = Catalogue;
 
@@ -73,12 +81,20 @@ impl Deref for Signatures {
 }
 
 /// The catalogue that the config names, or the built-in one.
-pub(super) fn catalogue(path: &Path) -> Result<Signatures, tandem_evidence::CatalogueError> {
+pub(super) fn catalogue(path: &Path) -> Result<Signatures, CatalogueError> {
     if path.as_os_str().is_empty() {
-        Ok(Signatures::Builtin(Catalogue::builtin()))
+        Ok(Signatures::built_in())
     } else {
         Catalogue::load(path).map(|catalogue| Signatures::Loaded(Arc::new(catalogue)))
     }
+}
+
+/// What is wrong with the catalogue that the config names, and what to do about it.
+pub(super) fn unusable(error: CatalogueError) -> String {
+    let why = anyhow::Error::new(error);
+    format!(
+        "host.signatures: {why:#}; mend that file, or leave the key empty for the built-in ones"
+    )
 }
 
 /// The catalogue's kind of what carries data between ranks.
@@ -196,43 +212,54 @@ pub(super) async fn watch_reports(
     if places.is_empty() {
         return;
     }
-    let (hint, mut hints) = mpsc::channel(1);
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Our own reading is announced too: as a hint it would have us read for ever.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            // A full channel holds a hint already.
-            let _ = hint.try_send(());
-        }
-    });
     // Without a watcher the rescan still finds every report, only later.
-    let mut watcher = watcher.inspect_err(|error| warn!("crash reports: {error}")).ok();
-    let mut folders: Vec<(ReportFolder, bool)> = Vec::new();
+    let mut hints = Hints::new("crash reports");
+    let mut folders: Vec<Folder> = Vec::new();
     for Place { path, is_expected } in places {
-        let watched =
-            watcher.as_mut().map(|watcher| watcher.watch(&path, RecursiveMode::NonRecursive));
-        if let Some(Err(error)) = watched
+        if let Err(error) = hints.watch(&path)
             && (is_expected || path.is_dir())
         {
             warn!("crash reports in {} are found late: {error}", path.display());
         }
-        folders.push((ReportFolder::new(path), is_expected));
+        folders.push(Folder { reports: ReportFolder::new(path), is_expected });
     }
     loop {
-        for (folder, is_expected) in &mut folders {
-            for (id, report) in folder.scan(tandem_host::now().boot_ms) {
-                of_report(&shared, &catalogue, id.as_str(), &report);
-            }
-            for refused in folder.take_refused() {
-                if !*is_expected && refused.path == folder.path() && is_missing(&refused.error) {
-                    continue;
-                }
-                warn!("{}: {}", refused.path.display(), refused.error);
-            }
-        }
-        let has_more = folders.iter().any(|(folder, _)| folder.has_more());
-        let _ = timeout(if has_more { RESCAN_SOON } else { RESCAN }, hints.recv()).await;
+        let (shared_there, catalogue_there) = (shared.clone(), catalogue.clone());
+        let scan = move || {
+            let has_more = scan(&shared_there, &catalogue_there, &mut folders);
+            (folders, has_more)
+        };
+        // A disk may let a reader wait for long.
+        let (same, has_more) = match spawn_blocking(scan).await {
+            Ok(scanned) => scanned,
+            Err(error) => return warn!("crash reports are not looked for any more: {error}"),
+        };
+        folders = same;
+        hints.next(if has_more { RESCAN_SOON } else { RESCAN }).await;
         tokio::time::sleep(SETTLE).await;
     }
+}
+
+/// A folder that is watched.
+struct Folder {
+    reports: ReportFolder,
+    is_expected: bool,
+}
+
+/// Notes what is new in the folders; whether one has more.
+fn scan(shared: &Shared, catalogue: &Catalogue, folders: &mut [Folder]) -> bool {
+    for Folder { reports, is_expected } in &mut *folders {
+        for (id, report) in reports.scan(tandem_host::now().boot_ms) {
+            of_report(shared, catalogue, id.as_str(), &report);
+        }
+        for refused in reports.take_refused() {
+            if !*is_expected && refused.path == reports.path() && is_missing(&refused.error) {
+                continue;
+            }
+            warn!("{}: {}", refused.path.display(), refused.error);
+        }
+    }
+    folders.iter().any(|folder| folder.reports.has_more())
 }
 
 fn is_missing(error: &ReportError) -> bool {

@@ -1,29 +1,28 @@
 //! What is read of the host and set on it: on threads of their own, because a call may block. What is
-//! cheap shares one thread; what starts tools has another, which may hang alone.
+//! cheap shares one thread; what waits for a disk and what starts tools have others, which may hang alone.
+
+mod disks;
+mod orders;
 
 use std::{
+    io,
     path::PathBuf,
     process::Command,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tandem_host::{LinkWatch, Probes, probes};
 use tandem_policy::{
-    Artifacts, Repair, ThunderboltPort,
+    Repair, ThunderboltPort,
     invariant::{Found, Invariant, Sighting, Unknown},
     settings::{Host, Leak},
 };
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use super::{artifacts::Asked, child::Shared, launch::Served};
-
-/// Orders that wait; a mend that finds the queue full is asked for again on a later turn.
-const ORDERS_MAX: usize = 64;
+use self::orders::Orders;
+use super::{child::Shared, launch::Served};
 
 /// Longest time of one reading of the Thunderbolt ports, in milliseconds. `system_profiler` takes some
 /// seconds on an idle Mac, which is more than `host.probe_timeout_ms` gives other tools.
@@ -32,15 +31,6 @@ const PORTS_TIMEOUT_MS: u64 = 30_000;
 /// How long links get to settle after a change before the ports are read again: a cable that is put in
 /// makes several changes over seconds. A link that flaps without end has them read no more often.
 const LINKS_SETTLE: Duration = Duration::from_secs(10);
-
-/// What the thread is asked for.
-enum Order {
-    /// The system announced a change of a link or an address.
-    Link,
-    Mend(Repair),
-    /// Another config is in force.
-    Watch(Box<Watched>),
-}
 
 /// What of the config the thread needs.
 #[derive(Clone)]
@@ -58,8 +48,8 @@ pub(super) struct Watched {
 
 /// The thread's other end.
 pub(super) struct HostThread {
-    orders: SyncSender<Order>,
-    slow: watch::Sender<Watched>,
+    orders: Orders,
+    watched: watch::Sender<Watched>,
 }
 
 /// What a change of a link can break.
@@ -69,126 +59,136 @@ const OF_LINK: [Invariant; 3] =
 impl HostThread {
     /// Starts it. To be called within a tokio runtime.
     pub(super) fn start(shared: Shared, watched: Watched) -> Self {
-        let (orders, inbox) = sync_channel(ORDERS_MAX);
-        let slow = watch::Sender::new(watched.clone());
-        tokio::spawn(probe_slow(shared.clone(), slow.subscribe()));
+        let orders = Orders::default();
+        let watched = watch::Sender::new(watched);
+        tokio::spawn(probe_slow(shared.clone(), watched.subscribe()));
         let relinked = Arc::new(Notify::new());
-        tokio::spawn(probe_ports(shared.clone(), slow.subscribe(), Arc::clone(&relinked)));
-        std::thread::spawn(move || Reader::new(shared, watched, inbox).run());
-        tokio::spawn(watch_links(orders.clone(), relinked));
-        Self { orders, slow }
+        tokio::spawn(probe_ports(shared.clone(), watched.subscribe(), Arc::clone(&relinked)));
+        tokio::spawn(disks::watch(shared.clone(), watched.subscribe()));
+        let reader = Reader::new(shared, watched.subscribe(), orders.clone());
+        std::thread::spawn(move || reader.run());
+        let links = orders.clone();
+        tokio::spawn(watch_links(REOPEN_PAUSE, LinkWatch::open, move || {
+            links.links_changed();
+            relinked.notify_one();
+        }));
+        Self { orders, watched }
     }
 
     /// Sets something, then reads it again.
     pub(super) fn mend(&self, repair: Repair) {
-        let _ = self.orders.try_send(Order::Mend(repair));
+        self.orders.mend(repair);
     }
 
     /// Goes on with another config.
     pub(super) fn watch(&self, watched: Watched) {
-        // A full queue is worked off within milliseconds; an old config would stay for ever.
-        let _ = self.orders.send(Order::Watch(Box::new(watched.clone())));
-        self.slow.send_replace(watched);
+        self.watched.send_replace(watched);
+        self.orders.config_changed();
     }
 }
 
-async fn watch_links(orders: SyncSender<Order>, relinked: Arc<Notify>) {
-    let mut links = match LinkWatch::open() {
-        Ok(links) => links,
-        Err(error) => {
-            warn!("changes of links are seen late, by polling: {error}");
-            return;
-        }
-    };
+impl Drop for HostThread {
+    fn drop(&mut self) {
+        self.orders.close();
+    }
+}
+
+/// Pause before the system is asked again to announce changes of links.
+const REOPEN_PAUSE: Duration = Duration::from_secs(5);
+
+/// Tells each change of a link or an address, and once after every new beginning, because a change in
+/// between is not announced. For ever: what the system refuses now it may grant later.
+async fn watch_links<L: Changes>(
+    pause: Duration,
+    open: impl Fn() -> io::Result<L>,
+    tell: impl Fn(),
+) {
+    let mut is_first = true;
     loop {
-        if let Err(error) = links.changed().await {
-            warn!("changes of links are seen late, by polling: {error}");
-            return;
-        }
-        // A full queue reads the links anyway.
-        let _ = orders.try_send(Order::Link);
-        relinked.notify_one();
+        let error = match open() {
+            Ok(mut links) => {
+                if !is_first {
+                    info!("changes of links are announced again");
+                    tell();
+                }
+                loop {
+                    match links.changed().await {
+                        Ok(()) => tell(),
+                        Err(error) => break error,
+                    }
+                }
+            }
+            Err(error) => error,
+        };
+        warn!("changes of links are seen late for now, by polling: {error}");
+        is_first = false;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What announces changes.
+trait Changes {
+    async fn changed(&mut self) -> io::Result<()>;
+}
+
+impl Changes for LinkWatch {
+    async fn changed(&mut self) -> io::Result<()> {
+        Self::changed(self).await
     }
 }
 
 struct Reader {
     shared: Shared,
-    watched: Watched,
-    inbox: Receiver<Order>,
+    watched: watch::Receiver<Watched>,
+    orders: Orders,
     next_poll: Instant,
     next_memory: Instant,
-    model: Asked,
-    fallback: Asked,
 }
 
 impl Reader {
-    fn new(shared: Shared, watched: Watched, inbox: Receiver<Order>) -> Self {
+    fn new(shared: Shared, watched: watch::Receiver<Watched>, orders: Orders) -> Self {
         let now = Instant::now();
-        Self {
-            shared,
-            watched,
-            inbox,
-            next_poll: now,
-            next_memory: now,
-            model: Asked::default(),
-            fallback: Asked::default(),
-        }
+        Self { shared, watched, orders, next_poll: now, next_memory: now }
     }
 
     fn run(mut self) {
         loop {
-            self.poll();
-            let next = self.next_poll.min(self.next_memory);
-            match self.inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(order) => self.obey(order),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            let watched = self.watched.borrow().clone();
+            self.poll(&watched);
+            let Some(waiting) = self.orders.take(self.next_poll.min(self.next_memory)) else {
+                return;
+            };
+            if waiting.links {
+                self.read(&OF_LINK, &watched.host);
             }
-        }
-    }
-
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Link => self.read(&OF_LINK),
-            Order::Mend(repair) => {
+            for repair in waiting.mends {
                 match tandem_host::mend(&repair) {
                     Ok(()) => info!("set: {repair:?}"),
                     Err(error) => warn!("{:#}", anyhow::Error::new(error)),
                 }
                 // Policy waits for a reading newer than the mend, a slow one too.
-                self.read(&[repair.invariant()]);
+                self.read(&[repair.invariant()], &watched.host);
             }
-            Order::Watch(watched) => {
-                self.watched = *watched;
-                (self.model, self.fallback) = (Asked::default(), Asked::default());
+            if waiting.config {
                 let now = Instant::now();
                 (self.next_poll, self.next_memory) = (now, now);
             }
         }
     }
 
-    fn poll(&mut self) {
+    fn poll(&mut self, watched: &Watched) {
         let now = Instant::now();
         if now >= self.next_poll {
-            self.next_poll = now + Duration::from_millis(self.watched.host.poll_ms);
-            let cheap: Vec<Invariant> =
-                Invariant::ALL.into_iter().filter(|invariant| !invariant.row().is_slow).collect();
-            self.read(&cheap);
-            let fit = Arc::clone(&self.watched.fit);
-            let artifacts = self.model.look(&self.watched.model_dir, || fit(Served::Together));
-            if self.shared.facts().artifacts != artifacts {
-                self.shared.change(|facts| facts.artifacts = artifacts);
-            }
-            let fallback = self.watched.fallback_dir.as_deref();
-            let fallback = fallback.map(|dir| self.fallback.look(dir, || fit(Served::Alone)));
-            let fallback = fallback.unwrap_or(Artifacts::Unread);
-            if self.shared.facts().fallback_artifacts != fallback {
-                self.shared.change(|facts| facts.fallback_artifacts = fallback);
-            }
+            self.next_poll = now + Duration::from_millis(watched.host.poll_ms);
+            let is_ours = |invariant: &Invariant| {
+                !invariant.row().is_slow && *invariant != Invariant::DiskSpace
+            };
+            let cheap: Vec<Invariant> = Invariant::ALL.into_iter().filter(is_ours).collect();
+            self.read(&cheap, &watched.host);
         }
         if now >= self.next_memory {
-            self.next_memory = now + Duration::from_millis(self.watched.leak.sample_ms);
-            let memory = tandem_host::memory(self.watched.leak.owner_min_mib << 20)
+            self.next_memory = now + Duration::from_millis(watched.leak.sample_ms);
+            let memory = tandem_host::memory(watched.leak.owner_min_mib << 20)
                 .inspect_err(|error| warn!("the host's memory can't be read: {error}"))
                 .ok();
             // An old sample ages by itself; nothing known is not put in its place.
@@ -201,14 +201,9 @@ impl Reader {
         }
     }
 
-    fn read(&self, invariants: &[Invariant]) {
-        let disks = [self.watched.state_dir.clone(), self.watched.model_dir.clone()];
+    fn read(&self, invariants: &[Invariant], host: &Host) {
         for invariant in invariants {
-            keep(
-                &self.shared,
-                *invariant,
-                tandem_host::read(*invariant, &self.watched.host, &disks),
-            );
+            keep(&self.shared, *invariant, tandem_host::read(*invariant, host, &[]));
         }
     }
 }
@@ -316,5 +311,53 @@ fn is_same(old: &Sighting, new: &Sighting) -> bool {
         (Sighting::Known { found: a, .. }, Sighting::Known { found: b, .. }) => a == b,
         (Sighting::Unknown(a), Sighting::Unknown(b)) => a == b,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Mutex};
+
+    use super::*;
+
+    /// A link watch by script: what each waiting tells, until the system ends it.
+    struct Scripted(VecDeque<io::Result<()>>);
+
+    impl Changes for Scripted {
+        async fn changed(&mut self) -> io::Result<()> {
+            match self.0.pop_front() {
+                Some(told) => told,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_of_links_are_told_again_after_the_system_failed() {
+        let fails = || io::Error::other("no buffer space");
+        let scripts: [io::Result<Vec<io::Result<()>>>; 4] = [
+            Ok(vec![Ok(()), Err(fails())]),
+            Err(fails()),
+            Ok(vec![Err(fails())]),
+            Ok(vec![Ok(()), Ok(())]),
+        ];
+        let scripts = Mutex::new(VecDeque::from(scripts));
+        let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+        let open = || {
+            let next = scripts.lock().unwrap().pop_front().expect("opened too often");
+            next.map(|script| Scripted(script.into()))
+        };
+        let watching = watch_links(Duration::from_millis(1), open, || told.send(()).unwrap());
+        let counting = async {
+            // One of the first, one for each of two new beginnings, two of the last.
+            for _ in 0..5 {
+                tells.recv().await;
+            }
+        };
+        tokio::select! {
+            () = watching => panic!("it ended"),
+            () = counting => {}
+        }
+        assert!(tells.try_recv().is_err() && scripts.lock().unwrap().is_empty());
     }
 }

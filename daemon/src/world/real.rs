@@ -19,7 +19,9 @@ use tracing::warn;
 use super::{
     RunDir, canary,
     child::{Child, Shared, Who},
-    config_file, evidence, health,
+    config_file,
+    evidence::{self, Signatures},
+    health,
     host::{HostThread, Watched},
     launch::{Launcher, Served},
     manifest,
@@ -42,7 +44,7 @@ pub struct RealWorld {
     /// The `[engine]` section that the ranks of all nodes were last started with.
     started: Option<tandem_engine::Settings>,
     manifest_watch: Option<JoinHandle<()>>,
-    catalogue: evidence::Signatures,
+    catalogue: Signatures,
     host: HostThread,
     reboots: Reboots,
     /// Where the last started gateway listens.
@@ -82,8 +84,8 @@ impl RealWorld {
     /// runtime.
     pub async fn new(parts: Parts) -> anyhow::Result<Self> {
         let Parts { config, config_path, run_dir, ledger, lost, epoch, orders } = parts;
-        let catalogue = evidence::catalogue(&config.host.signatures)?;
         let shared = Shared::new(config.own_ranks());
+        let catalogue = signatures(&config, &shared);
         let canary_key = run_dir.key("canary.key")?;
         let peer_key = run_dir.key("peer.key")?;
         let launcher = Launcher {
@@ -221,6 +223,17 @@ impl RealWorld {
             warn!("{} requests are not in the history: {error}", requests.len());
         }
     }
+}
+
+/// The catalogue that the config names; if it is of no use, the built-in one, with a fault: a supervisor
+/// that does not start mends nothing.
+fn signatures(config: &Config, shared: &Shared) -> Signatures {
+    evidence::catalogue(&config.host.signatures).unwrap_or_else(|error| {
+        let why = evidence::unusable(error);
+        warn!("the built-in signatures are used: {why}");
+        shared.facts().config_refused = Some(why);
+        Signatures::built_in()
+    })
 }
 
 fn watched(config: &Config, launcher: &Launcher) -> Watched {
