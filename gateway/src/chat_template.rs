@@ -1,18 +1,35 @@
 //! Renders a conversation to the text the model was trained on, with the model's own Jinja
 //! template, as `transformers`' `apply_chat_template` does.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-};
+mod characters;
+mod containers;
+mod filters;
+mod format;
+mod globals;
+mod json;
+mod language;
+mod lookup;
+mod operators;
+mod print;
+mod rewrite;
+mod strings;
+mod text_filters;
+mod type_tests;
+mod value;
 
-use minijinja::{Environment, ErrorKind, Value};
+use std::collections::BTreeMap;
+
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, Value,
+    machinery::{CodeGenerator, eval, make_string_output, parse},
+    value::Serde,
+};
 use serde_json::Map;
 
-use crate::template_functions::{RAISED, raise_exception, strftime_now, tojson};
+use crate::template_functions::RAISED;
 
-/// Most instructions of one rendering. A thousand messages take about a hundred thousand; this is
-/// under a second.
+/// Most work of one rendering: instructions, and 64 bytes each of what is read or made. This is a
+/// second or two, and bounds memory too.
 const FUEL: u64 = 10_000_000;
 
 /// Most bytes a template may make of a request that is itself bounded by `max_body_bytes`.
@@ -20,9 +37,12 @@ const OUTPUT_BYTES_MAX: usize = 128 << 20;
 
 const NAME: &str = "chat_template";
 
-/// A compiled template.
+/// A template that compiles.
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
+    /// The template's text. Compiled code borrows from it and takes less time than tokenising, so
+    /// each rendering compiles it anew.
+    source: String,
     /// Special tokens by name (`bos_token`, `eos_token`, …), as templates refer to them.
     special_tokens: Map<String, serde_json::Value>,
     /// Whether the template tells a `developer` from a `system` message.
@@ -46,19 +66,27 @@ impl ChatTemplate {
         source: &str,
         special_tokens: Map<String, serde_json::Value>,
     ) -> Result<Self, String> {
-        let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        environment.add_filter("tojson", tojson);
-        environment
-            .add_template_owned(NAME, without_generation_blocks(source))
-            .map_err(|e| format!("{e:#}"))?;
-        Ok(Self { environment, special_tokens, knows_developer: source.contains("developer") })
+        let environment = language::environment(FUEL).map_err(|e| format!("{e:#}"))?;
+        // As Jinja2 reads it: every line ends in one way.
+        let lines = source.replace("\r\n", "\n").replace('\r', "\n");
+        let template = Self {
+            environment,
+            source: without_generation_blocks(&lines),
+            special_tokens,
+            knows_developer: source.contains("developer"),
+        };
+        template.compile().map_err(|e| format!("{e:#}"))?;
+        Ok(template)
+    }
+
+    fn compile(&self) -> Result<CodeGenerator<'_>, Error> {
+        let parsed = parse(&self.source, NAME, self.environment.syntax().clone())?;
+        let rewritten = rewrite::rewrite(&parsed).map_err(|statement| {
+            Error::new(ErrorKind::SyntaxError, format!("a chat template has no {statement}"))
+        })?;
+        let mut code = CodeGenerator::new(NAME, &self.source);
+        code.compile_stmt(&rewritten);
+        Ok(code)
     }
 
     /// Renders messages (maps of `role`, `content` and more). `kwargs` are further variables of
@@ -69,66 +97,77 @@ impl ChatTemplate {
         kwargs: &Map<String, serde_json::Value>,
         add_generation_prompt: bool,
     ) -> Result<String, RenderError> {
-        let failed = |e: minijinja::Error| RenderError::Failed(format!("{e:#}"));
-        let template = self.environment.get_template(NAME).map_err(failed)?;
-        let mut variables = BTreeMap::from([("tools", Value::from(())), ("documents", ().into())]);
+        let none = Value::from(());
+        let mut variables = BTreeMap::from([("tools", none.clone()), ("documents", none)]);
         let named = self.special_tokens.iter().chain(kwargs);
-        variables.extend(named.map(|(name, value)| (name.as_str(), Value::from_serialize(value))));
-        variables.insert("messages", Value::from_serialize(messages));
+        variables.extend(named.map(|(name, value)| (name.as_str(), Value::from(Serde(value)))));
+        variables.insert("messages", Value::from(Serde(messages)));
         variables.insert("add_generation_prompt", add_generation_prompt.into());
-        let mut out = Bounded { bytes: Vec::new(), left: OUTPUT_BYTES_MAX };
-        match template.render_captured_to(variables, &mut out) {
-            Ok(_) => String::from_utf8(out.bytes)
-                .map_err(|_| RenderError::Failed("the text is not UTF-8".into())),
-            Err(e) if e.kind() == ErrorKind::OutOfFuel || e.kind() == ErrorKind::WriteFailure => {
-                Err(RenderError::TooLarge)
+        let text = self.run(Value::from_pairs(variables)).map_err(|e| {
+            let raised = e.detail().and_then(|detail| detail.strip_prefix(RAISED));
+            match raised {
+                Some(message) => RenderError::Raised(message.to_owned()),
+                None if e.kind() == ErrorKind::OutOfFuel => RenderError::TooLarge,
+                None => RenderError::Failed(format!("{e:#}")),
             }
-            Err(e) => match e.detail().and_then(|detail| detail.strip_prefix(RAISED)) {
-                Some(message) => Err(RenderError::Raised(message.to_owned())),
-                None => Err(failed(e)),
-            },
+        })?;
+        if text.len() > OUTPUT_BYTES_MAX {
+            return Err(RenderError::TooLarge);
         }
-    }
-}
-
-/// A writer that refuses more than its bound.
-struct Bounded {
-    bytes: Vec<u8>,
-    left: usize,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        self.left = self.left.checked_sub(piece.len()).ok_or(io::ErrorKind::FileTooLarge)?;
-        self.bytes.extend_from_slice(piece);
-        Ok(piece.len())
+        Ok(text)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn run(&self, variables: Value) -> Result<String, Error> {
+        let (code, blocks) = self.compile()?.finish();
+        let mut text = String::new();
+        let mut out = make_string_output(&mut text);
+        eval(&self.environment, &code, variables, &blocks, &mut out, AutoEscape::None)?;
+        Ok(text)
     }
 }
 
 /// `{% generation %}` marks the assistant's words for training (an extension of `transformers`);
-/// for generation it means nothing, so it becomes `{% if true %}`.
+/// for generation it means nothing but a scope, so it becomes `{% with %}`. Comments are skipped,
+/// as are strings: only a tag of its own is one.
 fn without_generation_blocks(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
-            break;
-        };
-        let (before, after) = rest.split_at(start);
-        let (tag, after) = after.split_at(length);
+    while let Some(start) = rest.find(['{']) {
+        let (before, opened) = rest.split_at(start);
         out += before;
-        out += &match tag.trim_matches(['{', '%', '-', '+', ' ', '\t', '\r', '\n']) {
-            "generation" => tag.replace("generation", "if true"),
-            "endgeneration" => tag.replace("endgeneration", "endif"),
+        let end = match opened.get(..2) {
+            Some("{%") => tag_end(opened, "%}"),
+            Some("{{") => tag_end(opened, "}}"),
+            Some("{#") => opened.find("#}").map(|end| end + 2),
+            _ => Some(1),
+        };
+        let (tag, after) = opened.split_at(end.unwrap_or(opened.len()));
+        out += &match tag.trim_matches(['{', '%', '}', '-', '+', ' ', '\t', '\n']) {
+            "generation" => tag.replace("generation", "with"),
+            "endgeneration" => tag.replace("endgeneration", "endwith"),
             _ => tag.to_owned(),
         };
         rest = after;
     }
     out + rest
+}
+
+/// Where a tag ends, which may have its end in a string.
+fn tag_end(tag: &str, end: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in tag.char_indices().skip(2) {
+        match quote {
+            _ if escaped => escaped = false,
+            Some(_) if c == '\\' => escaped = true,
+            Some(opened) if c == opened => quote = None,
+            Some(_) => {}
+            None if matches!(c, '\'' | '"') => quote = Some(c),
+            None if tag[at..].starts_with(end) => return Some(at + end.len()),
+            None => {}
+        }
+    }
+    None
 }
 
 #[cfg(test)]

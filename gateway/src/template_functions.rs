@@ -1,13 +1,8 @@
 //! What Hugging Face's chat templates call beyond Jinja itself, as `transformers` defines it.
 
-use std::{
-    io,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::{Error, ErrorKind, Value, value::Kwargs};
-use serde::Serialize;
-use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
+use minijinja::{Error, ErrorKind, Value};
 
 /// Marks an error as raised by the template itself, about the conversation.
 pub(crate) const RAISED: &str = "the template refuses the conversation: ";
@@ -15,61 +10,6 @@ pub(crate) const RAISED: &str = "the template refuses the conversation: ";
 /// `raise_exception(message)`.
 pub(crate) fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
-}
-
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`: Python's separators, no HTML escapes.
-pub(crate) fn tojson(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
-    let indent = match indent {
-        Some(value) => Some(value),
-        None => kwargs.get::<Option<Value>>("indent")?,
-    };
-    // Given by some templates with the values that are in force anyway.
-    for known in ["ensure_ascii", "separators", "sort_keys"] {
-        let _ = kwargs.get::<Option<Value>>(known)?;
-    }
-    kwargs.assert_all_used()?;
-    let indent = indent.filter(|v| !v.is_none()).map(usize::try_from).transpose()?;
-    // Sixteen is more than anyone indents by; it keeps the output in proportion to the input.
-    let text = match indent {
-        Some(n) => dump(value, PrettyFormatter::with_indent(&b"                "[..n.min(16)])),
-        None => dump(value, PythonFormatter(CompactFormatter)),
-    };
-    let text = text.map_err(|e| {
-        Error::new(ErrorKind::BadSerialization, "a value can't be written as JSON").with_source(e)
-    })?;
-    Ok(Value::from(text))
-}
-
-fn dump(value: &Value, formatter: impl Formatter) -> Result<String, serde_json::Error> {
-    let mut out = Vec::new();
-    value.serialize(&mut Serializer::with_formatter(&mut out, formatter))?;
-    Ok(String::from_utf8_lossy(&out).into_owned())
-}
-
-/// `", "` between items and `": "` after keys, as Python writes without `indent`.
-struct PythonFormatter(CompactFormatter);
-
-impl Formatter for PythonFormatter {
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(writer)?;
-        writer.write_all(b" ")
-    }
 }
 
 /// `strftime_now(format)`, in UTC: the machine's own zone is not the client's either.
@@ -173,15 +113,5 @@ mod tests {
         );
         assert_eq!(strftime("%F %T %q", 0), "1970-01-01 00:00:00 %q");
         assert_eq!(strftime("%e|%-m|%", 1_767_225_600), " 1|1|%");
-    }
-
-    #[test]
-    fn json_is_as_python_writes_it() {
-        let value = Value::from_serialize(serde_json::json!({"b": [1, 2.5, null], "a": "<é>'"}));
-        let none = || Kwargs::from_iter(Vec::<(&str, Value)>::new());
-        let compact = tojson(&value, None, none()).unwrap();
-        assert_eq!(compact.to_string(), r#"{"b": [1, 2.5, null], "a": "<é>'"}"#);
-        let indented = tojson(&Value::from(vec![1]), Some(Value::from(2)), none()).unwrap();
-        assert_eq!(indented.to_string(), "[\n  1\n]");
     }
 }

@@ -1,0 +1,476 @@
+//! Methods of strings.
+
+use minijinja::{Error, ErrorKind, State, Value, value::Kwargs};
+
+use super::{
+    characters::{
+        capitalize, casefold, is_cased, is_digit, is_line_end, is_space, swap_case, title,
+    },
+    containers::clamp,
+    format::braces,
+    operators::{SIZE_MAX, lookup},
+    value::{
+        Kind, bind, charge, expect_index, expect_str, fail, iterate, kind, pairs, required, tuple,
+        type_name,
+    },
+};
+
+pub(super) const METHODS: [&str; 46] = [
+    "capitalize",
+    "casefold",
+    "center",
+    "count",
+    "endswith",
+    "expandtabs",
+    "find",
+    "format",
+    "format_map",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "isspace",
+    "istitle",
+    "isupper",
+    "join",
+    "ljust",
+    "lower",
+    "lstrip",
+    "maketrans",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rfind",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
+    "translate",
+    "upper",
+    "zfill",
+];
+
+pub(super) fn method(
+    state: &State,
+    value: &Value,
+    name: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    let text = value.as_str().unwrap_or_default();
+    charge(state, text.len())?;
+    match name {
+        "format" => return braces(state, text, args).map(Value::from),
+        "format_map" => {
+            let [values] = bind(name, args, ["mapping"])?;
+            let mut named = Vec::new();
+            for (key, value) in pairs(state, &required(name, values)?)? {
+                named.push((expect_str(&key, "a name")?.to_owned(), value));
+            }
+            let named = Value::from(Kwargs::from_iter(named));
+            return braces(state, text, &[named]).map(Value::from);
+        }
+        "count" | "find" | "index" | "rfind" | "rindex" => return search(text, name, args),
+        "startswith" | "endswith" => return affix(state, text, name, args),
+        "strip" | "lstrip" | "rstrip" => {
+            let [chars] = bind(name, args, ["chars"])?;
+            return Ok(Value::from(strip(text, name, chars)?));
+        }
+        "split" | "rsplit" => {
+            let [separator, limit] = bind(name, args, ["sep", "maxsplit"])?;
+            let limit = limit.map_or(Ok(-1), |limit| expect_index(&limit, "maxsplit"))?;
+            let limit = usize::try_from(limit).ok();
+            let pieces = match separator.filter(|separator| !separator.is_none()) {
+                Some(separator) => {
+                    let separator = expect_str(&separator, "a separator")?;
+                    split_at(text, separator, limit, name == "rsplit")?
+                }
+                None => split_blank(text, limit, name == "rsplit"),
+            };
+            state.consume_fuel(pieces.len() as u64)?;
+            return Ok(pieces.into_iter().map(Value::from).collect());
+        }
+        "splitlines" => {
+            let [keep] = bind(name, args, ["keepends"])?;
+            let lines = lines(text, keep.is_some_and(|keep| keep.is_true()));
+            state.consume_fuel(lines.len() as u64)?;
+            return Ok(lines.into_iter().map(Value::from).collect());
+        }
+        "join" => {
+            let [items] = bind(name, args, ["iterable"])?;
+            let mut joined = String::new();
+            for (i, item) in iterate(state, &required(name, items)?)?.iter().enumerate() {
+                let item = expect_str(item, "what is joined")?;
+                let separator = if i > 0 { text } else { "" };
+                charge(state, separator.len() + item.len())?;
+                joined += separator;
+                joined += item;
+            }
+            return Ok(Value::from(joined));
+        }
+        "partition" | "rpartition" => {
+            let [separator] = bind(name, args, ["sep"])?;
+            let separator = required(name, separator)?;
+            let separator = expect_str(&separator, "a separator")?;
+            if separator.is_empty() {
+                return fail("a separator is empty");
+            }
+            let forward = name == "partition";
+            let parts = match if forward { text.find(separator) } else { text.rfind(separator) } {
+                Some(at) => [&text[..at], separator, &text[at + separator.len()..]],
+                None if forward => [text, "", ""],
+                None => ["", "", text],
+            };
+            return Ok(tuple(parts.map(Value::from).into()));
+        }
+        "removeprefix" | "removesuffix" => {
+            let [affix] = bind(name, args, ["affix"])?;
+            let affix = required(name, affix)?;
+            let affix = expect_str(&affix, "what is removed")?;
+            let rest = match name {
+                "removeprefix" => text.strip_prefix(affix),
+                _ => text.strip_suffix(affix),
+            };
+            return Ok(Value::from(rest.unwrap_or(text)));
+        }
+        "replace" => {
+            let [old, new, count] = bind(name, args, ["old", "new", "count"])?;
+            let (old, new) = (required(name, old)?, required(name, new)?);
+            let (old, new) = (expect_str(&old, "old")?, expect_str(&new, "new")?);
+            let count = count.map_or(Ok(-1), |count| expect_index(&count, "a count"))?;
+            return replace(state, text, old, new, count).map(Value::from);
+        }
+        "center" | "ljust" | "rjust" | "zfill" => return justify(state, text, name, args),
+        "expandtabs" => {
+            let [size] = bind(name, args, ["tabsize"])?;
+            let size = size.map_or(Ok(8), |size| expect_index(&size, "tabsize"))?;
+            return expand_tabs(state, text, usize::try_from(size).unwrap_or(0)).map(Value::from);
+        }
+        "translate" => {
+            let [table] = bind(name, args, ["table"])?;
+            return translate(text, &required(name, table)?);
+        }
+        "maketrans" => return make_table(state, args),
+        _ => {}
+    }
+    let [] = bind(name, args, [])?;
+    Ok(match name {
+        "upper" => Value::from(text.to_uppercase()),
+        "lower" => Value::from(text.to_lowercase()),
+        "capitalize" => Value::from(capitalize(text)),
+        "casefold" => Value::from(casefold(text)),
+        "title" => Value::from(title(text)),
+        "swapcase" => Value::from(swap_case(text)),
+        "isascii" => Value::from(text.is_ascii()),
+        "isprintable" => Value::from(text.chars().all(super::print::is_printable)),
+        "islower" => Value::from(is_cased(text, char::is_lowercase, char::is_uppercase)),
+        "isupper" => Value::from(is_cased(text, char::is_uppercase, char::is_lowercase)),
+        "istitle" => Value::from(text.chars().any(char::is_alphabetic) && title(text) == text),
+        "isidentifier" => {
+            let mut chars = text.chars();
+            let starts = chars.next().is_some_and(|c| c == '_' || c.is_alphabetic());
+            Value::from(starts && chars.all(|c| c == '_' || c.is_alphanumeric()))
+        }
+        _ => {
+            let is = match name {
+                "isspace" => is_space,
+                "isalpha" => char::is_alphabetic,
+                "isalnum" => char::is_alphanumeric,
+                "isnumeric" => char::is_numeric,
+                "isdecimal" => |c| is_digit(c, false),
+                "isdigit" => |c| is_digit(c, true),
+                _ => return Err(Error::from(ErrorKind::UnknownMethod)),
+            };
+            Value::from(!text.is_empty() && text.chars().all(is))
+        }
+    })
+}
+
+/// `count`, `find`, `index` and their like from the right, in characters.
+fn search(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let [what, start, stop] = bind(name, args, ["sub", "start", "end"])?;
+    let what = required(name, what)?;
+    let what = expect_str(&what, "what is searched for")?;
+    let length = text.chars().count();
+    let bound = |bound: Option<Value>, missing: usize| match bound.filter(|b| !b.is_none()) {
+        Some(bound) => Ok(clamp(expect_index(&bound, "a place in a string")?, length)),
+        None => Ok::<_, Error>(missing),
+    };
+    let (start, stop) = (bound(start, 0)?, bound(stop, length)?);
+    let byte = |place: usize| text.char_indices().nth(place).map_or(text.len(), |(at, _)| at);
+    let (from, to) = (byte(start), byte(stop));
+    let part = if from <= to { &text[from..to] } else { "" };
+    let (what_fits, found) = (
+        from <= to,
+        match name {
+            "rfind" | "rindex" => part.rfind(what),
+            _ => part.find(what),
+        },
+    );
+    if name == "count" {
+        return Ok(Value::from(match what {
+            "" if what_fits => part.chars().count() + 1,
+            "" => 0,
+            what => part.matches(what).count(),
+        }));
+    }
+    match found.filter(|_| what_fits) {
+        Some(at) => Ok(Value::from(start + part[..at].chars().count())),
+        None if name.ends_with("index") => fail("a piece is not in the string"),
+        None => Ok(Value::from(-1)),
+    }
+}
+
+fn affix(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let [affix, start, stop] = bind(name, args, ["affix", "start", "end"])?;
+    let affix = required(name, affix)?;
+    let length = text.chars().count();
+    let place = |bound: Option<Value>, missing: usize| match bound.filter(|b| !b.is_none()) {
+        Some(bound) => Ok(clamp(expect_index(&bound, "a place in a string")?, length)),
+        None => Ok::<_, Error>(missing),
+    };
+    let (start, stop) = (place(start, 0)?, place(stop, length)?);
+    let part: String = text.chars().take(stop).skip(start).collect();
+    let affixes = match kind(&affix) {
+        Kind::Str => vec![affix],
+        Kind::Tuple => iterate(state, &affix)?,
+        _ => return fail(format!("{name} takes a string or a tuple, not {}", type_name(&affix))),
+    };
+    for affix in &affixes {
+        let affix = expect_str(affix, "an affix")?;
+        let starts =
+            if name == "startswith" { part.starts_with(affix) } else { part.ends_with(affix) };
+        if starts && start <= stop {
+            return Ok(Value::from(true));
+        }
+    }
+    Ok(Value::from(false))
+}
+
+/// Without the given characters, or without blanks, at the ends that `name` says.
+pub(super) fn strip<'a>(text: &'a str, name: &str, chars: Option<Value>) -> Result<&'a str, Error> {
+    let chars = chars.filter(|chars| !chars.is_none());
+    let chars = chars.as_ref().map(|chars| expect_str(chars, "what is stripped")).transpose()?;
+    let goes = |c: char| chars.map_or_else(|| is_space(c), |chars| chars.contains(c));
+    Ok(match name {
+        "lstrip" => text.trim_start_matches(goes),
+        "rstrip" => text.trim_end_matches(goes),
+        _ => text.trim_matches(goes),
+    })
+}
+
+fn split_at<'a>(
+    text: &'a str,
+    separator: &str,
+    limit: Option<usize>,
+    from_right: bool,
+) -> Result<Vec<&'a str>, Error> {
+    if separator.is_empty() {
+        return fail("a separator is empty");
+    }
+    let pieces = limit.map_or(usize::MAX, |limit| limit.saturating_add(1));
+    Ok(if from_right {
+        let mut pieces: Vec<_> = text.rsplitn(pieces, separator).collect();
+        pieces.reverse();
+        pieces
+    } else {
+        text.splitn(pieces, separator).collect()
+    })
+}
+
+/// At runs of blanks; there are no empty pieces.
+fn split_blank(text: &str, limit: Option<usize>, from_right: bool) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let ends = |text: &str| match from_right {
+        true => text.trim_end_matches(is_space).len(),
+        false => text.trim_start_matches(is_space).len(),
+    };
+    let mut rest = if from_right { &text[..ends(text)] } else { &text[text.len() - ends(text)..] };
+    while !rest.is_empty() {
+        if limit.is_some_and(|limit| pieces.len() >= limit) {
+            // What is left keeps the blanks at its far end.
+            break;
+        }
+        let blank = if from_right { rest.rfind(is_space) } else { rest.find(is_space) };
+        match (blank, from_right) {
+            (None, _) => {
+                pieces.push(rest);
+                rest = "";
+            }
+            (Some(at), false) => {
+                pieces.push(&rest[..at]);
+                rest = rest[at..].trim_start_matches(is_space);
+            }
+            (Some(at), true) => {
+                let width = rest[at..].chars().next().map_or(0, char::len_utf8);
+                pieces.push(&rest[at + width..]);
+                rest = rest[..at].trim_end_matches(is_space);
+            }
+        }
+    }
+    if !rest.is_empty() {
+        pieces.push(rest);
+    }
+    if from_right {
+        pieces.reverse();
+    }
+    pieces
+}
+
+/// The lines, by all that Python takes for the end of one.
+pub(super) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(is_line_end) {
+        let end = &rest[at..];
+        let width =
+            if end.starts_with("\r\n") { 2 } else { end.chars().next().map_or(1, char::len_utf8) };
+        lines.push(&rest[..if keep_ends { at + width } else { at }]);
+        rest = &rest[at + width..];
+    }
+    if !rest.is_empty() {
+        lines.push(rest);
+    }
+    lines
+}
+
+/// `text.replace(old, new, count)`; a negative count is all of them.
+pub(super) fn replace(
+    state: &State,
+    text: &str,
+    old: &str,
+    new: &str,
+    count: i128,
+) -> Result<String, Error> {
+    let most = text.len() / old.len().max(1) + 1;
+    let count = usize::try_from(count).unwrap_or(most).min(most);
+    let grows = count.saturating_mul(new.len().saturating_sub(old.len()));
+    if grows > SIZE_MAX {
+        // What is replaced may be rarer: only then is it worth counting.
+        charge(state, text.matches(old).count().min(count).saturating_mul(new.len()))?;
+    } else {
+        charge(state, grows)?;
+    }
+    Ok(text.replacen(old, new, count))
+}
+
+fn justify(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let [width, fill] = bind(name, args, ["width", "fillchar"])?;
+    let width = usize::try_from(expect_index(&required(name, width)?, "a width")?).unwrap_or(0);
+    let fill = fill.map_or(Ok(" ".to_owned()), |fill| {
+        expect_str(&fill, "what is filled with").map(str::to_owned)
+    })?;
+    if fill.chars().count() != 1 || (name == "zfill" && fill != " ") {
+        return fail("what is filled with is one character");
+    }
+    let length = text.chars().count();
+    let missing = width.saturating_sub(length);
+    if missing > SIZE_MAX {
+        return fail("a value grows too large");
+    }
+    charge(state, missing)?;
+    Ok(Value::from(match name {
+        "ljust" => format!("{text}{}", fill.repeat(missing)),
+        "rjust" => format!("{}{text}", fill.repeat(missing)),
+        "zfill" => {
+            let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
+            format!("{sign}{}{digits}", "0".repeat(missing))
+        }
+        _ => center(text, missing, width, &fill),
+    }))
+}
+
+/// Python puts the odd blank on the left where the width is odd.
+fn center(text: &str, missing: usize, width: usize, fill: &str) -> String {
+    let left = missing / 2 + (missing & width & 1);
+    format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left))
+}
+
+fn expand_tabs(state: &State, text: &str, size: usize) -> Result<String, Error> {
+    let tabs = text.matches('\t').count();
+    if tabs.saturating_mul(size) > SIZE_MAX {
+        return fail("a value grows too large");
+    }
+    charge(state, tabs * size)?;
+    let (mut out, mut column) = (String::new(), 0);
+    for c in text.chars() {
+        match c {
+            '\t' if size == 0 => {}
+            '\t' => {
+                let blanks = size - column % size;
+                out += &" ".repeat(blanks);
+                column += blanks;
+            }
+            c => {
+                column = if matches!(c, '\n' | '\r') { 0 } else { column + 1 };
+                out.push(c);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// By a table of code points, to code points, strings or nothing.
+fn translate(text: &str, table: &Value) -> Result<Value, Error> {
+    let mut out = String::new();
+    for c in text.chars() {
+        match lookup(table, &Value::from(u32::from(c)))? {
+            None => out.push(c),
+            Some(to) => match kind(&to) {
+                Kind::None => {}
+                Kind::Str => out += to.as_str().unwrap_or_default(),
+                Kind::Int(n) => match u32::try_from(n).ok().and_then(char::from_u32) {
+                    Some(c) => out.push(c),
+                    None => return fail("a code point is no character"),
+                },
+                _ => return fail("a character becomes a string, a code point or none"),
+            },
+        }
+    }
+    Ok(Value::from(out))
+}
+
+/// A table for `translate`: of a mapping, or of characters and what they become.
+fn make_table(state: &State, args: &[Value]) -> Result<Value, Error> {
+    let [from, to, gone] = bind("maketrans", args, ["from", "to", "removed"])?;
+    let from = required("maketrans", from)?;
+    let code = |key: &Value| match key.as_str().map(|text| (text.chars().next(), text)) {
+        Some((Some(c), text)) if text.len() == c.len_utf8() => Ok(Value::from(u32::from(c))),
+        Some(_) => fail("a key of a table is one character"),
+        None => Ok(key.clone()),
+    };
+    let mut table = Vec::new();
+    match to {
+        None => {
+            for (key, to) in pairs(state, &from)? {
+                table.push((code(&key)?, to));
+            }
+        }
+        Some(to) => {
+            let (from, to) = (iterate(state, &from)?, iterate(state, &to)?);
+            if from.len() != to.len() {
+                return fail("a table's two strings have the same length");
+            }
+            for (from, to) in from.iter().zip(&to) {
+                table.push((code(from)?, code(to)?));
+            }
+        }
+    }
+    for c in gone.map_or(Ok(Vec::new()), |gone| iterate(state, &gone))? {
+        table.push((code(&c)?, Value::from(())));
+    }
+    Ok(Value::from_pairs(table))
+}
