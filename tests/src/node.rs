@@ -189,6 +189,8 @@ impl Node {
                 around.slept = Some((self.t, self.t + ms));
             }
             self.t += ms;
+            self.machine.woke_at = Some(self.t);
+            self.traffic.sleep(ms);
             self.tell(|_| format!("slept for {ms} ms"));
         }
         self.pass_machine();

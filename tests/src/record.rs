@@ -159,6 +159,8 @@ impl Record {
         self.fabric_starts_in_boot = 1;
         self.forget_restarts();
         self.latched.clear();
+        // Nor does it know what it was that a reboot was asked for.
+        self.reboot_asked = None;
     }
 
     /// A supervisor starts with this memory, and sees running ranks of this epoch at most.

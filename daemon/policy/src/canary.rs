@@ -60,8 +60,12 @@ pub fn step(
         let since_ms = now.boot_ms;
         *proof = Proof { epoch, since_ms, number, counted: number, ..Proof::default() };
     }
-    stall::watch(epoch, &mut proof.work, seen, watched);
+    stall::watch(epoch, &mut state.scratch.work, seen, watched);
     proof.see_requests(seen.requests);
+    if !is_open {
+        // What is not there is not busy.
+        proof.busy_since_ms = None;
+    }
     proof.see_steps(seen, now);
     // Rank 0 counts all tokens, and all of them went through the gateway beside it.
     let first = seen.ranks.first().filter(|_| setup.leads());

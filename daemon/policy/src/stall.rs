@@ -26,6 +26,8 @@ const REMEMBERED_MS: u64 = 600_000;
 /// Since when one rank has had work and finished no step, and how long its steps took lately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
+    /// The epoch that the two below are of.
+    epoch: u64,
     /// Steps it had finished when it was first seen so, and when that was, in time watched; `None`
     /// while it has no work.
     pub since: Option<(u64, u64)>,
@@ -75,10 +77,14 @@ impl Work {
 }
 
 /// One turn: what each rank of the current epoch does, in order. The list is kept in
-/// [`crate::canary::Proof::work`], which is forgotten with the epoch.
+/// [`crate::state::Scratch::work`]: how long steps take is the machine's, not the epoch's.
 pub fn watch(epoch: u64, work: &mut Vec<Work>, seen: &Observation, watched: Watched) {
     work.resize(seen.ranks.len(), Work::default());
     for (work, rank) in work.iter_mut().zip(&seen.ranks) {
+        if work.epoch != epoch {
+            work.epoch = epoch;
+            work.is_without();
+        }
         match busy(rank, epoch) {
             Some(vitals) => work.see(vitals.steps, watched.ms),
             // It said nothing this time, which is no sign that it has no work any more.
@@ -90,16 +96,12 @@ pub fn watch(epoch: u64, work: &mut Vec<Work>, seen: &Observation, watched: Watc
 
 /// Why the ranks should be started again, if one stalls.
 pub fn look(setup: &Setup, state: &State, seen: &Observation) -> Option<String> {
-    let proof = &state.scratch.canary;
-    if proof.epoch != state.epoch {
-        return None;
-    }
-    let mut ranks = seen.ranks.iter().zip(&proof.work).enumerate();
+    let mut ranks = seen.ranks.iter().zip(&state.scratch.work).enumerate();
     ranks.find_map(|(index, (rank, work))| {
         let number = setup.rank_number(index);
         let limit_ms = work.limit_ms(setup.supervise.stall_timeout_ms);
         let vitals = busy(rank, state.epoch)?;
-        work.since.filter(|(steps, _)| *steps == vitals.steps)?;
+        work.since.filter(|(steps, _)| work.epoch == state.epoch && *steps == vitals.steps)?;
         // Before its first step a rank tells no age; then only what was seen from here counts.
         let stalled_ms = vitals.last_step_age_ms.unwrap_or(u64::MAX).min(work.lasted_ms);
         let requests = vitals.active.saturating_add(vitals.queued);

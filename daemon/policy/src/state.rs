@@ -14,7 +14,7 @@ use crate::{
     invariant::{Invariant, drift},
     leak,
     pair::{self, fabric::Carrier},
-    reboot, retune,
+    reboot, retune, stall,
     watched::Watched,
 };
 
@@ -171,6 +171,8 @@ pub struct Scratch {
     pub leak: leak::Samples,
     /// Proofs of serving.
     pub canary: canary::Proof,
+    /// What each rank does, in their order.
+    pub work: Vec<stall::Work>,
     /// Since when each gate is as it is, since boot.
     pub gate_since_ms: Vec<u64>,
     /// What the other nodes say of a reboot.

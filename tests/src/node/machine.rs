@@ -20,6 +20,8 @@ pub(crate) struct Machine {
     pub(crate) supervisor_since: u64,
     /// The supervisor is killed after so many more calls of the world.
     dies_in: Option<u64>,
+    /// When it last woke up: what ranks do goes on from then.
+    pub(crate) woke_at: Option<u64>,
     /// It is killed because the power is.
     is_power_cut: bool,
     pub(crate) is_dead: bool,
@@ -195,6 +197,8 @@ impl Node {
         self.ranks_outlive();
         self.gateway_outlives();
         self.canary_is_lost();
+        // How slow steps were before, no new supervisor can know.
+        self.traffic.steps_are_quick_again();
         self.host_is_read_anew();
         // A new supervisor may have read everything by its first turn, or nothing.
         let is_quick = self.dice.once_in(2);

@@ -336,6 +336,7 @@ impl Node {
         let counts =
             self.around.is_none() || self.setup.own_ranks.contains(&0) || self.serves_alone();
         let others_stall = self.around.as_ref().is_some_and(|a| a.ranks().any(|r| r.stalls));
+        let has_slept = self.machine.woke_at == Some(t);
         let is_asked = self.gateway_reaches() && counts;
         let is_busy = self.desk.busy || self.traffic.works(t);
         let active = if is_busy && is_asked { 3 } else { 0 };
@@ -343,7 +344,7 @@ impl Node {
         let held = if is_asked && self.canary_waits() { active.max(1) } else { active };
         let grows = self.dice.between(1, 20);
         let (steps, tokens) =
-            if work && active > 0 { self.traffic.steps(t, grows) } else { (0, 0) };
+            if work && active > 0 && !has_slept { self.traffic.steps(t, grows) } else { (0, 0) };
         if tokens > 0 {
             self.end_requests();
         }

@@ -57,6 +57,16 @@ impl Traffic {
             || (t < self.flooded_until && self.flood_works)
     }
 
+    /// The step that was under way goes on after the machine's sleep.
+    pub(crate) const fn sleep(&mut self, ms: u64) {
+        self.step_ends_at += ms;
+    }
+
+    /// Steps take no longer than usual from now on.
+    pub(crate) const fn steps_are_quick_again(&mut self) {
+        self.slow_until = 0;
+    }
+
     /// How many of these steps are finished now, and how many tokens came of them.
     pub(crate) fn steps(&mut self, t: u64, grows: u64) -> (u64, u64) {
         if t < self.slow_until {

@@ -1,7 +1,7 @@
 //! What one epoch's canaries and its other requests prove.
 
 use super::{OVERDUE_MS, judge};
-use crate::{CanaryOutcome, CanarySeen, Moment, Observation, RequestsSeen, Setup, gang, stall};
+use crate::{CanaryOutcome, CanarySeen, Moment, Observation, RequestsSeen, Setup, gang};
 
 /// First pause after a failure, in milliseconds; it doubles up to the canary's period.
 const RETRY_MS: u64 = 1_000;
@@ -66,8 +66,6 @@ pub struct Proof {
     pub next_ms: u64,
     /// Since when the gateway has been too busy for canaries and nothing moved, since boot.
     pub busy_since_ms: Option<u64>,
-    /// What the ranks do.
-    pub work: Vec<stall::Work>,
 }
 
 impl Proof {

@@ -15,6 +15,8 @@ pub struct Ears {
     silent_since_ms: BTreeMap<String, u64>,
     /// How long its proposer was up when it last told of the present intent, and that intent's id.
     told: Option<(String, u64)>,
+    /// Since when its proposer has been heard in the named boot without a word of it, since boot.
+    unsaid_since_ms: Option<u64>,
     /// Since when each node of the present intent has been heard in another boot than it names, since
     /// boot.
     other_boot_since_ms: BTreeMap<String, u64>,
@@ -86,7 +88,15 @@ pub(super) fn proposer(
         Part::Out | Part::Refuses(_) => {
             let uptime_ms = fresh(setup, seen, now, node).map_or(0, |report| report.uptime_ms);
             let told = state.scratch.reboot.told.as_ref().filter(|(id, _)| *id == intent.id);
-            let is_old = told.is_some_and(|(_, told_ms)| uptime_ms < *told_ms);
+            let is_old = match told {
+                Some((_, told_ms)) => uptime_ms < *told_ms,
+                // A supervisor that has just started does not know which report is the newer one. No
+                // single one is fresh for longer than this.
+                None => {
+                    let since_ms = state.scratch.reboot.unsaid_since_ms.unwrap_or(now.boot_ms);
+                    now.boot_ms.saturating_sub(since_ms) <= setup.pair.silence_timeout_ms
+                }
+            };
             if is_old { Part::Silent } else { Part::Out }
         }
         part => part,
@@ -139,6 +149,7 @@ pub(super) fn listen(setup: &Setup, state: &mut State, seen: &Observation, now: 
     }
     let Some(intent) = state.reboot.intent() else {
         ears.other_boot_since_ms.clear();
+        ears.unsaid_since_ms = None;
         return ears.told = None;
     };
     for (node, report) in nodes(setup, seen, now) {
@@ -149,11 +160,22 @@ pub(super) fn listen(setup: &Setup, state: &mut State, seen: &Observation, now: 
             ears.other_boot_since_ms.remove(node);
         }
     }
-    let told = fresh(setup, seen, now, &intent.proposer)
-        .filter(|report| report.reboot.as_ref().is_some_and(|told| told.intent.id == intent.id));
-    if let Some(report) = told {
+    let speaker = fresh(setup, seen, now, &intent.proposer);
+    let tells = |report: &NodeReport| {
+        report.reboot.as_ref().is_some_and(|told| told.intent.id == intent.id)
+    };
+    match speaker.filter(|report| intent.boots.get(&intent.proposer) == Some(&report.boot)) {
+        Some(report) if !tells(report) => {
+            ears.unsaid_since_ms.get_or_insert(now.boot_ms);
+        }
+        _ => ears.unsaid_since_ms = None,
+    }
+    if let Some(report) = speaker.filter(|report| tells(report)) {
         let last_ms = ears.told.take().filter(|(id, _)| *id == intent.id).map_or(0, |(_, ms)| ms);
-        ears.told = Some((intent.id.clone(), report.uptime_ms.max(last_ms)));
+        // In another boot it looks back at it, so all that is heard of the named one is older.
+        let is_named = intent.boots.get(&intent.proposer) == Some(&report.boot);
+        let uptime_ms = if is_named { report.uptime_ms } else { u64::MAX };
+        ears.told = Some((intent.id.clone(), uptime_ms.max(last_ms)));
     }
 }
 

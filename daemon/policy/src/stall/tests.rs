@@ -137,6 +137,30 @@ fn a_step_may_take_four_times_as_long_as_the_slowest_of_late_and_no_longer_than_
 }
 
 #[test]
+fn how_slow_the_machine_is_outlives_an_epoch() {
+    let setup = setup();
+    let mut state = State { epoch: EPOCH - 1, gang: gang::Phase::Serving, ..State::new("boot") };
+    for second in 0..=310 {
+        let boot_ms = second * 1_000;
+        if second == 62 {
+            state.epoch = EPOCH;
+        }
+        let mut seen = seen(boot_ms, (1, 0, second / 60, None));
+        for rank in &mut seen.ranks {
+            rank.process = Process::Running { pid: 1, epoch: state.epoch };
+            rank.vitals.as_mut().unwrap().epoch = state.epoch;
+        }
+        if second >= 62 {
+            // The first step of this epoch takes longer than any may without such a history.
+            seen.ranks[1].vitals.as_mut().unwrap().steps = 0;
+        }
+        state.scratch.watched.pass(scene::at(boot_ms));
+        canary::step(&setup, &mut state, &seen, scene::at(boot_ms), &mut Vec::new());
+        assert_eq!(look(&setup, &state, &seen).is_some(), second >= 302, "at {second} s");
+    }
+}
+
+#[test]
 fn a_machine_that_slept_or_had_no_turn_stalls_nobody() {
     let setup = setup();
     let mut state = State { epoch: EPOCH, gang: gang::Phase::Serving, ..State::new("boot") };

@@ -1,7 +1,11 @@
 //! Serving a smaller model alone while the others can't take part.
 
 use super::rig::Rig;
-use crate::{Ended, OrderKind, What, gateway};
+use crate::{
+    Ended, Observation, OrderKind, Process, RankSeen, Setup, State, What, gang, gateway,
+    leak::scene,
+    pair::{self, alone},
+};
 
 #[test]
 fn a_node_whose_other_dies_serves_alone_and_hands_back() {
@@ -142,4 +146,25 @@ fn a_held_leader_leaves_the_other_to_serve_alone() {
     assert_eq!(rig.nodes[1].status().model, "small");
     rig.order(0, OrderKind::Release);
     rig.until("both are a pair", |rig| rig.nodes.iter().all(|n| n.serves("large")));
+}
+
+#[test]
+fn a_number_that_only_a_rank_beside_the_fallback_had_is_used_up_once_nothing_runs() {
+    let ended = |epoch| RankSeen {
+        process: Process::Ended { epoch, how: Ended::Code(0) },
+        phase: None,
+        vitals: None,
+    };
+    let seen = Observation { ranks: vec![ended(5), ended(6)], ..scene::quiet(1_000) };
+    let rows = [
+        (gang::Phase::Idle, 6),
+        (gang::Phase::Backoff { until_ms: 9 }, 6),
+        (gang::Phase::Serving, 5),
+    ];
+    for (phase, expected) in rows {
+        let mode = pair::Mode::Alone { why: "b is not heard".into() };
+        let mut state = State { epoch: 5, mode, gang: phase.clone(), ..State::new("boot") };
+        alone::step(&Setup::default(), &mut state, &seen, scene::at(1_000));
+        assert_eq!(state.epoch, expected, "{phase:?}");
+    }
 }
