@@ -13,6 +13,7 @@ mod launch;
 mod link;
 mod logs;
 pub mod manifest;
+mod memory_kills;
 mod neighbours;
 mod own_file;
 mod process_id;

@@ -41,8 +41,8 @@ pub use identity::Identity;
 pub use mend_error::MendError;
 pub use os::os_version;
 pub use platform::{
-    LinkWatch, accelerators, command_line, exited, identity, is_running, memory, mend, read,
-    release_start_memory, thunderbolt_ports,
+    LinkWatch, accelerators, command_line, exited, identity, is_running, memory, memory_kills,
+    mend, read, release_start_memory, thunderbolt_ports,
 };
 pub use probes::Probes;
 pub use reboot::{RebootStep, reboot, reboot_step};

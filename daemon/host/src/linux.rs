@@ -7,6 +7,7 @@ mod adjtimex;
 mod ifreq;
 mod link_watch;
 mod memory;
+mod oom;
 mod process;
 mod procfs;
 mod rtnetlink;
@@ -22,6 +23,7 @@ use tandem_policy::{
 
 pub use link_watch::LinkWatch;
 pub use memory::memory;
+pub use oom::memory_kills;
 pub(crate) use process::gain_no_rights;
 pub use process::{command_line, exited, identity, is_running};
 pub use start_memory::release_start_memory;

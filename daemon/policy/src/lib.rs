@@ -41,8 +41,8 @@ pub use event::{Event, What};
 pub use fault::{Fault, Rung};
 pub use observation::{
     Artifacts, CanaryOutcome, CanarySeen, EVIDENCE_MAX, Ended, Evidence, EvidenceSource,
-    GatewaySeen, Memory, Need, Observation, Order, OrderKind, Owner, Process, RankSeen, Reading,
-    RequestsSeen,
+    GatewaySeen, KILLED_FOR_MEMORY, Memory, Need, Observation, Order, OrderKind, Owner, Process,
+    RankSeen, Reading, RequestsSeen,
 };
 pub use repair::Repair;
 pub use setup::{Fallback, Setup};

@@ -147,6 +147,10 @@ pub struct Evidence {
     pub source: EvidenceSource,
 }
 
+/// The signature of a rank that the kernel killed because memory ran out: where the prefill step is the
+/// least already, another start may find more memory.
+pub const KILLED_FOR_MEMORY: &str = "killed-for-memory";
+
 /// Where a signature was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EvidenceSource {

@@ -15,6 +15,7 @@ use tandem_policy::{
 use tandem_wire::{Phase, ToRank, Vitals};
 use tokio::sync::{Notify, mpsc};
 
+use super::memory_kills::MemoryKills;
 use super::process_id::OwnProcess;
 use crate::config::Config;
 
@@ -33,7 +34,7 @@ pub(super) struct Child {
     pub(super) told_to_unload: bool,
     pub(super) sent_term: bool,
     /// Whether it was killed, which no process survives: it only takes a while until it is gone.
-    sent_kill: bool,
+    pub(super) sent_kill: bool,
 }
 
 impl Child {
@@ -113,6 +114,8 @@ pub(super) struct Facts {
     /// The Thunderbolt ports; `None` while they are not read.
     pub(super) thunderbolt: Option<Vec<ThunderboltPort>>,
     pub(super) memory: Option<Memory>,
+    /// The kernel's kills for memory.
+    pub(super) memory_kills: MemoryKills,
     pub(super) artifacts: Artifacts,
     /// The fallback model's files.
     pub(super) fallback_artifacts: Artifacts,
@@ -198,6 +201,7 @@ impl Shared {
             invariants: BTreeMap::new(),
             thunderbolt: None,
             memory: None,
+            memory_kills: MemoryKills::default(),
             artifacts: Artifacts::Unread,
             fallback_artifacts: Artifacts::Unread,
             manifest: None,

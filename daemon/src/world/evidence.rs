@@ -6,13 +6,14 @@ use std::{
     ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use tandem_evidence::{
     Catalogue, CatalogueError, Exit, LogLine, Report, ReportError, ReportFolder, Signature, Writer,
 };
-use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, Rung, What};
+use tandem_policy::{EVIDENCE_MAX, Ended, Evidence, EvidenceSource, KILLED_FOR_MEMORY, Rung, What};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
@@ -109,6 +110,10 @@ pub(super) fn of_line(shared: &Shared, catalogue: &Catalogue, who: Who, epoch: u
 
 /// Notes what a child's end tells.
 pub(super) fn of_exit(shared: &Shared, catalogue: &Catalogue, who: Who, epoch: u64, how: &Ended) {
+    let for_memory = is_for_memory(shared, who, how, tandem_host::memory_kills());
+    if let Some(signature) = catalogue.get(KILLED_FOR_MEMORY).filter(|_| for_memory) {
+        return note(shared, signature, &format!("{how}, for memory"), source(who, epoch));
+    }
     let exit = match how {
         Ended::Code(code) => Exit::Code(*code),
         Ended::Signal(signal) => Exit::Signal(*signal),
@@ -117,6 +122,16 @@ pub(super) fn of_exit(shared: &Shared, catalogue: &Catalogue, who: Who, epoch: u
     if let Some(signature) = catalogue.match_exit(&exit) {
         note(shared, signature, &how.to_string(), source(who, epoch));
     }
+}
+
+/// Whether a child was killed, not by this supervisor, while the kernel killed for memory.
+fn is_for_memory(shared: &Shared, who: Who, how: &Ended, kills: Option<u64>) -> bool {
+    let now = Instant::now();
+    let mut facts = shared.facts();
+    facts.memory_kills.see(kills, now);
+    let are_recent = facts.memory_kills.are_recent(now);
+    let is_ours = facts.child(who).is_some_and(|child| child.sent_kill);
+    *how == Ended::Signal(Signal::SIGKILL as i32) && are_recent && !is_ours
 }
 
 const fn writer(who: Who) -> Writer {

@@ -1,6 +1,12 @@
 //! The real world: processes, sockets, clock, disk.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use nix::unistd::{Uid, User};
 use tandem_console::control::Orders;
@@ -276,7 +282,8 @@ impl World for RealWorld {
             self.lost = None;
         }
         let peers = self.neighbours.as_ref().map(Neighbours::seen).unwrap_or_default();
-        let facts = self.shared.facts();
+        let mut facts = self.shared.facts();
+        facts.memory_kills.see(tandem_host::memory_kills(), Instant::now());
         let rank = |child: &Child| RankSeen {
             process: child.process.clone(),
             phase: child.phase,

@@ -4,8 +4,8 @@ use tandem_wire::exit;
 
 use super::{Phase, StopCause, failed};
 use crate::{
-    Ended, Evidence, EvidenceSource, Failure, Moment, Observation, Process, Rung, Setup, State,
-    backoff_ms,
+    Ended, Evidence, EvidenceSource, Failure, KILLED_FOR_MEMORY, Moment, Observation, Process,
+    Rung, Setup, State, backoff_ms,
     fault::Kind,
     pair::{Ending, fabric},
     reboot, retune,
@@ -205,7 +205,10 @@ pub(super) fn stopped(
             };
             held(format!("{}; only a reboot mends it", failure.text), Some(kind))
         }
-        Rung::Retune if !retune::lower(setup, state, state.epoch) => {
+        Rung::Retune
+            if !retune::lower(setup, state, state.epoch)
+                && failure.kind != Kind::Signature(KILLED_FOR_MEMORY.into()) =>
+        {
             let text = format!("{}; the prefill step is already the least", failure.text);
             held(text, None)
         }

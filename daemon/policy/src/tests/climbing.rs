@@ -75,6 +75,31 @@ fn running_out_of_memory_halves_the_step_until_it_is_the_least() {
 }
 
 #[test]
+fn what_the_kernel_killed_for_memory_gets_a_smaller_step_and_is_tried_again_at_the_least() {
+    let least = retune::Retune {
+        model: setup().model,
+        prefill_step_tokens: retune::STEP_TOKENS_MIN,
+        epoch: EPOCH - 1,
+    };
+    let rows = [
+        (KILLED_FOR_MEMORY, None, "backoff", Some(256)),
+        (KILLED_FOR_MEMORY, Some(least.clone()), "backoff", Some(32)),
+        ("oom", Some(least), "held", Some(32)),
+    ];
+    for (id, retune, phase, step) in rows {
+        let mut seen = seen([killed(), lost(exit::PEER_LOST)]);
+        seen.evidence = vec![
+            evidence("signal-killed", Rung::Restart, EPOCH),
+            evidence(id, Rung::Retune, EPOCH),
+        ];
+        let before = State { retune, ..state(stopping("rank 0: x")) };
+        let after = decide(&setup(), &before, &seen, at(NOW)).state;
+        let lowered = after.retune.as_ref().map(|retune| retune.prefill_step_tokens);
+        assert_eq!((after.gang.name(), lowered), (phase, step), "{id}");
+    }
+}
+
+#[test]
 fn a_crash_is_told_from_an_orderly_end() {
     let crashed = |ranks: [RankSeen; 2]| {
         decide(&setup(), &state(Gang::Serving), &seen(ranks), at(NOW)).state.crashed_in_boot

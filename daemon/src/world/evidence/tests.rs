@@ -71,3 +71,37 @@ fn a_hint_asks_for_nothing_and_is_told_as_of_the_unified_log() {
     };
     assert!(facts.news.len() == 2 && facts.news.iter().all(told), "{:?}", facts.news);
 }
+
+#[test]
+fn only_a_child_that_the_kernel_killed_while_it_counted_a_kill_died_for_memory() {
+    let rank = Who::Rank(0);
+    let killed = Ended::Signal(9);
+    let rows = [
+        (Some(8), &killed, false, true),
+        (Some(7), &killed, false, false),
+        (None, &killed, false, false),
+        (Some(8), &Ended::Signal(11), false, false),
+        (Some(8), &Ended::Code(0), false, false),
+        (Some(8), &killed, true, false),
+    ];
+    for (kills, how, is_ours, expected) in rows {
+        let shared = Shared::new([0]);
+        {
+            let mut facts = shared.facts();
+            facts.memory_kills.see(Some(7), Instant::now());
+            facts.child(rank).unwrap().sent_kill = is_ours;
+        }
+        assert_eq!(
+            is_for_memory(&shared, rank, how, kills),
+            expected,
+            "{kills:?} {how:?} {is_ours}"
+        );
+    }
+    let id = KILLED_FOR_MEMORY;
+    assert!(
+        Catalogue::builtin()
+            .get(id)
+            .is_some_and(|signature| signature.action == tandem_evidence::Rung::Retune),
+        "{id}"
+    );
+}
