@@ -9,9 +9,12 @@ mod globals;
 mod json;
 mod language;
 mod lookup;
+mod number_filters;
 mod operators;
+mod pieces;
 mod print;
 mod rewrite;
+mod sizes;
 mod strings;
 mod text_filters;
 mod type_tests;
@@ -66,7 +69,7 @@ impl ChatTemplate {
         source: &str,
         special_tokens: Map<String, serde_json::Value>,
     ) -> Result<Self, String> {
-        let environment = language::environment(FUEL).map_err(|e| format!("{e:#}"))?;
+        let environment = language::environment(FUEL).map_err(|e| e.to_string())?;
         // As Jinja2 reads it: every line ends in one way.
         let lines = source.replace("\r\n", "\n").replace('\r', "\n");
         let template = Self {
@@ -75,7 +78,7 @@ impl ChatTemplate {
             special_tokens,
             knows_developer: source.contains("developer"),
         };
-        template.compile().map_err(|e| format!("{e:#}"))?;
+        template.compile().map_err(|e| e.to_string())?;
         Ok(template)
     }
 
@@ -108,7 +111,7 @@ impl ChatTemplate {
             match raised {
                 Some(message) => RenderError::Raised(message.to_owned()),
                 None if e.kind() == ErrorKind::OutOfFuel => RenderError::TooLarge,
-                None => RenderError::Failed(format!("{e:#}")),
+                None => RenderError::Failed(e.to_string()),
             }
         })?;
         if text.len() > OUTPUT_BYTES_MAX {
@@ -127,12 +130,12 @@ impl ChatTemplate {
 }
 
 /// `{% generation %}` marks the assistant's words for training (an extension of `transformers`);
-/// for generation it means nothing but a scope, so it becomes `{% with %}`. Comments are skipped,
-/// as are strings: only a tag of its own is one.
+/// for generation it means nothing but a scope, so it becomes `{% with %}`. Only a tag of its own
+/// does: not what stands in a comment, a string or a raw block.
 fn without_generation_blocks(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(start) = rest.find(['{']) {
+    while let Some(start) = rest.find('{') {
         let (before, opened) = rest.split_at(start);
         out += before;
         let end = match opened.get(..2) {
@@ -141,10 +144,15 @@ fn without_generation_blocks(source: &str) -> String {
             Some("{#") => opened.find("#}").map(|end| end + 2),
             _ => Some(1),
         };
-        let (tag, after) = opened.split_at(end.unwrap_or(opened.len()));
-        out += &match tag.trim_matches(['{', '%', '}', '-', '+', ' ', '\t', '\n']) {
-            "generation" => tag.replace("generation", "with"),
-            "endgeneration" => tag.replace("endgeneration", "endwith"),
+        let (mut tag, mut after) = opened.split_at(end.unwrap_or(opened.len()));
+        let is_block = tag.starts_with("{%");
+        let name = tag.trim_matches(['{', '%', '}', '-', '+', ' ', '\t', '\n']);
+        if is_block && name == "raw" {
+            (tag, after) = opened.split_at(opened.find("endraw").unwrap_or(opened.len()));
+        }
+        out += &match name {
+            "generation" if is_block => tag.replace("generation", "with"),
+            "endgeneration" if is_block => tag.replace("endgeneration", "endwith"),
             _ => tag.to_owned(),
         };
         rest = after;

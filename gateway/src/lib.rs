@@ -47,6 +47,20 @@ pub use auth::hash_api_key;
 pub use proxy::{ProxySetup, run_proxy, run_proxy_on};
 pub use settings::{KeepAlive, SamplingDefaults, Settings};
 
+/// Renders a conversation with a chat template, as for a request; `variables` are what else the
+/// template may refer to. The error says why the template, or this conversation, is refused.
+pub fn render_chat_template(
+    template: &str,
+    messages: &[serde_json::Value],
+    variables: &serde_json::Map<String, serde_json::Value>,
+    add_generation_prompt: bool,
+) -> Result<String, String> {
+    let template = chat_template::ChatTemplate::new(template, serde_json::Map::new())?;
+    template
+        .render(messages, variables, add_generation_prompt)
+        .map_err(|error| format!("{error:?}"))
+}
+
 /// Name of the environment variable that tells a supervised gateway [`GatewaySetup::canary_key_hash`].
 pub const CANARY_KEY_HASH: &str = "TANDEM_CANARY_KEY_HASH";
 

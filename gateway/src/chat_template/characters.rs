@@ -74,6 +74,21 @@ pub(super) fn title(text: &str) -> String {
     out
 }
 
+/// `str.istitle`: each word begins with the one upper case letter in it.
+pub(super) fn is_title(text: &str) -> bool {
+    let (mut in_word, mut some) = (false, false);
+    for c in text.chars() {
+        if has_case(c) {
+            if c.is_uppercase() == in_word {
+                return false;
+            }
+            some = true;
+        }
+        in_word = has_case(c);
+    }
+    some
+}
+
 /// `str.swapcase`.
 pub(super) fn swap_case(text: &str) -> String {
     let swapped = text.char_indices().map(|(at, c)| {

@@ -49,7 +49,7 @@ pub(super) fn cycler(_: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Err
 /// Gives its items in turn.
 #[derive(Debug)]
 pub(super) struct Cycler {
-    items: Vec<Value>,
+    pub(super) items: Vec<Value>,
     place: AtomicUsize,
 }
 

@@ -16,7 +16,7 @@ use minijinja::{
 use super::{
     containers, filters, globals,
     json::tojson,
-    lookup,
+    lookup, number_filters,
     operators::{self, contains, equal, ordered},
     print::to_text,
     rewrite::operator,
@@ -132,13 +132,17 @@ const OPERATORS: &[(&str, Callable)] = &[
         None => fail("a call lacks what is called"),
     }),
     (operator::CALL_METHOD, lookup::call_method),
+    (operator::KEEP, |state, args| match args {
+        [value] => lookup::check_nesting(state, value, 0).map(|()| value.clone()),
+        _ => fail("a namespace keeps one value"),
+    }),
     (operator::ITERATE, |state, args| {
         iterate(state, args.first().unwrap_or(&Value::UNDEFINED)).map(Value::from)
     }),
 ];
 
 const FILTERS: &[(&str, Callable)] = &[
-    ("abs", filters::abs),
+    ("abs", number_filters::abs),
     ("attr", filters::attr),
     ("batch", filters::batch),
     ("capitalize", |state, args| text_filters::by_method(state, "capitalize", args)),
@@ -151,12 +155,12 @@ const FILTERS: &[(&str, Callable)] = &[
     ("escape", text_filters::escape),
     ("filesizeformat", text_filters::file_size),
     ("first", filters::first),
-    ("float", filters::float),
+    ("float", number_filters::float),
     ("forceescape", text_filters::force_escape),
     ("format", text_filters::format),
     ("groupby", filters::groupby),
     ("indent", text_filters::indent),
-    ("int", filters::int),
+    ("int", number_filters::int),
     ("items", filters::items),
     ("join", filters::join),
     ("last", filters::last),
@@ -170,7 +174,7 @@ const FILTERS: &[(&str, Callable)] = &[
     ("rejectattr", |state, args| filters::select(state, args, false, true)),
     ("replace", text_filters::replace),
     ("reverse", filters::reverse),
-    ("round", filters::round),
+    ("round", number_filters::round),
     ("safe", text_filters::safe),
     ("select", |state, args| filters::select(state, args, true, false)),
     ("selectattr", |state, args| filters::select(state, args, true, true)),

@@ -8,11 +8,14 @@ use minijinja::{
 };
 
 use super::{
-    containers, operators,
+    containers,
+    globals::Cycler,
+    operators,
     rewrite::{KWARGS, VARARGS},
     strings,
     value::{
-        Group, Kind, Range, fail, index, is_namespace, iterate, kind, length, tuple, type_name,
+        DEPTH_MAX, Generator, Group, Kind, Range, fail, index, is_namespace, iterate, kind, length,
+        tuple, type_name,
     },
 };
 
@@ -37,7 +40,7 @@ pub(super) fn has_method(value: &Value, name: &str) -> bool {
     match kind(value) {
         Kind::Str => strings::METHODS.contains(&name),
         Kind::List => containers::LIST_METHODS.contains(&name),
-        Kind::Tuple => containers::TUPLE_METHODS.contains(&name),
+        Kind::Tuple | Kind::Range => containers::TUPLE_METHODS.contains(&name),
         Kind::Dict => containers::DICT_METHODS.contains(&name),
         Kind::Float(_) => name == "is_integer",
         _ => false,
@@ -150,7 +153,10 @@ pub(super) fn slice(state: &State, args: &[Value]) -> Result<Value, Error> {
         place = place.saturating_add(step);
     }
     Ok(match what {
-        Kind::Str => taken.iter().filter_map(Value::as_str).collect::<String>().into(),
+        Kind::Str => {
+            let text = Value::from(taken.iter().filter_map(Value::as_str).collect::<String>());
+            if value.is_safe() { strings::marked(&text) } else { text }
+        }
         Kind::Tuple => tuple(taken),
         _ => Value::from(taken),
     })
@@ -233,14 +239,44 @@ pub(super) fn call(
     callee.call(state, &all)
 }
 
+/// Refuses a value that is nested deeper than the stack allows it to be printed, or to be dropped.
+pub(super) fn check_nesting(state: &State, value: &Value, depth: usize) -> Result<(), Error> {
+    if depth > DEPTH_MAX {
+        return fail("a value is nested too deep");
+    }
+    state.consume_fuel(1)?;
+    let all = |items: &mut dyn Iterator<Item = Value>| {
+        for item in items.filter(|item| item.as_object().is_some()) {
+            check_nesting(state, &item, depth + 1)?;
+        }
+        Ok(())
+    };
+    if let Some(method) = value.downcast_object_ref::<Method>() {
+        return check_nesting(state, &method.value, depth + 1);
+    }
+    if let Some(generator) = value.downcast_object_ref::<Generator>() {
+        let items: Vec<Value> = generator.rest().iter().cloned().collect();
+        return all(&mut items.into_iter());
+    }
+    if let Some(cycler) = value.downcast_object_ref::<Cycler>() {
+        return all(&mut cycler.items.iter().cloned());
+    }
+    match value.as_object() {
+        Some(object) if kind(value) == Kind::Dict || is_namespace(value) => {
+            let pairs = object.try_iter_pairs().into_iter().flatten();
+            all(&mut pairs.flat_map(|(key, item)| [key, item]))
+        }
+        Some(object) => all(&mut object.try_iter().into_iter().flatten()),
+        None => Ok(()),
+    }
+}
+
 /// `value is callable`.
 pub(super) fn is_callable(value: &Value) -> bool {
     match kind(value) {
         // Python's class of undefined values has a `__call__`, which raises.
         Kind::Undefined => true,
-        Kind::Other => {
-            !is_namespace(value) && value.downcast_object_ref::<super::globals::Cycler>().is_none()
-        }
+        Kind::Other => !is_namespace(value) && value.downcast_object_ref::<Cycler>().is_none(),
         _ => false,
     }
 }

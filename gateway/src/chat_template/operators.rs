@@ -7,6 +7,7 @@ use minijinja::{Error, State, Value};
 use super::{
     format::percent,
     print::to_text,
+    strings::marked,
     value::{DEPTH_MAX, Kind, charge, fail, index, iterate, kind, number, pairs, tuple, type_name},
 };
 
@@ -101,7 +102,8 @@ pub(super) fn multiply(state: &State, left: &Value, right: &Value) -> Result<Val
         (_, Some(Numbers::Float(a, b))) => Ok(Value::from(a * b)),
         (Kind::Str, _) if index(left).or(index(right)).is_some() => {
             let text = what.as_str().unwrap_or_default();
-            Ok(Value::from(text.repeat(repetitions(state, text.len(), count)?)))
+            let repeated = Value::from(text.repeat(repetitions(state, text.len(), count)?));
+            Ok(if what.is_safe() { marked(&repeated) } else { repeated })
         }
         (kind @ (Kind::List | Kind::Tuple), _) if index(left).or(index(right)).is_some() => {
             let items = iterate(state, what)?;
@@ -279,11 +281,8 @@ pub(super) fn lookup(mapping: &Value, key: &Value) -> Result<Option<Value>, Erro
     if matches!(kind(key), Kind::List | Kind::Dict | Kind::View) {
         return fail(format!("a key is not {}", type_name(key)));
     }
-    if key.is_undefined() {
-        return Ok(None);
-    }
-    let value = mapping.get_item(key)?;
-    Ok((!value.is_undefined()).then_some(value))
+    // Also what is undefined has a place in a mapping.
+    Ok(mapping.as_object().and_then(|object| object.get_value(key)))
 }
 
 /// `left < right` and its like: the order of two values that have one.
@@ -347,7 +346,7 @@ pub(super) fn contains(state: &State, container: &Value, item: &Value) -> Result
             }
             None => fail(format!("{} is not in a string", type_name(item))),
         },
-        Kind::Dict => lookup_key(container, item),
+        Kind::Dict => Ok(lookup(container, item)?.is_some()),
         _ => {
             for member in iterate(state, container)? {
                 if equal(state, &member, item)? {
@@ -357,9 +356,4 @@ pub(super) fn contains(state: &State, container: &Value, item: &Value) -> Result
             Ok(false)
         }
     }
-}
-
-/// Whether a mapping has the key, even with nothing under it.
-fn lookup_key(mapping: &Value, key: &Value) -> Result<bool, Error> {
-    Ok(lookup(mapping, key)?.is_some())
 }

@@ -43,6 +43,7 @@ pub(super) mod operator {
     pub(crate) const CALL: &str = "()";
     pub(crate) const CALL_METHOD: &str = ".()";
     pub(crate) const ITERATE: &str = "for";
+    pub(crate) const KEEP: &str = "set";
 }
 
 /// The parameters that hold what a macro was given beyond its own.
@@ -106,10 +107,15 @@ impl Rewriter {
                 let block = WithBlock { assignments, body: self.body(&s.body)? };
                 Stmt::WithBlock(Spanned::new(block, s.span()))
             }
-            Stmt::Set(s) => Stmt::Set(Spanned::new(
-                Set { target: target(&s.target)?, expr: self.expr(&s.expr) },
-                s.span(),
-            )),
+            Stmt::Set(s) => {
+                let mut expr = self.expr(&s.expr);
+                // Only what a namespace keeps outlives a turn of a loop, so only it can nest
+                // deeper and deeper.
+                if !matches!(s.target, Expr::Var(_)) {
+                    expr = filter(operator::KEEP, expr, vec![], s.span());
+                }
+                Stmt::Set(Spanned::new(Set { target: target(&s.target)?, expr }, s.span()))
+            }
             Stmt::SetBlock(s) => Stmt::SetBlock(Spanned::new(
                 SetBlock {
                     target: target(&s.target)?,

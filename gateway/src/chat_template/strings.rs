@@ -3,12 +3,12 @@
 use minijinja::{Error, ErrorKind, State, Value, value::Kwargs};
 
 use super::{
-    characters::{
-        capitalize, casefold, is_cased, is_digit, is_line_end, is_space, swap_case, title,
-    },
+    characters::{capitalize, casefold, is_cased, is_digit, is_space, is_title, swap_case, title},
     containers::clamp,
     format::braces,
-    operators::{SIZE_MAX, lookup},
+    operators::{escape, lookup},
+    pieces::{lines, split_at, split_blank, strip},
+    sizes::{expand_tabs, justify, replace},
     value::{
         Kind, bind, charge, expect_index, expect_str, fail, iterate, kind, pairs, required, tuple,
         type_name,
@@ -64,12 +64,33 @@ pub(super) const METHODS: [&str; 46] = [
     "zfill",
 ];
 
+/// A method of a string. What is made of a text that is safe for HTML is so too.
 pub(super) fn method(
     state: &State,
     value: &Value,
     name: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
+    let answer = plain_method(state, value, name, args)?;
+    if !value.is_safe() {
+        return Ok(answer);
+    }
+    Ok(match kind(&answer) {
+        Kind::List => iterate(state, &answer)?.iter().map(marked).collect(),
+        Kind::Tuple => tuple(iterate(state, &answer)?.iter().map(marked).collect()),
+        _ => marked(&answer),
+    })
+}
+
+/// A string as one that is safe for HTML; other values as they are.
+pub(super) fn marked(value: &Value) -> Value {
+    match value.as_str() {
+        Some(text) => Value::from_safe_string(text.to_owned()),
+        None => value.clone(),
+    }
+}
+
+fn plain_method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let text = value.as_str().unwrap_or_default();
     charge(state, text.len())?;
     match name {
@@ -113,7 +134,9 @@ pub(super) fn method(
             let [items] = bind(name, args, ["iterable"])?;
             let mut joined = String::new();
             for (i, item) in iterate(state, &required(name, items)?)?.iter().enumerate() {
+                let unsafe_item = value.is_safe() && !item.is_safe();
                 let item = expect_str(item, "what is joined")?;
+                let item = if unsafe_item { &escape(item) } else { item };
                 let separator = if i > 0 { text } else { "" };
                 charge(state, separator.len() + item.len())?;
                 joined += separator;
@@ -150,6 +173,9 @@ pub(super) fn method(
             let [old, new, count] = bind(name, args, ["old", "new", "count"])?;
             let (old, new) = (required(name, old)?, required(name, new)?);
             let (old, new) = (expect_str(&old, "old")?, expect_str(&new, "new")?);
+            let escaped =
+                (value.is_safe() && !args.iter().skip(1).any(Value::is_safe)).then(|| escape(new));
+            let new = escaped.as_deref().unwrap_or(new);
             let count = count.map_or(Ok(-1), |count| expect_index(&count, "a count"))?;
             return replace(state, text, old, new, count).map(Value::from);
         }
@@ -178,7 +204,7 @@ pub(super) fn method(
         "isprintable" => Value::from(text.chars().all(super::print::is_printable)),
         "islower" => Value::from(is_cased(text, char::is_lowercase, char::is_uppercase)),
         "isupper" => Value::from(is_cased(text, char::is_uppercase, char::is_lowercase)),
-        "istitle" => Value::from(text.chars().any(char::is_alphabetic) && title(text) == text),
+        "istitle" => Value::from(is_title(text)),
         "isidentifier" => {
             let mut chars = text.chars();
             let starts = chars.next().is_some_and(|c| c == '_' || c.is_alphabetic());
@@ -258,169 +284,6 @@ fn affix(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Value,
         }
     }
     Ok(Value::from(false))
-}
-
-/// Without the given characters, or without blanks, at the ends that `name` says.
-pub(super) fn strip<'a>(text: &'a str, name: &str, chars: Option<Value>) -> Result<&'a str, Error> {
-    let chars = chars.filter(|chars| !chars.is_none());
-    let chars = chars.as_ref().map(|chars| expect_str(chars, "what is stripped")).transpose()?;
-    let goes = |c: char| chars.map_or_else(|| is_space(c), |chars| chars.contains(c));
-    Ok(match name {
-        "lstrip" => text.trim_start_matches(goes),
-        "rstrip" => text.trim_end_matches(goes),
-        _ => text.trim_matches(goes),
-    })
-}
-
-fn split_at<'a>(
-    text: &'a str,
-    separator: &str,
-    limit: Option<usize>,
-    from_right: bool,
-) -> Result<Vec<&'a str>, Error> {
-    if separator.is_empty() {
-        return fail("a separator is empty");
-    }
-    let pieces = limit.map_or(usize::MAX, |limit| limit.saturating_add(1));
-    Ok(if from_right {
-        let mut pieces: Vec<_> = text.rsplitn(pieces, separator).collect();
-        pieces.reverse();
-        pieces
-    } else {
-        text.splitn(pieces, separator).collect()
-    })
-}
-
-/// At runs of blanks; there are no empty pieces.
-fn split_blank(text: &str, limit: Option<usize>, from_right: bool) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let ends = |text: &str| match from_right {
-        true => text.trim_end_matches(is_space).len(),
-        false => text.trim_start_matches(is_space).len(),
-    };
-    let mut rest = if from_right { &text[..ends(text)] } else { &text[text.len() - ends(text)..] };
-    while !rest.is_empty() {
-        if limit.is_some_and(|limit| pieces.len() >= limit) {
-            // What is left keeps the blanks at its far end.
-            break;
-        }
-        let blank = if from_right { rest.rfind(is_space) } else { rest.find(is_space) };
-        match (blank, from_right) {
-            (None, _) => {
-                pieces.push(rest);
-                rest = "";
-            }
-            (Some(at), false) => {
-                pieces.push(&rest[..at]);
-                rest = rest[at..].trim_start_matches(is_space);
-            }
-            (Some(at), true) => {
-                let width = rest[at..].chars().next().map_or(0, char::len_utf8);
-                pieces.push(&rest[at + width..]);
-                rest = rest[..at].trim_end_matches(is_space);
-            }
-        }
-    }
-    if !rest.is_empty() {
-        pieces.push(rest);
-    }
-    if from_right {
-        pieces.reverse();
-    }
-    pieces
-}
-
-/// The lines, by all that Python takes for the end of one.
-pub(super) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
-    let mut lines = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(is_line_end) {
-        let end = &rest[at..];
-        let width =
-            if end.starts_with("\r\n") { 2 } else { end.chars().next().map_or(1, char::len_utf8) };
-        lines.push(&rest[..if keep_ends { at + width } else { at }]);
-        rest = &rest[at + width..];
-    }
-    if !rest.is_empty() {
-        lines.push(rest);
-    }
-    lines
-}
-
-/// `text.replace(old, new, count)`; a negative count is all of them.
-pub(super) fn replace(
-    state: &State,
-    text: &str,
-    old: &str,
-    new: &str,
-    count: i128,
-) -> Result<String, Error> {
-    let most = text.len() / old.len().max(1) + 1;
-    let count = usize::try_from(count).unwrap_or(most).min(most);
-    let grows = count.saturating_mul(new.len().saturating_sub(old.len()));
-    if grows > SIZE_MAX {
-        // What is replaced may be rarer: only then is it worth counting.
-        charge(state, text.matches(old).count().min(count).saturating_mul(new.len()))?;
-    } else {
-        charge(state, grows)?;
-    }
-    Ok(text.replacen(old, new, count))
-}
-
-fn justify(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let [width, fill] = bind(name, args, ["width", "fillchar"])?;
-    let width = usize::try_from(expect_index(&required(name, width)?, "a width")?).unwrap_or(0);
-    let fill = fill.map_or(Ok(" ".to_owned()), |fill| {
-        expect_str(&fill, "what is filled with").map(str::to_owned)
-    })?;
-    if fill.chars().count() != 1 || (name == "zfill" && fill != " ") {
-        return fail("what is filled with is one character");
-    }
-    let length = text.chars().count();
-    let missing = width.saturating_sub(length);
-    if missing > SIZE_MAX {
-        return fail("a value grows too large");
-    }
-    charge(state, missing)?;
-    Ok(Value::from(match name {
-        "ljust" => format!("{text}{}", fill.repeat(missing)),
-        "rjust" => format!("{}{text}", fill.repeat(missing)),
-        "zfill" => {
-            let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
-            format!("{sign}{}{digits}", "0".repeat(missing))
-        }
-        _ => center(text, missing, width, &fill),
-    }))
-}
-
-/// Python puts the odd blank on the left where the width is odd.
-fn center(text: &str, missing: usize, width: usize, fill: &str) -> String {
-    let left = missing / 2 + (missing & width & 1);
-    format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left))
-}
-
-fn expand_tabs(state: &State, text: &str, size: usize) -> Result<String, Error> {
-    let tabs = text.matches('\t').count();
-    if tabs.saturating_mul(size) > SIZE_MAX {
-        return fail("a value grows too large");
-    }
-    charge(state, tabs * size)?;
-    let (mut out, mut column) = (String::new(), 0);
-    for c in text.chars() {
-        match c {
-            '\t' if size == 0 => {}
-            '\t' => {
-                let blanks = size - column % size;
-                out += &" ".repeat(blanks);
-                column += blanks;
-            }
-            c => {
-                column = if matches!(c, '\n' | '\r') { 0 } else { column + 1 };
-                out.push(c);
-            }
-        }
-    }
-    Ok(out)
 }
 
 /// By a table of code points, to code points, strings or nothing.

@@ -8,9 +8,9 @@ use minijinja::{
 use super::{
     characters::is_space,
     format::percent,
-    operators,
+    operators, pieces,
     print::{Text, to_text},
-    strings,
+    sizes, strings,
     value::{
         Kind, bind, charge, expect_index, expect_str, fail, iterate, kind, number, pairs, required,
         tuple, type_name,
@@ -27,13 +27,13 @@ fn text(state: &State, name: &str, args: &[Value]) -> Result<String, Error> {
 
 /// A method of strings as a filter, on the text of any value.
 pub(super) fn by_method(state: &mut State<'_, '_>, name: &str, args: &[Value]) -> Answer {
-    let text = Value::from(text(state, name, args)?);
+    let text = string(state, args)?;
     strings::method(state, &text, name, &[])
 }
 
 pub(super) fn center(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
     let [value, width] = bind("center", args, ["value", "width"])?;
-    let text = Value::from(to_text(state, &required("center", value)?)?);
+    let text = string(state, &[required("center", value)?])?;
     strings::method(state, &text, "center", &[width.unwrap_or_else(|| Value::from(80))])
 }
 
@@ -41,7 +41,7 @@ pub(super) fn trim(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
     let [value, chars] = bind("trim", args, ["value", "chars"])?;
     let value = required("trim", value)?;
     let text = to_text(state, &value)?;
-    let stripped = strings::strip(&text, "strip", chars)?;
+    let stripped = pieces::strip(&text, "strip", chars)?;
     Ok(if value.is_safe() {
         Value::from_safe_string(stripped.to_owned())
     } else {
@@ -91,7 +91,7 @@ pub(super) fn file_size(_: &mut State<'_, '_>, args: &[Value]) -> Answer {
         return Ok(Value::from("1 Byte"));
     }
     if bytes < base {
-        return Ok(Value::from(format!("{} Bytes", bytes.trunc())));
+        return Ok(Value::from(format!("{} Bytes", bytes.trunc() as i64)));
     }
     let units = ["k", "M", "G", "T", "P", "E", "Z", "Y"];
     let mut unit = base;
@@ -139,7 +139,7 @@ pub(super) fn indent(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
     };
     let text = format!("{}\n", expect_str(&value, "what is indented")?);
     let mut out = Text::new(state);
-    for (place, line) in strings::lines(&text, false).into_iter().enumerate() {
+    for (place, line) in pieces::lines(&text, false).into_iter().enumerate() {
         if place > 0 {
             out.push("\n")?;
         }
@@ -148,7 +148,8 @@ pub(super) fn indent(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
         }
         out.push(line)?;
     }
-    Ok(Value::from(out.finish()))
+    let indented = Value::from(out.finish());
+    Ok(if value.is_safe() { strings::marked(&indented) } else { indented })
 }
 
 pub(super) fn replace(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
@@ -158,7 +159,7 @@ pub(super) fn replace(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
     let new = to_text(state, &required("replace", new)?)?;
     let count = count.filter(|count| !count.is_none());
     let count = count.map_or(Ok(-1), |count| expect_index(&count, "a count"))?;
-    strings::replace(state, &value, &old, &new, count).map(Value::from)
+    sizes::replace(state, &value, &old, &new, count).map(Value::from)
 }
 
 pub(super) fn strip_tags(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
@@ -234,6 +235,7 @@ pub(super) fn truncate(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
     if value.is_undefined() {
         return Ok(value);
     }
+    let is_safe = value.is_safe();
     let text = expect_str(&value, "what is truncated")?;
     let number = |value: Option<Value>, default: i128| match value.filter(|v| !v.is_none()) {
         Some(value) => expect_index(&value, "a length"),
@@ -246,14 +248,18 @@ pub(super) fn truncate(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
         return fail("a text is truncated to less than its end");
     }
     if text.chars().count() as i128 <= length + leeway {
-        return Ok(Value::from(text));
+        return Ok(value);
     }
     let kept = usize::try_from(length - end_length).unwrap_or(usize::MAX);
     let mut kept: String = text.chars().take(kept).collect();
     if let Some(at) = kept.rfind(' ').filter(|_| !kill_words.is_some_and(|kill| kill.is_true())) {
         kept.truncate(at);
     }
-    Ok(Value::from(kept + &end))
+    Ok(if is_safe {
+        Value::from_safe_string(kept + &operators::escape(&end))
+    } else {
+        Value::from(kept + &end)
+    })
 }
 
 pub(super) fn url_encode(state: &mut State<'_, '_>, args: &[Value]) -> Answer {
