@@ -9,7 +9,7 @@ use tandem_policy::{
 
 use crate::oracle;
 
-/// What operators have ordered, as far as it was shown to the supervisor.
+/// What operators have ordered, as far as the supervisor has it on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Intent {
     /// A hold.
@@ -272,15 +272,17 @@ impl Record {
             let is_in_time = now.boot_ms - asked.boot_ms < setup.supervise.unload_timeout_ms;
             asked.turns += u64::from(is_in_time);
         }
-        self.show_orders(seen, now);
+        self.end_hold(now);
         self.show_tokens(seen, now);
         for invariant in Invariant::ALL {
             self.show_invariant(setup, seen, invariant, now);
         }
     }
 
-    fn show_orders(&mut self, seen: &Observation, now: Moment) {
-        for order in &seen.orders {
+    /// Orders up to this number are obeyed: they are in force from when that is on disk, and one that can't
+    /// be saved is not, since whoever gave it is told so.
+    pub(crate) fn obeyed(&mut self, seen: &Observation, last_order: u64, now: Moment) {
+        for order in seen.orders.iter().filter(|order| order.number <= last_order) {
             if order.number <= self.intent.number {
                 continue;
             }
@@ -296,6 +298,10 @@ impl Record {
                 OrderKind::Reboot { .. } => {}
             }
         }
+        self.end_hold(now);
+    }
+
+    fn end_hold(&mut self, now: Moment) {
         let is_over = |hold: Hold| hold.until_wall_ms.is_some_and(|until| until <= now.wall_ms);
         if self.intent.hold.is_some_and(is_over) {
             self.intent.hold = None;

@@ -146,7 +146,7 @@ mod tests {
     fn what_lies_in_its_place_is_neither_followed_nor_counted() {
         let folder = tempfile::tempdir().unwrap();
         let other = folder.path().join("other");
-        fs::write(&other, [1; 4 << 20]).unwrap();
+        fs::write(&other, vec![1; 4 << 20]).unwrap();
         let mut reserve = Reserve::new(folder.path().join("reserve"));
         symlink(&other, &reserve.path).unwrap();
         assert!(!reserve.release());

@@ -90,8 +90,12 @@ impl World for Node {
 
     fn save(&mut self, state: &State, events: &[Event]) -> Result<(), SaveError> {
         let died_before = self.supervisor_dies();
+        let fails = died_before || self.t < self.disk.full_until;
+        if let Some((seen, now)) = self.shown.as_ref().filter(|_| !fails) {
+            self.record.obeyed(seen, state.last_order, *now);
+        }
         self.note_decided(state);
-        if died_before || self.t < self.disk.full_until {
+        if fails {
             self.disk.last_failed |= !died_before;
             self.tell(|_| "save failed".into());
             let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
