@@ -89,6 +89,8 @@ impl Reserve {
     }
 
     /// Room on its disk, in bytes; none if that can't be told.
+    // Both are 64 bits wide on Linux, and narrower on a Mac.
+    #[allow(clippy::useless_conversion)]
     fn free(&self) -> u64 {
         let folder = self.path.parent().unwrap_or(&self.path);
         statvfs(folder).map_or(0, |disk| {
