@@ -49,7 +49,7 @@ def refused(pair):
 
 # What is pushed, given the right text (None deletes the file), and what the refusal must name.
 WRONG = {
-    "a syntax error": (lambda text: text.replace("[engine]", "[engine"), "parse error"),
+    "a syntax error": (lambda text: text.replace("[engine]", "[engine"), "unclosed table"),
     "an unknown key": (lambda text: text.replace("[engine]", "[engine]\nturbo = true"), "turbo"),
     "a value out of range": (
         lambda text: text.replace("poll_ms = 200\n", "poll_ms = 1\n", 1), "host.poll_ms"),
