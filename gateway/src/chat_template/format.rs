@@ -328,6 +328,38 @@ fn follow(state: &State, mut value: Value, path: &str) -> Result<Value, Error> {
     Ok(value)
 }
 
+/// A text by a specification `[[fill]align][0][width][.precision][s]`, whose sizes are characters
+/// (Python's "Format Specification Mini-Language"); the engine counts bytes.
+fn aligned_text(text: &str, spec: &str) -> Result<String, Error> {
+    let is_align = |c: char| matches!(c, '<' | '>' | '^');
+    let mut chars = spec.chars();
+    let (fill, align, rest) = match (chars.next(), chars.next()) {
+        (Some(fill), Some(align)) if is_align(align) => (Some(fill), align, chars.as_str()),
+        (Some(align), _) if is_align(align) => (None, align, &spec[1..]),
+        _ => (None, '<', spec),
+    };
+    let (zero, rest) = rest.strip_prefix('0').map_or((false, rest), |rest| (true, rest));
+    let fill = fill.unwrap_or(if zero { '0' } else { ' ' });
+    let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (width, rest) = rest.split_at(digits(rest));
+    let (precision, rest) = match rest.strip_prefix('.') {
+        Some(rest) => rest.split_at(digits(rest)),
+        None => ("no limit", rest),
+    };
+    if !matches!(rest, "" | "s") || precision.is_empty() {
+        return fail("a text has no such format");
+    }
+    let cut: String = text.chars().take(precision.parse().unwrap_or(usize::MAX)).collect();
+    let blank = width.parse::<usize>().unwrap_or(0).saturating_sub(cut.chars().count());
+    let left = match align {
+        '<' => 0,
+        '>' => blank,
+        _ => blank / 2,
+    };
+    let fills = |count: usize| fill.to_string().repeat(count);
+    Ok(format!("{}{cut}{}", fills(left), fills(blank - left)))
+}
+
 /// `format(value, spec)`, by the engine.
 fn aligned(state: &State, value: &Value, spec: &str) -> Result<String, Error> {
     let sizes = spec.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
@@ -339,5 +371,8 @@ fn aligned(state: &State, value: &Value, spec: &str) -> Result<String, Error> {
         return fail(format!("{} has no format", type_name(value)));
     }
     charge(state, widest)?;
+    if let Some(text) = value.as_str() {
+        return aligned_text(text, spec);
+    }
     format(FormatStyle::StrFormat, &format!("{{:{spec}}}"), std::slice::from_ref(value))
 }
