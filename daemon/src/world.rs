@@ -6,6 +6,7 @@ mod canary;
 mod child;
 mod config_file;
 mod evidence;
+mod files;
 mod health;
 mod hints;
 mod host;

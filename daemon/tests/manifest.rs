@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ struct Node {
     config: PathBuf,
     started: Arc<Mutex<u32>>,
 }
+
+/// What a watch tells: the manifest, and since when the files lie there.
+type Told = Option<(Manifest, u64)>;
 
 /// How a watch's children are started.
 type Spawn = fn(u32, Command) -> io::Result<Child>;
@@ -63,7 +67,16 @@ impl Node {
         self.places.model_dir.join(name)
     }
 
-    fn watch(&self, spawn: Spawn) -> (UnboundedReceiver<Option<Manifest>>, JoinHandle<()>) {
+    fn watch(&self, spawn: Spawn) -> (UnboundedReceiver<Told>, JoinHandle<()>) {
+        self.watch_when(|_| true, spawn)
+    }
+
+    /// The same, reading only when that is said. The clock counts how often it was asked.
+    fn watch_when(
+        &self,
+        may_read: impl Fn(u64) -> bool + Send + 'static,
+        spawn: Spawn,
+    ) -> (UnboundedReceiver<Told>, JoinHandle<()>) {
         let (sender, told) = unbounded_channel();
         let (started, make) = (Arc::clone(&self.started), {
             let (config, places) = (self.config.clone(), self.places.clone());
@@ -75,8 +88,10 @@ impl Node {
             *number += 1;
             spawn(*number, make())
         };
+        let now = AtomicU64::new(0);
+        let clock = move || now.fetch_add(1, Ordering::Relaxed);
         let on_change = move |manifest| drop(sender.send(manifest));
-        (told, tokio::spawn(watch(self.places.clone(), spawn, on_change)))
+        (told, tokio::spawn(watch(self.places.clone(), clock, may_read, spawn, on_change)))
     }
 
     fn started(&self) -> u32 {
@@ -89,8 +104,43 @@ impl Node {
     }
 }
 
-async fn next(told: &mut UnboundedReceiver<Option<Manifest>>) -> Option<Manifest> {
+async fn next(told: &mut UnboundedReceiver<Told>) -> Option<Manifest> {
+    next_since(told).await.map(|(manifest, _)| manifest)
+}
+
+async fn next_since(told: &mut UnboundedReceiver<Told>) -> Told {
     timeout(PATIENCE, told.recv()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn files_lie_there_since_the_watch_began_until_one_changes() {
+    let node = Node::new("weights");
+    let (mut told, task) = node.watch(real);
+    assert_eq!(next_since(&mut told).await, None);
+    let (first, since) = next_since(&mut told).await.unwrap();
+    assert_eq!(since, 0, "as the clock was when the watch began");
+    let text = fs::read(node.file("model.safetensors")).unwrap();
+    fs::write(node.file("model.safetensors"), text).unwrap();
+    assert_eq!(next_since(&mut told).await, None);
+    assert_eq!(next_since(&mut told).await, Some((first, 1)), "the same content, put there later");
+    task.abort();
+}
+
+#[tokio::test]
+async fn nothing_is_read_before_its_time() {
+    let node = Node::new("weights");
+    let is_time = Arc::new(AtomicBool::new(false));
+    let may_read = {
+        let is_time = Arc::clone(&is_time);
+        move |_| is_time.load(Ordering::Relaxed)
+    };
+    let (mut told, task) = node.watch_when(may_read, real);
+    assert_eq!(next(&mut told).await, None);
+    assert!(timeout(Duration::from_secs(3), told.recv()).await.is_err());
+    assert_eq!(node.started(), 0);
+    is_time.store(true, Ordering::Relaxed);
+    assert_eq!(next(&mut told).await, Some(node.truth()));
+    task.abort();
 }
 
 #[tokio::test]

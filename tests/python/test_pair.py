@@ -271,6 +271,10 @@ def test_slow_strangers_do_not_hinder_a_pairing(tmp_path):
                     door = socket.create_connection(("169.254.7.1", 52391), 5)
                 door.sendall(b"\x01")
                 slow.append(door)
+            # The routes of the one that joins lead elsewhere, as those of a host with a VPN do.
+            for command in ("link add vpn0 type veth peer name vpn1", "link set vpn0 up",
+                            "link set vpn1 up", "route add 169.254.7.1/32 dev vpn0"):
+                two.namespace.run("ip", *command.split())
             wrong, said = two.run("pair", "join", "169.254.7.1", text="AAAA-AAAA\n")
             assert wrong != 0 and "code" in said, said
             soon, said = two.run("pair", "join", "169.254.7.1", text=code + "\n")

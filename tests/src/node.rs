@@ -5,6 +5,7 @@
 
 pub mod canary;
 pub mod desk;
+mod files;
 pub mod gateway;
 pub mod host;
 pub mod machine;
@@ -59,6 +60,7 @@ pub struct Node {
     pub(crate) traffic: traffic::Traffic,
     pub(crate) desk: desk::Desk,
     pub(crate) disk: Disk,
+    files: files::Files,
     /// What the supervisor was shown last, and when.
     pub(crate) shown: Option<(Observation, Moment)>,
     /// What the promises are checked against.
@@ -117,6 +119,7 @@ impl Node {
             traffic: traffic::Traffic::default(),
             desk: desk::Desk::default(),
             disk: Disk::default(),
+            files: files::Files::default(),
             shown: None,
             record: Record::default(),
             met: Met::default(),
@@ -261,6 +264,9 @@ impl Node {
         let burnt = must_be_fabric && starts >= supervise.fabric_starts_max;
         if is_spent {
             excuses.push("the restarts of the window are spent");
+        }
+        if self.is_held_for_files() {
+            excuses.push("the model's files are damaged");
         }
         if have_lied_too_often(self) {
             excuses.push("the ranks answered garbage again and again");

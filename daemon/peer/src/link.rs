@@ -33,6 +33,7 @@ use tokio::task::JoinSet;
 
 use crate::identity::Identity;
 use board::{Board, Parts};
+pub(crate) use dial::connect;
 use listen::Listening;
 pub use manifest::DIFFERENCES_MAX;
 

@@ -165,11 +165,8 @@ pub(crate) fn unanswered(setup: &Setup, state: &State, now: Moment) -> Option<Co
 pub fn is_proven(setup: &Setup, state: &State, now: Moment) -> bool {
     let proof = &state.scratch.canary;
     let is_recent = |at_ms: u64| now.boot_ms.saturating_sub(at_ms) < limit_ms(setup);
-    proof.epoch == state.epoch
-        && state.gang == gang::Phase::Serving
-        && proof.passed
+    has_passed(setup, state)
         && proof.proven_ms.is_some_and(is_recent)
-        && verdict(setup, state).is_none()
         && unproven(setup, state, now).is_empty()
 }
 
@@ -184,14 +181,18 @@ pub(crate) fn unproven(setup: &Setup, state: &State, now: Moment) -> Vec<String>
     others.map(|place| &place.name).filter(is_unproven).cloned().collect()
 }
 
-/// When tokens last came through this node's own gateway, since boot, if nothing speaks against it.
-pub(crate) fn own_proof_ms(setup: &Setup, state: &State) -> Option<u64> {
+/// Whether a canary of this epoch passed, and nothing speaks against it since.
+pub(crate) fn has_passed(setup: &Setup, state: &State) -> bool {
     let proof = &state.scratch.canary;
-    let counts = proof.epoch == state.epoch
+    proof.epoch == state.epoch
         && state.gang == gang::Phase::Serving
         && proof.passed
-        && verdict(setup, state).is_none();
-    proof.proven_ms.filter(|_| counts)
+        && verdict(setup, state).is_none()
+}
+
+/// When tokens last came through this node's own gateway, since boot, if nothing speaks against it.
+pub(crate) fn own_proof_ms(setup: &Setup, state: &State) -> Option<u64> {
+    state.scratch.canary.proven_ms.filter(|_| has_passed(setup, state))
 }
 
 /// How old a proof may be, in milliseconds.

@@ -335,7 +335,7 @@ fn is_first(action: &Action, before: &State) -> bool {
         Action::KillRank { .. } => !before.suspected_leaks.iter().any(|l| l.epoch == before.epoch),
         Action::StartGateway { .. } => !matches!(before.gateway, gateway::Phase::Up { .. }),
         Action::StopGateway => !matches!(before.gateway, gateway::Phase::Stopping { .. }),
-        Action::KillGateway | Action::Exit => true,
+        Action::KillGateway | Action::KeepManifest { .. } | Action::Exit => true,
         Action::Reboot { attempt } => {
             *attempt > 0 || !matches!(before.reboot, reboot::Phase::Rebooting { .. })
         }

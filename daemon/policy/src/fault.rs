@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EvidenceSource, Moment, Observation, Setup, State, admission, canary, gang, gateway,
+    EvidenceSource, Moment, Observation, Setup, State, admission, canary, files, gang, gateway,
     invariant::{Invariant, drift},
     leak,
     pair::{self, alone::View},
@@ -76,6 +76,8 @@ pub enum Kind {
     Unanswered,
     /// A request through the gateway brought garbage.
     Garbage,
+    /// The model's files are others than those with which serving was last proven.
+    ModelChanged,
     /// The gateway failed or does not answer.
     Gateway,
     /// Wired memory has no owner, so far without evidence of a crash.
@@ -124,6 +126,7 @@ impl Kind {
             Self::CanaryRefused => "canary_refused",
             Self::Unanswered => "unanswered",
             Self::Garbage => "garbage",
+            Self::ModelChanged => "model_changed",
             Self::Gateway => "gateway",
             Self::LeakSuspected => "leak_suspected",
             Self::LeakConfirmed => "leak_confirmed",
@@ -225,6 +228,7 @@ fn conditions(
     found.extend(admission::conditions(&view.setup, state, &view.seen, now));
     found.extend(canary::verdict(&view.setup, state));
     found.extend(canary::unanswered(&view.setup, state, now));
+    found.extend(files::changed(seen));
     found.extend(pair::faults::conditions(setup, state, seen, now));
     found.extend(of_ranks(state));
     found.extend(of_gateway(state));

@@ -277,7 +277,7 @@ fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> P
         fabric::note_start(state, carrier);
         let known = others::highest_epoch(state, seen);
         let highest = known.max(others::highest_told(setup, seen)).min(u64::MAX - 1);
-        state.epoch = state.epoch.max(highest) + 1;
+        state.epoch = state.epoch.max(highest).saturating_add(1);
         state.told_step_tokens = None;
     } else {
         let Some(start) = others::told_start(setup, state, seen, now) else { return Phase::Idle };
@@ -287,6 +287,7 @@ fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> P
     }
     state.starts_in_boot = state.starts_in_boot.saturating_add(1);
     state.scratch.begun_epoch = Some(state.epoch);
+    state.scratch.begun_ms = now.boot_ms;
     state.rank_plan.clone_from(&setup.rank_plan);
     let served_ms = std::mem::take(&mut state.last_served_ms);
     if setup.leads() {

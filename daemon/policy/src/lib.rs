@@ -17,6 +17,7 @@ pub mod admission;
 pub mod canary;
 pub mod event;
 pub mod fault;
+mod files;
 pub mod gang;
 pub mod gates;
 pub mod gateway;
@@ -41,8 +42,8 @@ pub use event::{Event, What};
 pub use fault::{Fault, Rung};
 pub use observation::{
     Artifacts, CanaryOutcome, CanarySeen, EVIDENCE_MAX, Ended, Evidence, EvidenceSource,
-    GatewaySeen, KILLED_FOR_MEMORY, Memory, Need, Observation, Order, OrderKind, Owner, Process,
-    RankSeen, Reading, RequestsSeen,
+    GatewaySeen, KILLED_FOR_MEMORY, ManifestSeen, Memory, Need, Observation, Order, OrderKind,
+    Owner, Process, RankSeen, Reading, RequestsSeen,
 };
 pub use repair::Repair;
 pub use setup::{Fallback, Setup};
@@ -113,6 +114,11 @@ pub enum Action {
         /// Its number within the epoch.
         number: u32,
     },
+    /// Remember the model's files as those with which serving was proven.
+    KeepManifest {
+        /// Digest of their manifest.
+        digest: String,
+    },
     /// Reboot the machine.
     Reboot {
         /// How often it was asked for before: higher takes a harder way.
@@ -158,6 +164,7 @@ pub fn decide(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> 
     invariant::drift::step(setup, &mut next, seen, now, &mut actions);
     leak::step(setup, &mut next, seen, now);
     canary::step(&served, &mut next, &shown, now, &mut actions);
+    files::step(setup, &next, seen, &mut actions);
     reboot::step(setup, &mut next, seen, now, &mut actions);
     let of_gateway = View::of_gateway(setup, &next, seen);
     gateway::step(&of_gateway.setup, &mut next, &of_gateway.seen, now, &mut actions);

@@ -55,8 +55,8 @@ pub struct Observation {
     pub artifacts: Artifacts,
     /// The fallback model's files; unread where none is configured.
     pub fallback_artifacts: Artifacts,
-    /// Digest of the manifest of the model's files; `None` until they are all read.
-    pub manifest: Option<String>,
+    /// What is in the model's files; `None` until they are all read.
+    pub manifest: Option<ManifestSeen>,
     /// The other nodes, in the config's order.
     pub peers: Vec<PeerSeen>,
     /// Signatures found, oldest first; at most [`EVIDENCE_MAX`].
@@ -71,6 +71,13 @@ pub struct Observation {
     pub config_refused: Option<String>,
     /// Why the last save failed, or why earlier memory was lost; `None` while all is well.
     pub ledger_trouble: Option<String>,
+}
+
+impl Observation {
+    /// Digest of the manifest of the model's files, if they are all read.
+    pub fn manifest_digest(&self) -> Option<&str> {
+        self.manifest.as_ref().map(|manifest| manifest.digest.as_str())
+    }
 }
 
 /// Most signatures that are kept in one observation.
@@ -116,6 +123,19 @@ pub enum Artifacts {
     },
     /// Something is missing or half there.
     Incomplete(String),
+}
+
+/// The model's files, all read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestSeen {
+    /// Digest of their manifest.
+    pub digest: String,
+    /// Since when these very files lie there, in milliseconds since boot: at the latest, and if it was a
+    /// supervisor's first look, since that one runs.
+    pub since_ms: u64,
+    /// How they differ from those with which serving was last proven, one file a line; `None` while
+    /// it was never proven with this model.
+    pub changed: Option<Vec<String>>,
 }
 
 /// What this machine's ranks need of its memory.

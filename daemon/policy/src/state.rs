@@ -161,6 +161,8 @@ pub struct Scratch {
     pub gateway_silent_since_ms: Option<u64>,
     /// The epoch that this supervisor itself decided to start.
     pub begun_epoch: Option<u64>,
+    /// When it did, since boot.
+    pub begun_ms: u64,
     /// When this supervisor first asked a process to unload, since boot, by its id.
     pub unload_asked_ms: BTreeMap<u32, u64>,
     /// Since when no rank has run, since boot.

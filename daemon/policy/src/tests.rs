@@ -9,6 +9,7 @@ use crate::invariant::{Found, Invariant, Sighting, Unknown};
 
 mod climbing;
 mod ending;
+mod files;
 mod keeping;
 mod ordering;
 

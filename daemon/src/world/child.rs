@@ -7,7 +7,6 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tandem_peer::manifest::Manifest;
 use tandem_policy::{
     Artifacts, CanarySeen, Ended, Evidence, Memory, Process, ThunderboltPort, What,
     invariant::{Invariant, Sighting},
@@ -15,6 +14,7 @@ use tandem_policy::{
 use tandem_wire::{Phase, ToRank, Vitals};
 use tokio::sync::{Notify, mpsc};
 
+use super::files::ModelFiles;
 use super::memory_kills::MemoryKills;
 use super::process_id::OwnProcess;
 use crate::config::Config;
@@ -119,8 +119,8 @@ pub(super) struct Facts {
     pub(super) artifacts: Artifacts,
     /// The fallback model's files.
     pub(super) fallback_artifacts: Artifacts,
-    /// What is in the model's files; `None` while that is not known.
-    pub(super) manifest: Option<Manifest>,
+    /// What is in the model's files.
+    pub(super) files: ModelFiles,
     pub(super) evidence: Vec<Evidence>,
     pub(super) canary: Option<CanarySeen>,
     /// The epoch in which canaries are asked as plain text, since a chat is refused.
@@ -204,7 +204,7 @@ impl Shared {
             memory_kills: MemoryKills::default(),
             artifacts: Artifacts::Unread,
             fallback_artifacts: Artifacts::Unread,
-            manifest: None,
+            files: ModelFiles::default(),
             evidence: Vec::new(),
             canary: None,
             plain_canary_epoch: None,

@@ -117,15 +117,10 @@ impl Launcher {
     fn place_in_group(&self, config: &Config, number: u32, command: &mut Command) {
         let Some(first) = config.rank.first().filter(|_| config.rank.len() > 1) else { return };
         command.env("MLX_RANK", number.to_string());
-        match config.engine.backend {
-            Backend::Ring => {
-                command.env("MLX_HOSTFILE", self.hosts_path());
-            }
-            Backend::Jaccl => {
-                let coordinator = SocketAddr::new(first.address, config.engine.coordinator_port);
-                command.env("MLX_IBV_DEVICES", self.devices_path());
-                command.env("MLX_JACCL_COORDINATOR", coordinator.to_string());
-            }
+        if config.engine.backend == Backend::Jaccl {
+            let coordinator = SocketAddr::new(first.address, config.engine.coordinator_port);
+            command.env("MLX_IBV_DEVICES", self.devices_path());
+            command.env("MLX_JACCL_COORDINATOR", coordinator.to_string());
         }
     }
 
@@ -181,28 +176,14 @@ impl Launcher {
         atomic_write(&served.config_path(&self.run_dir), text.as_bytes(), access)
     }
 
-    fn hosts_path(&self) -> PathBuf {
-        self.run_dir.join("hosts.json")
-    }
-
-    /// Writes where each rank listens for the ring, in MLX's form: `[["127.0.0.1:52320"], …]`.
-    fn write_hosts(&self, config: &Config) -> io::Result<()> {
-        let base = config.engine.ring_port_base;
-        let hosts: Vec<[String; 1]> = (0_u16..)
-            .zip(&config.rank)
-            .map(|(n, rank)| [SocketAddr::new(rank.address, base + n).to_string()])
-            .collect();
-        atomic_write(&self.hosts_path(), &serde_json::to_vec(&hosts)?, ADDRESSES)
-    }
-
     fn devices_path(&self) -> PathBuf {
         self.run_dir.join("devices.json")
     }
 
-    /// Writes what the ranks find each other by.
-    pub(super) fn write_group(&self, config: &Config, carrier: &Carrier) -> io::Result<()> {
+    /// Writes what MLX finds the other ranks by: nothing for a ring, whose connections ranks make themselves.
+    pub(super) fn write_group(&self, carrier: &Carrier) -> io::Result<()> {
         match carrier {
-            Carrier::Ring { .. } => self.write_hosts(config),
+            Carrier::Ring { .. } => Ok(()),
             Carrier::Jaccl { devices } => self.write_devices(devices),
         }
     }
@@ -286,7 +267,6 @@ mod tests {
         assert_eq!(arguments(&command), ["rank", "--rank", "1", "--config", "/run/t/config.toml"]);
         let environment = environment(&command);
         assert_eq!(environment["MLX_RANK"], "1");
-        assert_eq!(environment["MLX_HOSTFILE"], "/run/t/hosts.json");
         assert!(environment["OPENBLAS_NUM_THREADS"].parse::<u32>().unwrap() >= 1);
         assert!(!environment.keys().any(|key| key.contains("KEY")), "{environment:?}");
     }
@@ -309,7 +289,6 @@ mod tests {
             assert_eq!(environment["MLX_RANK"], number.to_string());
             assert_eq!(environment["MLX_IBV_DEVICES"], "/run/t/devices.json");
             assert_eq!(environment["MLX_JACCL_COORDINATOR"], "169.254.7.1:52311");
-            assert!(!environment.contains_key("MLX_HOSTFILE"));
             // It would prefer JACCL's own ring, whose all_gather returns wrong data.
             assert!(!environment.contains_key("MLX_JACCL_RING"));
         }
@@ -331,7 +310,7 @@ mod tests {
         let device = |name: &str| Some(name.to_owned());
         let devices = vec![vec![None, device("rdma_en5")], vec![device("rdma_en4"), None]];
         let launcher = launcher(folder.path());
-        launcher.write_group(&Config::default(), &Carrier::Jaccl { devices }).unwrap();
+        launcher.write_group(&Carrier::Jaccl { devices }).unwrap();
         let text = std::fs::read_to_string(folder.path().join("devices.json")).unwrap();
         assert_eq!(text, r#"[[null,"rdma_en5"],["rdma_en4",null]]"#);
     }
@@ -346,14 +325,6 @@ mod tests {
         let command = launcher.gateway(&alone, Mode::Alone);
         let expected = ["gateway", "--config", "/run/t/alone.toml", "--mode", "alone"];
         assert_eq!(arguments(&command), expected);
-    }
-
-    #[test]
-    fn hosts_are_in_the_form_that_mlx_reads() {
-        let folder = tempfile::tempdir().unwrap();
-        launcher(folder.path()).write_hosts(&Config::default()).unwrap();
-        let text = std::fs::read_to_string(folder.path().join("hosts.json")).unwrap();
-        assert_eq!(text, r#"[["127.0.0.1:52320"],["127.0.0.1:52321"]]"#);
     }
 
     #[test]

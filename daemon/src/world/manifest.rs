@@ -11,7 +11,7 @@ use std::{
 };
 
 use nix::unistd::User;
-use tandem_peer::manifest::{Cache, Manifest, list};
+use tandem_peer::manifest::{Cache, Listing, Manifest, list};
 use tandem_policy::Artifacts;
 use tokio::{
     io::AsyncReadExt,
@@ -97,36 +97,48 @@ enum Seen {
     Refused(String),
 }
 
-/// Watches for ever. `spawn` starts a [`command`]; `on_change` is told the manifest, or `None` while
-/// it is not known, at the first look and whenever it is another one. At most one child runs.
-pub async fn watch<S, C>(places: Places, spawn: S, on_change: C)
+/// Watches for ever. `clock` tells milliseconds since boot, `spawn` starts a [`command`] once
+/// `may_read` says so of files that lie there since a time. `on_change` is told the manifest and since
+/// when the files lie there (at the latest, and if it is the first look, since the watch began), or
+/// `None` while it is not known, at the first look and whenever that is another. At most one child
+/// runs.
+pub async fn watch<T, M, S, C>(places: Places, clock: T, may_read: M, spawn: S, on_change: C)
 where
+    T: Fn() -> u64,
+    M: Fn(u64) -> bool,
     S: Fn() -> io::Result<Child>,
-    C: Fn(Option<Manifest>),
+    C: Fn(Option<(Manifest, u64)>),
 {
+    let mut since_ms = clock();
     let mut cache = load(places.kept.clone()).await;
-    let mut told: Option<Option<Manifest>> = None;
+    let mut listed: Option<Option<Listing>> = None;
+    let mut told: Option<Option<(Manifest, u64)>> = None;
     let mut refused = None;
     let mut pause = Pause::default();
     loop {
-        let seen = look(&places.model_dir, &cache).await;
+        let (listing, seen) = look(&places.model_dir, &cache).await;
+        if listed.as_ref().is_some_and(|listed| *listed != listing) {
+            since_ms = clock();
+        }
+        listed = Some(listing);
         let (manifest, why) = match &seen {
             Seen::Known(manifest) => (Some(manifest.clone()), None),
             Seen::Refused(why) => (None, Some(why.clone())),
             Seen::Unread | Seen::NotWhole => (None, None),
         };
         if let Some(why) = why.as_ref().filter(|why| refused.as_ref() != Some(*why)) {
-            warn!("what is in the model's files can't be told to other nodes: {why}");
+            warn!("what is in the model's files can't be told: {why}");
         }
         refused = why;
-        if told.as_ref() != Some(&manifest) {
-            on_change(manifest.clone());
-            told = Some(manifest);
+        let news = manifest.map(|manifest| (manifest, since_ms));
+        if told.as_ref() != Some(&news) {
+            on_change(news.clone());
+            told = Some(news);
         }
-        if matches!(seen, Seen::Unread) && pause.is_over() {
+        if matches!(seen, Seen::Unread) && pause.is_over() && may_read(since_ms) {
             read(&spawn).await;
             cache = load(places.written.clone()).await;
-            if let Seen::Known(_) = look(&places.model_dir, &cache).await {
+            if let (_, Seen::Known(_)) = look(&places.model_dir, &cache).await {
                 keep(cache.clone(), places.kept.clone()).await;
                 pause = Pause::default();
                 continue;
@@ -156,19 +168,24 @@ impl Pause {
     }
 }
 
-async fn look(model_dir: &Path, cache: &Cache) -> Seen {
+/// The files as they are, if they can be listed, and what is known of them.
+async fn look(model_dir: &Path, cache: &Cache) -> (Option<Listing>, Seen) {
     let (model_dir, cache) = (model_dir.to_owned(), cache.clone());
     let look = move || {
         if !matches!(artifacts::look(&model_dir), Artifacts::Complete { .. }) {
-            return Seen::NotWhole;
+            return (None, Seen::NotWhole);
         }
         match list(&model_dir) {
-            Ok(listing) => cache.manifest(&listing).map_or(Seen::Unread, Seen::Known),
-            Err(error) => Seen::Refused(format!("{:#}", anyhow::Error::new(error))),
+            Ok(listing) => {
+                let seen = cache.manifest(&listing).map_or(Seen::Unread, Seen::Known);
+                (Some(listing), seen)
+            }
+            Err(error) => (None, Seen::Refused(format!("{:#}", anyhow::Error::new(error)))),
         }
     };
     // A disk may let a reader wait for long.
-    spawn_blocking(look).await.unwrap_or_else(|error| Seen::Refused(error.to_string()))
+    let looked = spawn_blocking(look).await;
+    looked.unwrap_or_else(|error| (None, Seen::Refused(error.to_string())))
 }
 
 async fn load(path: PathBuf) -> Cache {
@@ -193,7 +210,7 @@ async fn keep(cache: Cache, path: PathBuf) {
 
 /// Has the files read. Whether it helped shows in what was written.
 async fn read(spawn: impl Fn() -> io::Result<Child>) {
-    info!("the model's files are read, to be compared with other nodes'");
+    info!("the model's files are read, to be compared with those of other nodes and of before");
     let mut child = match spawn() {
         Ok(child) => child,
         Err(error) => return warn!("the child that reads the model's files can't start: {error}"),

@@ -27,6 +27,7 @@ use super::{
     child::{Child, Shared, Who},
     config_file,
     evidence::{self, Signatures},
+    files::{self, ModelFiles},
     health,
     host::{HostThread, Watched},
     launch::{Launcher, Served},
@@ -157,15 +158,18 @@ impl RealWorld {
         Ok(())
     }
 
-    /// Keeps the manifest of the model's files, where there is another node to compare it with.
+    /// Keeps the manifest of the model's files, to compare it with other nodes' and with that of the
+    /// files with which serving was last proven.
     fn watch_manifest(&mut self) {
         if let Some(watch) = self.manifest_watch.take() {
             watch.abort();
         }
-        self.shared.facts().manifest = None;
-        if self.neighbours.is_none() {
-            return;
-        }
+        let proven = files::load(&self.proven_file(), &self.config.model.path);
+        let proven = proven.unwrap_or_else(|error| {
+            warn!("{} is of no use: {error}", self.proven_file().display());
+            None
+        });
+        self.shared.facts().files = ModelFiles::of(proven);
         let places = manifest::Places {
             model_dir: self.config.model.path.clone(),
             written: self.config.children_dir().join("manifest.json"),
@@ -179,9 +183,31 @@ impl RealWorld {
             move || manifest::command(&executable, &config_path, level, user.as_ref(), &places)
         };
         let spawn = move || tokio::process::Command::from(command()).kill_on_drop(true).spawn();
+        let may_read = {
+            let (shared, is_compared) = (self.shared.clone(), self.neighbours.is_some());
+            move |since_ms| is_compared || is_time_to_read(&shared, since_ms)
+        };
         let shared = self.shared.clone();
-        let on_change = move |manifest| shared.change(|facts| facts.manifest = manifest);
-        self.manifest_watch = Some(tokio::spawn(manifest::watch(places, spawn, on_change)));
+        let on_change = move |now| shared.change(|facts| facts.files.see(now));
+        let clock = || tandem_host::now().boot_ms;
+        let watch = manifest::watch(places, clock, may_read, spawn, on_change);
+        self.manifest_watch = Some(tokio::spawn(watch));
+    }
+
+    fn proven_file(&self) -> PathBuf {
+        self.config.node.state_dir.join("proven.json")
+    }
+
+    /// Remembers files with which serving was proven.
+    fn keep_manifest(&self, digest: &str) {
+        let Some(proven) = self.shared.facts().files.keep(digest) else { return };
+        let (path, model_dir) = (self.proven_file(), self.config.model.path.clone());
+        // Beside the turn: a disk may let a writer wait for long.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = files::save(&path, &model_dir, &proven) {
+                warn!("{}: {error}; after a start no changed file is named", path.display());
+            }
+        });
     }
 
     /// Resolves when there may be something new to observe.
@@ -258,6 +284,20 @@ fn watched(config: &Config, launcher: &Launcher) -> Watched {
     }
 }
 
+/// How long the files of a model that no other node has are left alone while no rank runs: a start
+/// may be about to read them.
+const CALM_MS: u64 = 60_000;
+
+/// Whether reading all files takes nothing from a rank that loads them.
+fn is_time_to_read(shared: &Shared, since_ms: u64) -> bool {
+    let facts = shared.facts();
+    let mut running = facts.ranks.iter().filter(|(_, rank)| rank.pid().is_some()).peekable();
+    match running.peek() {
+        Some(_) => running.all(|(_, rank)| rank.phase == Some(tandem_wire::Phase::Ready)),
+        None => tandem_host::now().boot_ms.saturating_sub(since_ms) >= CALM_MS,
+    }
+}
+
 /// Home of the user that the children run as.
 fn home(user: Option<&User>) -> Option<PathBuf> {
     let own = || User::from_uid(Uid::effective()).ok().flatten();
@@ -305,7 +345,7 @@ impl World for RealWorld {
             memory: facts.memory.clone(),
             artifacts: facts.artifacts.clone(),
             fallback_artifacts: facts.fallback_artifacts.clone(),
-            manifest: facts.manifest.as_ref().map(|manifest| manifest.digest().to_owned()),
+            manifest: facts.files.seen(),
             peers,
             evidence: facts.evidence.clone(),
             canary: facts.canary.clone(),
@@ -331,7 +371,7 @@ impl World for RealWorld {
 
     fn tell(&mut self, report: &NodeReport) {
         if let Some(neighbours) = &mut self.neighbours {
-            neighbours.set_manifest(self.shared.facts().manifest.as_ref());
+            neighbours.set_manifest(self.shared.facts().files.manifest());
             neighbours.tell(report);
         }
     }
@@ -359,6 +399,7 @@ impl World for RealWorld {
                     timeout: Duration::from_millis(self.config.canary.timeout_ms),
                 },
             ),
+            Action::KeepManifest { digest } => self.keep_manifest(digest),
             Action::Reboot { attempt } => self.reboots.ask(&self.config.reboot.command, *attempt),
             Action::Exit => {}
         }

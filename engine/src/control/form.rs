@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tandem_wire::way;
 
 use super::doorway::Doorway;
 use super::handshake::{self, Rejection, Verdict};
@@ -198,7 +199,7 @@ pub fn follow(
                 patience.timeout_ms
             )));
         }
-        let stream = match TcpStream::connect_timeout(&address, left.min(CONNECT_TIMEOUT)) {
+        let stream = match way::connect_timeout(address, left.min(CONNECT_TIMEOUT)) {
             Ok(stream) => stream,
             Err(e) => {
                 last = e.to_string();

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use tandem_wire::way;
+
 use super::doorway::Doorway;
 use super::form::{CONNECT_TIMEOUT, Patience, RETRY_PAUSE};
 use super::handshake::{Bounded, HANDSHAKE_TIMEOUT, Rejection, prepare};
@@ -193,7 +195,7 @@ fn connect(
                  attempt: {last}"
             )));
         }
-        let attempt = TcpStream::connect_timeout(&place, left.min(CONNECT_TIMEOUT)).map_err(lost);
+        let attempt = way::connect_timeout(place, left.min(CONNECT_TIMEOUT)).map_err(lost);
         match attempt.and_then(|stream| offer(stream, edge, patience)) {
             Ok(stream) => return Ok(Some(stream)),
             Err(Rejection::Fatal(error)) => return Err(error),

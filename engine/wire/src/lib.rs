@@ -15,6 +15,7 @@ pub mod exit;
 mod frame;
 mod message;
 mod record;
+pub mod way;
 
 pub use frame::{FRAME_BYTES_MAX, FrameError, decode, encode, read_frame, write_frame};
 pub use message::{

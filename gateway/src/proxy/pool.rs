@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,7 +16,12 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
+use tandem_wire::way;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::AbortHandle,
+    time::timeout,
+};
 
 use super::upstream::Upstream;
 
@@ -105,10 +111,14 @@ impl Pool {
     }
 }
 
+async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    TcpSocket::from_std_stream(way::unconnected(address)?).connect(address).await
+}
+
 async fn connect(upstream: &Arc<Upstream>) -> Result<Lease, NoAnswer> {
     let address = upstream.address;
     let failed = |source| NoAnswer::Connect { address, source };
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+    let stream = timeout(CONNECT_TIMEOUT, open(address))
         .await
         .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
         .map_err(failed)?;

@@ -199,6 +199,7 @@ impl Node {
         let fails_at = failure.map(|rung| (self.t + 4_000, rung));
         let slow = self.strikes(Trouble::SlowStart);
         let garbles = self.strikes(Trouble::Garbage);
+        self.load_files(epoch, garbles);
         self.record.started(epoch, carrier.is_fabric());
         self.note_start(epoch);
         for index in 0..self.ranks.len() {

@@ -11,11 +11,6 @@ use crate::{pair, promises, trouble::Trouble};
 const TURN_MS_MAX: u64 = 4_000;
 
 impl Node {
-    fn manifest(&self) -> Option<String> {
-        let around = self.around.as_ref()?;
-        matches!(self.artifacts(), Artifacts::Complete { .. }).then(|| around.manifest.clone())
-    }
-
     fn fallback_artifacts(&self) -> Artifacts {
         if self.setup.fallback.is_none() || self.t < self.machine.files_known_at {
             Artifacts::Unread
@@ -24,7 +19,7 @@ impl Node {
         }
     }
 
-    fn artifacts(&self) -> Artifacts {
+    pub(super) fn artifacts(&self) -> Artifacts {
         if self.t < self.disk.missing_until {
             Artifacts::Incomplete("model-2.safetensors is missing".into())
         } else if self.t < self.machine.files_known_at {
@@ -128,6 +123,10 @@ impl World for Node {
     }
 
     fn perform(&mut self, action: &Action) {
+        // Nothing else hangs on it, so nothing is rolled for it.
+        if let Action::KeepManifest { digest } = action {
+            return self.keep_manifest(digest);
+        }
         if self.supervisor_dies() || self.machine.is_off() {
             self.tell(|_| format!("  (not done, dead: {action:?})"));
             return;
@@ -159,7 +158,7 @@ impl World for Node {
             Action::KillGateway => self.kill_gateway(),
             Action::Canary { epoch, number } => self.begin_canary(*epoch, *number),
             Action::Reboot { attempt } => self.begin_reboot(*attempt),
-            Action::Exit => {}
+            Action::KeepManifest { .. } | Action::Exit => {}
         }
     }
 }
@@ -175,6 +174,7 @@ const fn action_name(action: &Action) -> &'static str {
         Action::StopGateway => "action stop_gateway",
         Action::KillGateway => "action kill_gateway",
         Action::Canary { .. } => "action canary",
+        Action::KeepManifest { .. } => "action keep_manifest",
         Action::Reboot { .. } => "action reboot",
         Action::Exit => "action exit",
     }

@@ -64,7 +64,7 @@ fn a_leader_starts_what_all_can(node: &Node, now: Moment) -> Outcome {
         if report.plan != node.setup.plan {
             return broken(format!("ranks were started though {name} has another plan"));
         }
-        if report.manifest.is_none() || report.manifest != seen.manifest {
+        if report.manifest.is_none() || report.manifest.as_deref() != seen.manifest_digest() {
             return broken(format!("ranks were started though {name} has other files"));
         }
         if report.version != node.setup.version || report.os != node.setup.os {
@@ -182,7 +182,7 @@ pub(crate) fn is_pair_possible(node: &Node, seen: &Observation, now: Moment) -> 
         let is_fresh = now.boot_ms.saturating_sub(*at_ms) <= setup.pair.silence_timeout_ms;
         let is_equal = report.plan == setup.plan
             && report.manifest.is_some()
-            && report.manifest == seen.manifest
+            && report.manifest.as_deref() == seen.manifest_digest()
             && report.version == setup.version
             && report.os == setup.os;
         let is_free = !report.ranks.iter().any(|rank| rank.process.is_running());

@@ -19,6 +19,14 @@ pub(super) fn of_turn(node: &mut Node, state: &State) -> Outcome {
         gang::Phase::Held { reboot: Some(cause), .. } if is_of_requests(&cause.kind) => {
             broken(format!("a reboot is asked for {}: {}", cause.kind, cause.evidence))
         }
+        gang::Phase::Backoff { .. } if was_stopping && node.loaded_damaged_files(state) => {
+            match &state.last_failure {
+                Some(failure) if failure.kind == Kind::Garbage => {
+                    broken(format!("damaged files are loaded again: {}", failure.text))
+                }
+                _ => Ok(()),
+            }
+        }
         _ => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ use tandem_policy::{
 };
 
 /// Every [`Kind::name`]. A test compares it with the schema of [`Kind`].
-pub(crate) const FAULT_KINDS: [&str; 25] = [
+pub(crate) const FAULT_KINDS: [&str; 26] = [
     "broken",
     "flapping",
     "engine",
@@ -21,6 +21,7 @@ pub(crate) const FAULT_KINDS: [&str; 25] = [
     "canary_refused",
     "unanswered",
     "garbage",
+    "model_changed",
     "gateway",
     "leak_suspected",
     "leak_confirmed",

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustls::{AlertDescription, Error as TlsError, pki_types::ServerName};
+use tandem_wire::way;
 use tokio::{
     net::{TcpSocket, TcpStream},
     sync::watch,
@@ -232,14 +233,7 @@ impl Talk<'_> {
     }
 }
 
-/// Opens the TCP connection. On Linux the routes choose the way. On a Mac with self-assigned
-/// addresses (169.254/16) they choose the primary interface, whatever cable the address is on: there
-/// the socket has to be bound to the interface that has an address of that network (`IP_BOUND_IF`),
-/// here, before it connects.
-async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.connect(address).await
+/// Opens the TCP connection, by the way on which the address is.
+pub(crate) async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    TcpSocket::from_std_stream(way::unconnected(address)?).connect(address).await
 }

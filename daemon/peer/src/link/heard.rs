@@ -120,7 +120,9 @@ impl Heard {
                     "the list of files on {node} is not there yet, or too long to be told"
                 )]
             }
-            Some(theirs) if theirs.digest() == digest => own.differences(node, theirs),
+            Some(theirs) if theirs.digest() == digest => {
+                own.differences(theirs, ["here", &format!("on {node}")])
+            }
             _ => Vec::new(),
         }
     }

@@ -19,8 +19,10 @@ impl Manifest {
         }
     }
 
-    /// Where another node's files differ, one a line. At most [`DIFFERENCES_MAX`], and how many more.
-    pub fn differences(&self, node: &str, other: &Self) -> Vec<String> {
+    /// Where other files differ, one a line. At most [`DIFFERENCES_MAX`], and how many more. `places` are
+    /// the words for where these are, and where the others.
+    pub fn differences(&self, other: &Self, places: [&str; 2]) -> Vec<String> {
+        let [near, far] = places;
         let mut lines = Vec::new();
         let mut count = 0_usize;
         let mut found = |line: &dyn Fn() -> String| {
@@ -39,18 +41,20 @@ impl Manifest {
                 (Some(here), Some(there)) => here.path.cmp(&there.path),
             };
             match (order, here, there) {
-                (Ordering::Less, Some(entry), _) => found(&|| format!("{}: only here", entry.path)),
+                (Ordering::Less, Some(entry), _) => {
+                    found(&|| format!("{}: only {near}", entry.path))
+                }
                 (Ordering::Greater, _, Some(entry)) => {
-                    found(&|| format!("{}: only on {node}", entry.path));
+                    found(&|| format!("{}: only {far}", entry.path));
                 }
                 (_, Some(here), Some(there)) if here.size_bytes != there.size_bytes => {
                     found(&|| {
                         let (path, size) = (&here.path, here.size_bytes);
-                        format!("{path}: {size} bytes here, {} on {node}", there.size_bytes)
+                        format!("{path}: {size} bytes {near}, {} {far}", there.size_bytes)
                     })
                 }
                 (_, Some(here), Some(there)) if here.blake3 != there.blake3 => {
-                    found(&|| format!("{}: the same size, other content on {node}", here.path));
+                    found(&|| format!("{}: the same size, other content {far}", here.path));
                 }
                 _ => {}
             }
@@ -94,7 +98,7 @@ mod tests {
         let here = manifest(&[("a", 1, "x"), ("b", 1, "x"), ("c", 1, "x"), ("e", 1, "x")]);
         let there = manifest(&[("b", 1, "x"), ("c", 2, "x"), ("d", 1, "x"), ("e", 1, "y")]);
         assert_eq!(
-            here.differences("other", &there),
+            here.differences(&there, ["here", "on other"]),
             [
                 "a: only here",
                 "c: 1 bytes here, 2 on other",
@@ -102,14 +106,14 @@ mod tests {
                 "e: the same size, other content on other",
             ]
         );
-        assert!(here.differences("other", &here).is_empty());
+        assert!(here.differences(&here, ["here", "on other"]).is_empty());
     }
 
     #[test]
     fn only_the_first_differences_are_told_and_the_rest_is_counted() {
         let rows: Vec<_> = (0..50).map(|n| format!("{n:02}")).collect();
         let rows: Vec<_> = rows.iter().map(|path| (path.as_str(), 1, "x")).collect();
-        let lines = manifest(&rows).differences("other", &manifest(&[]));
+        let lines = manifest(&rows).differences(&manifest(&[]), ["here", "on other"]);
         assert_eq!(lines.len(), DIFFERENCES_MAX + 1);
         assert_eq!(lines.last().unwrap(), "and 30 more");
     }

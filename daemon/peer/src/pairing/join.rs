@@ -4,6 +4,8 @@ use std::{io, net::SocketAddr};
 
 use tokio::{net::TcpStream, time};
 
+use crate::link;
+
 use super::{
     Limits,
     code::Code,
@@ -112,7 +114,7 @@ pub async fn join(
 async fn connect(addresses: &[SocketAddr], limits: &Limits) -> Result<TcpStream, JoinError> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in addresses.iter().take(ADDRESSES_MAX) {
-        match time::timeout(limits.connect, TcpStream::connect(address)).await {
+        match time::timeout(limits.connect, link::connect(*address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),

@@ -7,6 +7,7 @@ use crate::{
     Ended, Evidence, EvidenceSource, Failure, KILLED_FOR_MEMORY, Moment, Observation, Process,
     Rung, Setup, State, backoff_ms,
     fault::Kind,
+    files,
     pair::{Ending, fabric},
     reboot, retune,
 };
@@ -212,7 +213,13 @@ pub(super) fn stopped(
             let text = format!("{}; the prefill step is already the least", failure.text);
             held(text, None)
         }
-        _ if failure.kind == Kind::Garbage => restart_a_liar(setup, state, now, &failure.text),
+        _ if failure.kind == Kind::Garbage => match files::suspect(state, seen) {
+            Some(changed) => {
+                let text = format!("{}; {changed}; starting again loads the same", failure.text);
+                held(text, None)
+            }
+            None => restart_a_liar(setup, state, now, &failure.text),
+        },
         _ => restart(setup, state, now, &failure.text),
     }
 }

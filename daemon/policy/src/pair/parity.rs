@@ -63,7 +63,7 @@ pub fn differences(
             compare(&theirs.name, None, Some(&theirs.value));
         }
     }
-    if let (Some(here), Some(there)) = (&seen.manifest, &report.manifest)
+    if let (Some(here), Some(there)) = (seen.manifest_digest(), &report.manifest)
         && here != there
     {
         if peer.differences.is_empty() {

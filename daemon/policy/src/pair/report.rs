@@ -174,7 +174,7 @@ impl NodeReport {
             boot: saved.boot.clone(),
             uptime_ms: now.boot_ms,
             plan: setup.plan.iter().take(COMPONENTS_MAX).cloned().collect(),
-            manifest: seen.manifest.clone(),
+            manifest: seen.manifest_digest().map(str::to_owned),
             refusal: refusal(setup, saved, seen, now).map(|refusal| bounded(&refusal)),
             thunderbolt: seen.thunderbolt.as_ref().filter(|_| setup.uses_fabric).map(ports),
             fabric_refusal: fabric::refusal(setup, saved, seen, now),

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{debug, warn};
 
 use super::allowance::Allowance;
@@ -122,7 +122,9 @@ impl Output {
     /// Follows the file for as long as the process runs.
     pub(in crate::world) async fn follow(self, shared: Shared, who: Who, pid: u32) {
         while shared.is_running(who, pid) {
-            let is_behind = self.drain();
+            let output = self.clone();
+            // A disk may let a reader wait for long, and other nodes wait for what the runtime's few workers do.
+            let is_behind = spawn_blocking(move || output.drain()).await.unwrap_or(false);
             sleep(if is_behind { PERIOD_BEHIND } else { PERIOD }).await;
         }
     }
@@ -246,7 +248,10 @@ fn name(path: &Path) -> String {
 mod tests {
     use std::io::Write;
 
+    use tandem_policy::Process;
+
     use super::*;
+    use crate::world::child::Child;
 
     type Lines = Arc<Mutex<Vec<(String, bool)>>>;
 
@@ -384,5 +389,27 @@ mod tests {
         writeln!(file, "\nthird").unwrap();
         output.finish();
         assert_eq!(last(&lines).0, "third");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_for_a_disk_keeps_nobody_else_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        writeln!(writer(&path), "a line").unwrap();
+        let (go_on, waits) = std::sync::mpsc::channel();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let on_line = move |_: &str, _| {
+            let _ = tell.send(waits.recv_timeout(Duration::from_secs(60)).is_ok());
+        };
+        let output = Output::new(Who::Rank(0), path, Box::new(on_line));
+        let shared = Shared::new([0]);
+        let process = Process::Running { pid: 1, epoch: 1 };
+        shared.facts().ranks = vec![(0, Child::of(process))];
+        let following = tokio::spawn(output.follow(shared, Who::Rank(0), 1));
+        // This task and the reader share one worker.
+        sleep(Duration::from_millis(50)).await;
+        go_on.send(()).unwrap();
+        assert_eq!(told.recv().await, Some(true), "it held the only worker until it gave up");
+        following.abort();
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use tandem_engine::settings::Backend;
 use tandem_policy::{Ended, Process, gateway::Mode, pair::fabric::Carrier};
+use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::RealWorld;
@@ -148,7 +149,7 @@ impl RealWorld {
         let line = self
             .launcher
             .write_config(&config, served)
-            .and_then(|()| self.launcher.write_group(&config, carrier))
+            .and_then(|()| self.launcher.write_group(carrier))
             .and_then(|()| {
                 let mut line = serde_json::to_vec(&session)?;
                 line.push(b'\n');
@@ -314,7 +315,8 @@ async fn watch_adopted(shared: Shared, who: Who, pid: u32, outputs: Vec<Output>)
         }
     }
     info!("{who} (process {pid}) of an earlier supervisor is gone");
-    outputs.iter().for_each(Output::finish);
+    // It can't have panicked: a panic ends the process.
+    let _ = spawn_blocking(move || outputs.iter().for_each(Output::finish)).await;
     shared.ended(who, pid, Ended::Unseen);
 }
 

@@ -25,7 +25,7 @@ const fn row(
     Told { name, meaning, action, remedy }
 }
 
-const TABLE: [Told; 25] = [
+const TABLE: [Told; 26] = [
     row(
         "broken",
         "An invariant of the host does not hold and could not be mended.",
@@ -76,9 +76,17 @@ const TABLE: [Told; 25] = [
     row(
         "garbage",
         "A small request through the gateway brought text that no sound model writes.",
-        "The ranks start again, at most twice in a window; then they are held. It never leads to a \
-         reboot.",
+        "The ranks start again, at most twice in a window; then they are held, and at once where the \
+         model's files changed. It never leads to a reboot.",
         "Check the model's files and import them again; then tandem release if they are held.",
+    ),
+    row(
+        "model_changed",
+        "The model's files are others than those with which serving was last proven; they are named.",
+        "It is told. If they bring garbage, the ranks are held at once, since each start would load the \
+         same; once they bring tokens, they are the ones that are remembered.",
+        "If nobody put another model there, import it again or restore the files; then tandem release if \
+         the ranks are held.",
     ),
     row(
         "gateway",

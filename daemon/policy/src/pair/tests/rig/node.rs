@@ -31,6 +31,8 @@ pub(in crate::pair::tests) struct Node {
     pub(in crate::pair::tests) gateway_mode: Option<gateway::Mode>,
     pub(in crate::pair::tests) canary: Option<CanarySeen>,
     pub(in crate::pair::tests) manifest: Option<String>,
+    /// Digest of the files with which serving was last proven.
+    kept: Option<String>,
     pub(in crate::pair::tests) artifacts: Artifacts,
     pub(in crate::pair::tests) available_bytes: u64,
     pub(in crate::pair::tests) is_paired: bool,
@@ -113,6 +115,7 @@ impl Node {
             gateway_mode: None,
             canary: None,
             manifest: Some("manifest".into()),
+            kept: None,
             artifacts: Artifacts::Complete { weights_bytes: 400 * GIB, need: Need::Estimated },
             available_bytes: 500 * GIB,
             is_paired: true,
@@ -232,7 +235,16 @@ impl Node {
             } else {
                 Artifacts::Unread
             },
-            manifest: self.manifest.clone(),
+            manifest: self.manifest.clone().map(|digest| crate::ManifestSeen {
+                changed: self.kept.as_ref().map(|kept| {
+                    (*kept != digest)
+                        .then(|| "a: other content before".into())
+                        .into_iter()
+                        .collect()
+                }),
+                digest,
+                since_ms: 0,
+            }),
             peers: self.peer(names, cut),
             evidence: self.evidence.clone(),
             canary: self.canary.clone(),
@@ -299,6 +311,7 @@ impl Node {
             Action::StopGateway => {
                 self.gateway = Process::Ended { epoch: 0, how: Ended::Code(exit::OK) };
             }
+            Action::KeepManifest { digest } => self.kept = Some(digest.clone()),
             Action::Canary { epoch, number } => {
                 let outcome = if is_served {
                     CanaryOutcome::Answered { text: "Paris".into(), tokens: 2 }
