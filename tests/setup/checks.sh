@@ -155,8 +155,8 @@ check_mac_package() {
 # nextest does not run the examples in doc comments.
 check_doc_tests() { cd "$ROOT" && cargo test --doc --workspace --locked; }
 
-# Three files at a time: their tests mostly wait, for time-outs of what they try.
-check_python() { run_pytest -n 3 --dist loadfile -m "not alone"; }
+# Four files at a time: their tests mostly wait, for time-outs of what they try.
+check_python() { run_pytest -n 4 --dist loadfile -m "not alone"; }
 
 check_python_alone() { run_pytest -m alone; }
 
