@@ -71,6 +71,20 @@ pub(super) fn is_crash(seen: &Observation, epoch: u64) -> bool {
     })
 }
 
+/// The end of a rank behind one that only followed from it and was seen first: what waits for each process
+/// learns of its end in its own time. One that was killed here did not end by itself.
+fn behind(setup: &Setup, state: &State, seen: &Observation, first: &str) -> Option<String> {
+    let told = |(index, how): (usize, &Ended)| format!("rank {}: {how}", setup.rank_number(index));
+    let follows = |end: &(usize, &Ended)| order(end.1) >= 2;
+    ended(seen, state.epoch).filter(follows).map(told).find(|text| text == first)?;
+    let was_killed_here = |index: usize| {
+        let rank = setup.rank_number(index);
+        state.suspected_leaks.iter().any(|leak| leak.epoch == state.epoch && leak.rank == rank)
+    };
+    let own = ended(seen, state.epoch).filter(|end| !follows(end) && !was_killed_here(end.0));
+    own.min_by_key(|end| order(end.1)).map(told)
+}
+
 fn ended(seen: &Observation, epoch: u64) -> impl Iterator<Item = (usize, &Ended)> {
     seen.ranks.iter().enumerate().filter_map(move |(rank, seen)| match &seen.process {
         Process::Ended { epoch: e, how } if *e == epoch => Some((rank, how)),
@@ -147,7 +161,7 @@ pub(super) fn stopped(
             kind if !retryable => (kind, root.text),
             // So may another node, whose word comes after its own ranks' end was seen here.
             Kind::Engine if root.is_theirs => (kind, root.text),
-            kind => (kind, text),
+            kind => (kind, behind(setup, state, seen, &text).unwrap_or(text)),
         },
         StopCause::Stale
         | StopCause::Drain

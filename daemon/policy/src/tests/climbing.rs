@@ -276,3 +276,23 @@ fn a_hint_of_the_systems_log_is_never_acted_on() {
         }
     }
 }
+
+#[test]
+fn the_end_that_others_followed_from_is_the_cause_whichever_is_seen_first() {
+    let follows = |rank: u32| format!("rank {rank}: {}", Ended::Code(exit::PEER_LOST));
+    let cause = |before: State, ranks| {
+        let after = decide(&setup(), &before, &seen(ranks), at(NOW)).state;
+        after.last_failure.unwrap().text
+    };
+    let before = |text: &str| state(stopping(text));
+    let ends = || [killed(), lost(exit::PEER_LOST)];
+    assert_eq!(cause(before(&follows(1)), ends()), "rank 0: killed by signal 9");
+    assert_eq!(cause(before("rank 0: killed by signal 9"), ends()), "rank 0: killed by signal 9");
+    assert_eq!(cause(before("not ready in time"), ends()), "not ready in time");
+    let both = [lost(exit::PEER_LOST), lost(exit::PEER_LOST)];
+    assert_eq!(cause(before(&follows(1)), both), follows(1), "nothing better is known");
+    // One that was killed because it did not end tells nothing.
+    let mut killed_here = before(&follows(1));
+    killed_here.suspect(Leak { epoch: EPOCH, rank: 0, pid: 100, wall_ms: 0 });
+    assert_eq!(cause(killed_here, ends()), follows(1));
+}
