@@ -57,6 +57,8 @@ pub struct Record {
     pub(crate) restarts_ms: Vec<u64>,
     /// The same for ranks that had answered garbage.
     pub(crate) garbage_restarts_ms: Vec<u64>,
+    /// The epoch whose ranks last answered garbage; the rank that did may be another's, and gone by now.
+    pub(crate) garbled_epoch: Option<u64>,
     last_reboot: String,
     /// Whether a reboot was decided in this boot, and thus did not come so far.
     pub(crate) reboot_failed: bool,

@@ -264,7 +264,7 @@ fn begin(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) -> P
     {
         return failure::held(evidence, Some(crate::reboot::cause::FABRIC));
     }
-    if admission::check(setup, state, seen, now).is_err() {
+    if state.scratch.is_unsaved || admission::check(setup, state, seen, now).is_err() {
         return Phase::Idle;
     }
     if setup.leads() {

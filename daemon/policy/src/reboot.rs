@@ -218,6 +218,11 @@ pub struct Latch {
 }
 
 impl Phase {
+    /// Whether there is no way back.
+    pub(crate) const fn is_committed(&self) -> bool {
+        matches!(self, Self::Committed { .. } | Self::Rebooting { .. })
+    }
+
     /// One word.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -159,6 +159,8 @@ pub struct Scratch {
     pub silent_since_ms: Option<u64>,
     /// Since when the gateway has said nothing, in time watched.
     pub gateway_silent_since_ms: Option<u64>,
+    /// Whether the last turn's state is not on disk: no epoch is begun and no reboot committed to then.
+    pub is_unsaved: bool,
     /// The epoch that this supervisor itself decided to start.
     pub begun_epoch: Option<u64>,
     /// When it did, since boot.

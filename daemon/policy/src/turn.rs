@@ -107,22 +107,27 @@ impl Turns {
     pub fn take(&mut self, setup: &Setup, world: &mut impl World) -> Turn {
         let now = world.now();
         let mut seen = world.observe();
-        let before = (!seen.orders.is_empty()).then(|| (self.state.clone(), self.unsaved.clone()));
         let mut decision = decide(setup, &self.state, &seen, now);
+        // Whoever gave an order is told that it was obeyed once that is on disk, and after a while that
+        // it was not. So one that can't be saved has not been given: it waits, or is withdrawn. Nor is an
+        // epoch begun or a reboot committed to that can't be saved: by the time that it can, all may be
+        // otherwise, and what was not done would count against a budget.
+        let (old, new) = (&self.state, &decision.state);
+        let obeys = old.last_order < new.last_order;
+        let commits = new.reboot.is_committed() && !old.reboot.is_committed();
+        let binds = obeys || commits || old.epoch != new.epoch;
+        let before = binds.then(|| (self.state.clone(), self.unsaved.clone()));
         self.adopt(&decision);
         let mut is_saved = self.save(world);
-        // Whoever gave an order is told that it was obeyed once that is on disk, and after a while that
-        // it was not. So one that can't be saved has not been given: it waits, or is withdrawn.
-        if let Some((state, unsaved)) = before
-            && !is_saved
-            && state.last_order < self.state.last_order
-        {
+        if let Some((state, unsaved)) = before.filter(|_| !is_saved) {
             (self.state, self.unsaved) = (state, unsaved);
+            self.state.scratch.is_unsaved = true;
             seen.orders.clear();
             decision = decide(setup, &self.state, &seen, now);
             self.adopt(&decision);
             is_saved = self.is_on_disk();
         }
+        self.state.scratch.is_unsaved = !is_saved;
         // What the others hear is what would be remembered, so that no promise to them is lost.
         // What need not be remembered, such as a proof of serving, is told as it is.
         if let Some(saved) = self.saved.as_mut().filter(|_| !setup.is_alone()) {

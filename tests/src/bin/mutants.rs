@@ -20,6 +20,9 @@ const SIMULATION_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often it is looked whether a simulation has ended.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
+/// The root of the repository.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
 #[derive(Parser)]
 #[command(about = "Breaks the product on purpose and asks the simulation to notice")]
 struct Arguments {
@@ -68,6 +71,21 @@ struct Mutation {
     seeds: Vec<String>,
 }
 
+impl Mutation {
+    /// The text of its file below this folder, with the defect.
+    fn apply(&self, source: &Path) -> Result<String, String> {
+        let path = source.join(&self.file);
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        match text.matches(&self.find).count() {
+            1 => Ok(text.replacen(&self.find, &self.replace, 1)),
+            count => Err(format!(
+                "its text occurs {count} times in {}; the list is stale",
+                self.file.display()
+            )),
+        }
+    }
+}
+
 /// Kinds of lives, as `simulate --nodes` takes them.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,17 +127,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tries all; returns how many were not caught.
-fn run(arguments: &Arguments) -> Result<usize, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .ok_or("the package has no parent folder")?
-        .to_path_buf();
+/// All of the list.
+fn listed(root: &Path) -> Result<Vec<Mutation>, String> {
     let list = root.join("tests/mutations.toml");
     let text = fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
-    let Mutations { mutation: mutations } =
+    let Mutations { mutation } =
         toml::from_str(&text).map_err(|e| format!("{}: {e}", list.display()))?;
-    let copy = Copy::make(&root)?;
+    Ok(mutation)
+}
+
+/// Tries all; returns how many were not caught.
+fn run(arguments: &Arguments) -> Result<usize, String> {
+    let root = Path::new(ROOT);
+    let mutations = listed(root)?;
+    let copy = Copy::make(root)?;
     let lives = Lives { alone: arguments.seeds, pair: arguments.pair_seeds };
     if !arguments.no_baseline {
         let began = Instant::now();
@@ -208,15 +229,10 @@ impl Copy {
     /// Applies one mutation, builds and simulates, and takes it back.
     fn try_out(&self, mutation: &Mutation, lives: Lives) -> Result<Fate, String> {
         let path = self.source.join(&mutation.file);
-        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let count = text.matches(&mutation.find).count();
-        if count != 1 {
-            return Ok(Fate::Invalid(format!(
-                "its text occurs {count} times in {}; the list is stale",
-                mutation.file.display()
-            )));
-        }
-        let mutated = text.replacen(&mutation.find, &mutation.replace, 1);
+        let mutated = match mutation.apply(&self.source) {
+            Ok(mutated) => mutated,
+            Err(stale) => return Ok(Fate::Invalid(stale)),
+        };
         fs::write(&path, mutated).map_err(|e| format!("{}: {e}", path.display()))?;
         let fate = match self.build() {
             Ok(()) => self.hunt(mutation, lives),
@@ -309,4 +325,22 @@ fn remove_others(folder: &Path, wanted: &[PathBuf]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full run takes too long for each change, so a line that moved away from its mutation is
+    /// found here.
+    #[test]
+    fn every_mutation_still_meets_its_line() {
+        let root = Path::new(ROOT);
+        let stale: Vec<String> = listed(root)
+            .unwrap()
+            .iter()
+            .filter_map(|m| Some(format!("{}: {}", m.name, m.apply(root).err()?)))
+            .collect();
+        assert_eq!(stale, Vec::<String>::new());
+    }
 }

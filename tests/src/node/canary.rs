@@ -97,6 +97,9 @@ impl Node {
             Plan::Busy => CanaryOutcome::Busy,
             Plan::Answer if works && is_same => {
                 let text = self.dice.pick(if garbles { &GARBAGE } else { &SANE }).to_owned();
+                if garbles {
+                    self.record.garbled_epoch = Some(asked.epoch);
+                }
                 self.note_tokens(asked.epoch);
                 CanaryOutcome::Answered { text, tokens: 8 }
             }
@@ -104,7 +107,8 @@ impl Node {
             Plan::TimesOut => CanaryOutcome::Failed("timeout: global".into()),
             Plan::Answer | Plan::Fail => CanaryOutcome::Failed("502 from the gateway".into()),
         };
-        if outcome == CanaryOutcome::Busy {
+        // Both are clients' load, behind which others' tokens prove as much.
+        if matches!(asked.planned, Plan::Busy | Plan::TimesOut) {
             self.note(|node| node.busy = Some((asked.epoch, t)));
         }
         self.tell(|_| format!("canary {}/{}: {outcome:?}", asked.epoch, asked.number));

@@ -135,7 +135,9 @@ impl World for Node {
         self.met.mark(action_name(action));
         promises::of_action(self, action);
         let can_be_lost = !matches!(action, Action::StartGang { .. } | Action::Exit);
-        if can_be_lost && self.strikes(Trouble::ActionLost) {
+        let is_lost = can_be_lost && self.strikes(Trouble::ActionLost);
+        // A child is started or can't be: either is known at once.
+        if is_lost && !matches!(action, Action::StartGateway { .. }) {
             self.tell(|_| "    ... is lost".into());
             return;
         }

@@ -1,12 +1,19 @@
 //! What a node of several writes down of itself into the truth about all.
 
-use tandem_policy::{OrderKind, State, gang, pair::NodeReport};
+use tandem_policy::{
+    OrderKind, State, gang,
+    pair::{NodeReport, PeerSeen},
+};
 
 use super::truth::{Commanded, NodeTruth, Truth};
 use crate::{
     node::Node,
     trouble::{Kind, PairTrouble},
 };
+
+/// How long after it became ready a node may have heard its proposer last, and have waited for it all its
+/// time, in milliseconds.
+const HEARD_LATE_MS: u64 = 10_000;
 
 impl Node {
     /// Whether this trouble between nodes strikes now.
@@ -66,8 +73,16 @@ impl Node {
             self.note_of_all(|truth, place| truth.excuse(place, "its supervisor was asked to end"));
         }
         let intent = state.reboot.intent().map(|intent| intent.id.as_str());
-        let long_ago = self.t.saturating_sub(self.setup.reboot.return_timeout_ms);
-        self.note_of_all(|truth, place| truth.turns_to(place, intent, long_ago));
+        let waits_ms = self.setup.reboot.return_timeout_ms;
+        let long_ago = self.t.saturating_sub(waits_ms);
+        // By what was shown. Its last word may have come a little after this node was ready.
+        let is_unheard = |peer: &&PeerSeen| {
+            let age_ms = |(_, at_ms): &(NodeReport, u64)| now.boot_ms.saturating_sub(*at_ms);
+            peer.report.as_ref().is_none_or(|heard| age_ms(heard) + HEARD_LATE_MS >= waits_ms)
+        };
+        let unheard: Vec<_> =
+            seen.peers.iter().filter(is_unheard).map(|peer| peer.node.clone()).collect();
+        self.note_of_all(|truth, place| truth.turns_to(place, intent, long_ago, &unheard));
         let Some(told) = NodeReport::of(&self.setup, state, &seen, now).reboot else { return };
         let t = self.t;
         let mut is_news = false;

@@ -6,6 +6,7 @@ pub(crate) mod reboots;
 use tandem_policy::{
     Moment, Observation, State, Turn,
     invariant::Invariant,
+    leak,
     pair::{Mode, PeerSeen},
 };
 
@@ -168,7 +169,11 @@ pub(crate) fn turned_to_fallback(node: &Node, state: &State) -> Outcome {
 /// Whether nothing of this node's own keeps its fallback from starting.
 pub(crate) fn could_start_fallback(node: &Node, seen: &Observation, now: Moment) -> bool {
     let (setup, seen) = oracle::of_fallback(&node.setup, seen);
-    node.record.intent.hold.is_none()
+    // A leak that was confirmed is over by evidence of its own kind only.
+    let saved = node.disk.saved.as_ref();
+    let is_leaking = saved.is_some_and(|s| matches!(s.leak, leak::Verdict::Confirmed { .. }));
+    !is_leaking
+        && node.record.intent.hold.is_none()
         && !node.record.intent.drained
         && reboots::on_disk(node).is_none()
         && oracle::refuses_start(node, &setup, &seen, now).is_none()

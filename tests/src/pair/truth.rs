@@ -105,11 +105,18 @@ impl Truth {
     }
 
     /// A node's disk is now about this intent, or none: the one before is over for it.
-    /// Who was ready for the one before since long ago, and whose proposer is down, has waited for it
-    /// as long as it must.
-    pub(crate) fn turns_to(&mut self, place: usize, id: Option<&str>, long_ago: u64) {
-        let downs: Vec<_> =
-            self.nodes.iter().map(|node| (node.name.clone(), node.down_at)).collect();
+    /// Who was ready for the one before since long ago, and whose proposer is down or was not heard for as
+    /// long, has waited for it as long as it must.
+    pub(crate) fn turns_to(
+        &mut self,
+        place: usize,
+        id: Option<&str>,
+        long_ago: u64,
+        unheard: &[String],
+    ) {
+        let is_away = |node: &&NodeTruth| node.down_at.is_some() || unheard.contains(&node.name);
+        let away: Vec<_> =
+            self.nodes.iter().filter(is_away).map(|node| node.name.clone()).collect();
         let Some(node) = self.nodes.get_mut(place).filter(|node| node.intent.as_deref() != id)
         else {
             return;
@@ -117,14 +124,11 @@ impl Truth {
         let before = std::mem::replace(&mut node.intent, id.map(str::to_owned));
         let deed = before.and_then(|before| self.deeds.get_mut(&before));
         let Some(deed) = deed else { return };
-        let is_down = |(name, down_at): &(String, Option<u64>)| {
-            *name == deed.intent.proposer && down_at.is_some()
-        };
         if let Some(part) = deed.parts.get_mut(&place) {
             part.is_over = true;
             let has_waited = part.saved.get(&Stage::Ready).is_some_and(|at| *at <= long_ago);
-            if has_waited && downs.iter().any(is_down) {
-                part.excuse.get_or_insert("its proposer was down for as long as it waits");
+            if has_waited && away.contains(&deed.intent.proposer) {
+                part.excuse.get_or_insert("its proposer was away for as long as it waits");
             }
         }
     }

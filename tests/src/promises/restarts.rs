@@ -14,7 +14,7 @@ pub(super) fn of_turn(node: &mut Node, state: &State) -> Outcome {
         gang::Phase::Stopping { cause: gang::StopCause::Failed { kind, text }, .. }
             if !was_stopping =>
         {
-            a_restart_has_its_cause(node, kind, text)
+            a_restart_has_its_cause(node, state.epoch, kind, text)
         }
         gang::Phase::Held { reboot: Some(cause), .. } if is_of_requests(&cause.kind) => {
             broken(format!("a reboot is asked for {}: {}", cause.kind, cause.evidence))
@@ -31,11 +31,11 @@ pub(super) fn of_turn(node: &mut Node, state: &State) -> Outcome {
     }
 }
 
-fn a_restart_has_its_cause(node: &Node, kind: &Kind, text: &str) -> Outcome {
+fn a_restart_has_its_cause(node: &Node, epoch: u64, kind: &Kind, text: &str) -> Outcome {
     let t = node.t;
     let is_true = match kind {
         Kind::Canary | Kind::CanaryRefused | Kind::Unanswered => false,
-        Kind::Garbage => node.garbles(),
+        Kind::Garbage => node.garbles() || node.record.garbled_epoch == Some(epoch),
         Kind::Stall => {
             let own = node.ranks.iter().any(|rank| !rank.works(t));
             own || node.around.as_ref().is_some_and(|around| {

@@ -1,5 +1,6 @@
 //! Stories of several nodes: each decides alone, by what it hears.
 
+mod boots;
 mod ends;
 mod fabric;
 mod fallback;

@@ -25,7 +25,8 @@ pub struct Known {
     pub boot: String,
     /// Boots that are over; at most `OLD_BOOTS_MAX`.
     pub old_boots: Vec<String>,
-    /// Of which of these its newest report has been, and since when, since this node's boot.
+    /// Of which of these its newest reports have been, and when the first of them came, since this
+    /// node's boot.
     pub over: Option<(String, u64)>,
     /// Its ways by address, and whether they are up.
     pub paths: BTreeMap<String, bool>,
@@ -65,17 +66,20 @@ impl Known {
         let limit_ms = setup.pair.silence_timeout_ms.saturating_add(1);
         let at_ms = peer.report.as_ref().map_or(now.boot_ms, |(_, at_ms)| *at_ms);
         self.silent_at_ms = self.is_heard.then(|| at_ms.saturating_add(limit_ms));
-        let Some(report) = fresh else { return };
+        let Some(report) = fresh else {
+            self.over = None;
+            return;
+        };
         self.was_heard = true;
         if self.is_over(report) {
-            // One that was long on its way is followed by newer ones at once; what goes on being the
-            // newest is the boot that it is in. Another old one begins that anew.
+            // One that was long on its way is followed by newer ones at once; when such come all the
+            // time, the node is in that boot. Another old one begins that anew, and so does silence.
             let since_ms = match &self.over {
                 Some((boot, since_ms)) if *boot == report.boot => *since_ms,
-                _ => now.boot_ms,
+                _ => at_ms,
             };
             self.over = Some((report.boot.clone(), since_ms));
-            if now.boot_ms.saturating_sub(since_ms) >= setup.pair.silence_timeout_ms {
+            if at_ms.saturating_sub(since_ms) >= setup.pair.silence_timeout_ms {
                 self.old_boots.retain(|boot| *boot != report.boot);
             }
         } else {

@@ -58,7 +58,9 @@ impl Look<'_> {
         match state.reboot.clone() {
             Phase::Steady => self.begin(state),
             // First of all: its proposer may count on this node's promise.
-            Phase::Ready { intent, .. } if self.must_go(state, &intent) => {
+            Phase::Ready { intent, .. }
+                if !state.scratch.is_unsaved && self.must_go(state, &intent) =>
+            {
                 self.commit(state, intent)
             }
             Phase::Draining { intent, .. } | Phase::Ready { intent, .. }
@@ -246,6 +248,8 @@ impl Look<'_> {
         if is_own && self.have_reached(state, &intent, Stage::Ready) {
             return match limits::refuse(setup, state, seen, now, Asked::of(&intent)) {
                 Some(refusal) => self.close(state, &intent, Outcome::Withdrawn, &refusal.text),
+                // What the others can't be told waits until it can be saved, and is judged anew then.
+                None if state.scratch.is_unsaved => Phase::Ready { intent, since_ms },
                 None => self.commit(state, intent),
             };
         }
