@@ -197,7 +197,9 @@ impl Node {
     /// Tokens came through this node's gateway.
     pub(crate) fn note_tokens(&self, epoch: u64) {
         let t = self.t;
-        self.note(|node| node.proof = Some((epoch, t)));
+        self.note(|node| {
+            node.proofs.insert(epoch, t);
+        });
     }
 
     /// Ranks of this epoch were started here.

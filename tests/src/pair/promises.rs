@@ -227,19 +227,17 @@ pub(crate) fn proof_is_of_all(node: &Node, turn: &Turn) -> Outcome {
     let limit_ms = 3 * canary.period_ms + canary.timeout_ms;
     let limit_ms = limit_ms + node.setup.pair.silence_timeout_ms + LATE_MS;
     let truth = around.truth.borrow();
+    let epoch = turn.status.epoch;
+    let is_recent = |at: Option<&u64>| at.is_some_and(|at| node.t.saturating_sub(*at) <= limit_ms);
+    let leader = truth.nodes.first().and_then(|leader| leader.proofs.get(&epoch));
     for other in &truth.nodes {
-        let is_recent = |proof: Option<(u64, u64)>| {
-            proof.is_some_and(|(epoch, at)| {
-                epoch == turn.status.epoch && node.t.saturating_sub(at) <= limit_ms
-            })
-        };
+        let own = other.proofs.get(&epoch);
         // A gateway that is only too busy for a canary passes on what others' tokens prove.
-        let leader = truth.nodes.first().and_then(|leader| leader.proof);
-        let is_recent = is_recent(other.proof) || (is_recent(other.busy) && is_recent(leader));
-        if !is_recent {
+        let busy = other.busy.as_ref().filter(|(of, _)| *of == epoch).map(|(_, at)| at);
+        if !(is_recent(own) || (is_recent(busy) && is_recent(leader))) {
             return broken(format!(
-                "proven in epoch {}; through {} tokens came: {:?}",
-                turn.status.epoch, other.name, other.proof
+                "proven in epoch {epoch}; through {} tokens came: {own:?}",
+                other.name
             ));
         }
     }

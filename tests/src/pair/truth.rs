@@ -35,8 +35,9 @@ pub(crate) struct NodeTruth {
     pub(crate) epoch_floor: u64,
     /// The epochs that were on its disk as started, and in which boot each was.
     pub(crate) led: BTreeMap<u64, String>,
-    /// The epoch in which tokens last came through its gateway, and when.
-    pub(crate) proof: Option<(u64, u64)>,
+    /// When tokens last came through its gateway in each epoch: others may not know yet that one is
+    /// over, while it serves the next alone.
+    pub(crate) proofs: BTreeMap<u64, u64>,
     /// The epoch in which its gateway was last too busy for a canary, and when.
     pub(crate) busy: Option<(u64, u64)>,
 }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use super::{NodeReport, PeerSeen};
 use crate::{Moment, Observation, Setup, State, fault::Kind};
 
-/// Most boots of a node that are remembered as over: a report that was on its way for longer than
-/// so many boots does not exist.
-const OLD_BOOTS_MAX: usize = 4;
+/// Most boots of a node that are remembered as over. One of which only late reports are heard takes a
+/// place too, so this is more than a node goes through while a report is on its way.
+const OLD_BOOTS_MAX: usize = 16;
 
 /// What is remembered of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

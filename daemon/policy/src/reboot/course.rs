@@ -185,11 +185,18 @@ impl Look<'_> {
         }
     }
 
-    /// A node that a fault's intent leaves behind because it was silent, and that is not any more.
+    /// A node that a fault's intent leaves behind because it was silent for long, and that was heard
+    /// since: it may have spoken between two turns that are far apart, and be silent again.
     fn heard_again(&self, intent: &Intent) -> Option<&str> {
+        let Self { setup, seen, now } = *self;
         let is_left = |node: &str| !intent.is_ordered && !intent.boots.contains_key(node);
-        heard::nodes(self.setup, self.seen, self.now)
-            .find_map(|(node, report)| report.map(|_| node).filter(|node| is_left(node)))
+        let was_heard = |node: &str| {
+            heard::last_ms(seen, node)
+                .is_some_and(|at_ms| self.since_ms(at_ms) < setup.reboot.alone_after_ms)
+        };
+        heard::nodes(setup, seen, now)
+            .find(|(node, report)| is_left(node) && (report.is_some() || was_heard(node)))
+            .map(|(node, _)| node)
     }
 
     /// Whether a node that is left behind could still be heard: it was not silent for long enough to

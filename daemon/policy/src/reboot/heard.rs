@@ -119,7 +119,7 @@ fn fresh<'a>(
 }
 
 /// When a node was last heard, however long ago, since boot.
-fn last_ms(seen: &Observation, node: &str) -> Option<u64> {
+pub(super) fn last_ms(seen: &Observation, node: &str) -> Option<u64> {
     let peer = seen.peer(node).filter(|peer| peer.is_paired)?;
     peer.report.as_ref().map(|(_, at_ms)| *at_ms)
 }

@@ -225,7 +225,9 @@ fn nobody_is_down_by_another_choice(pair: &Pair) -> Outcome {
                 let deed = truth.deeds.get(id).filter(|deed| !deed.intent.is_ordered);
                 deed.is_some_and(|deed| {
                     let is_meant = deed.intent.boots.get(&node.name) == Some(&node.boot);
-                    is_meant && was_committed(&truth, deed)
+                    let part = truth.place(&node.name).and_then(|place| deed.parts.get(&place));
+                    let is_excused = part.is_some_and(|part| part.is_over && part.excuse.is_some());
+                    is_meant && !is_excused && was_committed(&truth, deed)
                 })
             };
             if of_one != of_other && (named(&of_one, other) || named(&of_other, one)) {
@@ -242,18 +244,20 @@ fn was_committed(truth: &Truth, deed: &Deed) -> bool {
     proposer.is_some_and(|part| part.reached_before_boot(Stage::Committed))
 }
 
-/// Where one node rebooted by an intent, all others that it names do too, once they hear each other
-/// and nothing keeps them.
+/// Where one node rebooted by an intent, all others that it names do too, once they hear its proposer
+/// and nothing keeps them. Another that is back does not tell whether there was no way back: it looks
+/// back at an intent also after a power cut.
 fn nobody_is_left_behind(pair: &mut Pair) -> Outcome {
     let truth = pair.truth.borrow();
     let mut owed = std::mem::take(&mut pair.owed);
     let mut late = Ok(());
     for (id, deed) in &truth.deeds {
-        let gone = deed.parts.iter().find(|(_, part)| part.down_at.is_some());
         // A node that was ready may go by itself when it finds the proposer in another boot, though
         // that had withdrawn: then the others owe nothing.
-        let is_real = was_committed(&truth, deed);
-        let Some((leader, _)) = gone.filter(|_| deed.intent.boots.len() > 1 && is_real) else {
+        let is_real = deed.parts.values().any(|part| part.down_at.is_some())
+            && deed.intent.boots.len() > 1
+            && was_committed(&truth, deed);
+        let Some(proposer) = truth.place(&deed.intent.proposer).filter(|_| is_real) else {
             continue;
         };
         for (place, node) in truth.nodes.iter().enumerate() {
@@ -262,7 +266,7 @@ fn nobody_is_left_behind(pair: &mut Pair) -> Outcome {
             let is_owed = deed.intent.boots.get(&node.name) == Some(&node.boot)
                 && node.down_at.is_none()
                 && part.is_some_and(|part| part.asked.is_none() && part.excuse.is_none())
-                && pair.can_follow(*leader, place, id);
+                && pair.can_follow(proposer, place, id);
             if !is_owed {
                 owed.remove(&key);
                 continue;
@@ -333,10 +337,10 @@ impl Pair {
 
     /// Whether a node could follow another that rebooted: both have supervisors that hear each
     /// other, remember the intent, can save, and nobody holds it.
-    fn can_follow(&self, leader: usize, place: usize, id: &str) -> bool {
-        let (one, other) = (&self.lives[leader].node, &self.lives[place].node);
+    fn can_follow(&self, proposer: usize, place: usize, id: &str) -> bool {
+        let (one, other) = (&self.lives[proposer].node, &self.lives[place].node);
         let t = one.t.min(other.t);
-        let hears = (0..PATHS).any(|path| self.network.is_clear(place, leader, path, t));
+        let hears = (0..PATHS).any(|path| self.network.is_clear(place, proposer, path, t));
         let remembers = |node: &Node| on_disk(node).is_some_and(|told| told.intent.id == id);
         one.is_supervised()
             && other.is_supervised()

@@ -88,6 +88,24 @@ fn a_silent_node_is_left_behind_after_a_time_of_grace_and_only_for_a_fault() {
 }
 
 #[test]
+fn a_node_that_spoke_between_two_turns_far_apart_is_not_left_behind() {
+    let mut rig = Rig::of(2);
+    rig.set_isolated(1, true);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(LONG_MS, |rig| rig.nodes[0].saved.reboot.name() == "draining"));
+    // It is heard once, and this machine's next turn comes so late that it counts as silent again.
+    let report = rig.report(1);
+    rig.deliver(0, report);
+    rig.t += rig.nodes[0].setup.pair.silence_timeout_ms + 1_000;
+    let grace_ms = rig.nodes[0].setup.reboot.alone_after_ms;
+    rig.run(grace_ms - 10_000);
+    assert_eq!((rig.phases()[0], rig.boots()), ("steady", vec![1, 1]));
+    assert_eq!(rig.outcomes(0), ["withdrawn"]);
+    rig.run(LONG_MS);
+    assert_eq!(rig.boots(), [2, 1]);
+}
+
+#[test]
 fn an_order_needs_no_budget_and_is_never_silently_dropped() {
     let mut rig = Rig::of(2);
     rig.nodes[1].setup.reboot.per_day_max = 0;
