@@ -309,6 +309,8 @@ impl Pair {
         let told = around.told.take();
         if let Some((from, until)) = slept {
             self.network.slept(place, from, until);
+            // What a node could do by then is counted in the time in which it was awake.
+            self.owed.clear();
         }
         if !is_supervised {
             return self.network.says(place, t, instance, None);

@@ -11,10 +11,6 @@ use crate::{
     trouble::{Kind, PairTrouble},
 };
 
-/// How long after it became ready a node may have heard its proposer last, and have waited for it all its
-/// time, in milliseconds.
-const HEARD_LATE_MS: u64 = 10_000;
-
 impl Node {
     /// Whether this trouble between nodes strikes now.
     pub(crate) fn strikes_between(&mut self, trouble: PairTrouble) -> bool {
@@ -73,12 +69,12 @@ impl Node {
             self.note_of_all(|truth, place| truth.excuse(place, "its supervisor was asked to end"));
         }
         let intent = state.reboot.intent().map(|intent| intent.id.as_str());
-        let waits_ms = self.setup.reboot.return_timeout_ms;
-        let long_ago = self.t.saturating_sub(waits_ms);
-        // By what was shown. Its last word may have come a little after this node was ready.
+        let long_ago = self.t.saturating_sub(self.setup.reboot.return_timeout_ms);
+        // By what was shown.
+        let silence_ms = self.setup.pair.silence_timeout_ms;
         let is_unheard = |peer: &&PeerSeen| {
             let age_ms = |(_, at_ms): &(NodeReport, u64)| now.boot_ms.saturating_sub(*at_ms);
-            peer.report.as_ref().is_none_or(|heard| age_ms(heard) + HEARD_LATE_MS >= waits_ms)
+            peer.report.as_ref().is_none_or(|heard| age_ms(heard) > silence_ms)
         };
         let unheard: Vec<_> =
             seen.peers.iter().filter(is_unheard).map(|peer| peer.node.clone()).collect();
@@ -197,9 +193,7 @@ impl Node {
     /// Tokens came through this node's gateway.
     pub(crate) fn note_tokens(&self, epoch: u64) {
         let t = self.t;
-        self.note(|node| {
-            node.proofs.insert(epoch, t);
-        });
+        self.note_of_all(|truth, place| truth.saw_tokens(place, epoch, t));
     }
 
     /// Ranks of this epoch were started here.

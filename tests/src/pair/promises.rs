@@ -233,8 +233,12 @@ pub(crate) fn proof_is_of_all(node: &Node, turn: &Turn) -> Outcome {
     for other in &truth.nodes {
         let own = other.proofs.get(&epoch);
         // A gateway that is only too busy for a canary passes on what others' tokens prove.
-        let busy = other.busy.as_ref().filter(|(of, _)| *of == epoch).map(|(_, at)| at);
-        if !(is_recent(own) || (is_recent(busy) && is_recent(leader))) {
+        let of_epoch = |proof: &Option<(u64, u64)>| proof.filter(|(of, _)| *of == epoch);
+        let busy = of_epoch(&other.busy).map(|(_, at)| at);
+        let carried = of_epoch(&other.carried).map(|(_, at)| at);
+        let is_carried =
+            is_recent(busy.as_ref()) && is_recent(leader) || is_recent(carried.as_ref());
+        if !is_recent(own) && !is_carried {
             return broken(format!(
                 "proven in epoch {epoch}; through {} tokens came: {own:?}",
                 other.name

@@ -40,6 +40,8 @@ pub(crate) struct NodeTruth {
     pub(crate) proofs: BTreeMap<u64, u64>,
     /// The epoch in which its gateway was last too busy for a canary, and when.
     pub(crate) busy: Option<(u64, u64)>,
+    /// The same of the first tokens of the leader since then, which prove as much as its own.
+    pub(crate) carried: Option<(u64, u64)>,
 }
 
 /// A machine that went down because it was told to.
@@ -105,9 +107,22 @@ impl Truth {
         is_news
     }
 
+    /// Tokens came through a node's gateway.
+    pub(crate) fn saw_tokens(&mut self, place: usize, epoch: u64, t: u64) {
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.proofs.insert(epoch, t);
+        }
+        let waits = |node: &&mut NodeTruth| {
+            node.busy.is_some_and(|(of, at)| of == epoch && node.carried < Some((epoch, at)))
+        };
+        if place == 0 {
+            self.nodes.iter_mut().filter(waits).for_each(|node| node.carried = Some((epoch, t)));
+        }
+    }
+
     /// A node's disk is now about this intent, or none: the one before is over for it.
-    /// Who was ready for the one before since long ago, and whose proposer is down or was not heard for as
-    /// long, has waited for it as long as it must.
+    /// Who was ready for the one before since long ago, and whose proposer is down or not heard, has waited
+    /// for it as long as it must.
     pub(crate) fn turns_to(
         &mut self,
         place: usize,
@@ -129,7 +144,9 @@ impl Truth {
             part.is_over = true;
             let has_waited = part.saved.get(&Stage::Ready).is_some_and(|at| *at <= long_ago);
             if has_waited && away.contains(&deed.intent.proposer) {
-                part.excuse.get_or_insert("its proposer was away for as long as it waits");
+                part.excuse.get_or_insert(
+                    "its proposer was away when it had waited for as long as it must",
+                );
             }
         }
     }
