@@ -63,6 +63,14 @@ impl Arrival {
         Ok(())
     }
 
+    /// More of the request's body arrived, and is kept.
+    pub(crate) fn grows(&self, bytes: usize) -> Result<(), ApiError> {
+        let evicted = lock(&self.0.connections).grows(self.0.id, bytes);
+        let reason = "Too many large requests are arriving at once; try again soon.";
+        evicted.ok_or_else(|| too_many(reason))?.iter().for_each(|gone| gone.notify_one());
+        Ok(())
+    }
+
     /// The request has arrived whole: gives it its place.
     pub(crate) fn whole(&self, standing: Standing) -> Result<(), ApiError> {
         if lock(&self.0.connections).arrived(self.0.id, standing) {

@@ -14,6 +14,10 @@ use std::{
 /// requests and `/health` are answered there, all else is turned away.
 const RESERVE: usize = 16;
 
+/// Most bytes of requests that have not arrived whole, of all connections together. One of any size
+/// that the config allows fits several times.
+const ARRIVING_BYTES_MAX: usize = 256 << 20;
+
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -36,6 +40,8 @@ struct Connection<T> {
     from: IpAddr,
     is_reserve: bool,
     state: State,
+    /// What is kept of a request that has not arrived whole.
+    arrived_bytes: usize,
     end: T,
 }
 
@@ -77,8 +83,21 @@ impl<T> Connections<T> {
         let evicted = evicted.and_then(|id| self.open.remove(&id)).map(|gone| gone.end);
         let id = self.tick();
         let state = State::Arriving(id);
-        self.open.insert(id, Connection { from, is_reserve, state, end });
+        self.open.insert(id, Connection { from, is_reserve, state, arrived_bytes: 0, end });
         Some(Taken { id, is_reserve, evicted })
+    }
+
+    /// More of a request arrived. Gives those that have to go for it, or `None` if it has to go
+    /// itself: the largest of the address that has the most bytes.
+    pub(crate) fn grows(&mut self, id: u64, bytes: usize) -> Option<Vec<T>> {
+        let one = self.open.get_mut(&id)?;
+        one.arrived_bytes = one.arrived_bytes.saturating_add(bytes);
+        let mut evicted = Vec::new();
+        while self.open.values().map(|one| one.arrived_bytes).sum::<usize>() > ARRIVING_BYTES_MAX {
+            let largest = self.largest().filter(|largest| *largest != id)?;
+            evicted.extend(self.open.remove(&largest).map(|gone| gone.end));
+        }
+        Some(evicted)
     }
 
     /// The request on a connection has arrived whole; whether there is a place for it.
@@ -101,6 +120,7 @@ impl<T> Connections<T> {
         let has_place = others < max;
         if let Some(one) = self.open.get_mut(&id).filter(|_| has_place) {
             one.state = State::Answered(standing);
+            one.arrived_bytes = 0;
         }
         has_place
     }
@@ -110,6 +130,7 @@ impl<T> Connections<T> {
         let now = self.tick();
         if let Some(one) = self.open.get_mut(&id) {
             one.state = State::Arriving(now);
+            one.arrived_bytes = 0;
         }
     }
 
@@ -132,6 +153,20 @@ impl<T> Connections<T> {
             _ => None,
         });
         arriving.min().map(|(.., id)| id)
+    }
+
+    /// The arriving request that goes first for want of memory.
+    fn largest(&self) -> Option<u64> {
+        let mut of_address: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for one in self.open.values() {
+            *of_address.entry(one.from).or_default() += one.arrived_bytes;
+        }
+        let of_crowd = |one: &Connection<T>| of_address.get(&one.from).copied();
+        self.open
+            .iter()
+            .filter(|(_, one)| one.arrived_bytes > 0)
+            .max_by_key(|(id, one)| (of_crowd(one), one.arrived_bytes, **id))
+            .map(|(id, _)| *id)
     }
 
     fn tick(&mut self) -> u64 {
@@ -223,6 +258,28 @@ mod tests {
             all.arrived(id, Standing::Canary);
         }
         assert_eq!(all.enter(address(9), 500), None);
+    }
+
+    #[test]
+    fn what_is_still_arriving_is_bounded_in_bytes_and_the_largest_share_goes_first() {
+        const PART: usize = ARRIVING_BYTES_MAX / 8;
+        let mut all = Connections::new(MAX);
+        let honest = enter(&mut all, 2, 99);
+        assert_eq!(all.grows(honest, PART), Some(vec![]));
+        let hoarders: Vec<u64> = (0..7).map(|name| enter(&mut all, 1, name)).collect();
+        for id in &hoarders {
+            assert_eq!(all.grows(*id, PART), Some(vec![]), "as much as there is");
+        }
+        // One byte more of the honest one: a hoarder goes, though the honest one is as large.
+        assert_eq!(all.grows(honest, 1), Some(vec![6]));
+        assert_eq!(all.grows(hoarders[0], 2 * PART), None, "and of a hoarder: it goes itself");
+        all.leave(hoarders[0]);
+        // Whole, it is another's to bound; and so is the next on the same connection.
+        assert!(all.arrived(honest, Standing::Keyless));
+        assert_eq!(all.grows(hoarders[1], 2 * PART), Some(vec![]));
+        all.idle(honest);
+        assert_eq!(all.grows(honest, PART), Some(vec![]));
+        assert_eq!(all.grows(1_000, 1), None, "one that was given up");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use axum::{
 
 use http_body_util::BodyExt;
 
-use crate::{Settings, app::App, door, error::ApiError, request::Fields};
+use crate::{Settings, app::App, arrival::Arrival, door, error::ApiError, request::Fields};
 
 /// Most bytes read of a body only to throw them away: some seconds of a fast network.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
@@ -94,6 +94,9 @@ pub(crate) async fn read(
                     "body_too_large",
                     format!("The body is over {max_bytes} bytes."),
                 ));
+            }
+            if let Some(arrival) = extensions.get::<Arrival>() {
+                arrival.grows(data.len())?;
             }
             bytes.extend_from_slice(&data);
         }

@@ -1,17 +1,22 @@
 //! The listeners: bounded connections, bounded patience with each, and an orderly end.
 
 use std::{
+    fmt::Display,
+    future::poll_fn,
     net::SocketAddr,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    task::Poll,
+    time::{Duration, SystemTime},
 };
 
 use axum::{Router, extract::ConnectInfo};
 use hyper::{Version, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tandem_wire::date;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -177,17 +182,28 @@ async fn connection(
         // Also bounds how long an idle connection stays.
         .header_read_timeout(patience.read)
         .serve_connection(io, service);
-    tokio::pin!(connection);
+    let mut connection = pin!(connection);
     let result = tokio::select! {
-        result = connection.as_mut() => result,
+        result = dated(connection.as_mut()) => result,
         () = until(&mut closed) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            dated(connection).await
         }
     };
     if let Err(e) = result {
         tracing::debug!(%peer, "a connection ended: {e}");
     }
+}
+
+/// The same, for as long as the clock is one that HTTP can say.
+async fn dated<E: Display>(
+    mut connection: Pin<&mut impl Future<Output = Result<(), E>>>,
+) -> Result<(), String> {
+    poll_fn(|context| match date::is_date(SystemTime::now()) {
+        true => connection.as_mut().poll(context).map_err(|error| error.to_string()),
+        false => Poll::Ready(Err("the clock is before 1970 or after 9999".into())),
+    })
+    .await
 }
 
 /// Ends when the server is drained.

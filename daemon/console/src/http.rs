@@ -16,7 +16,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use axum::{
@@ -32,6 +32,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use tandem_wire::date::is_date;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -133,13 +134,6 @@ async fn connection(stream: TcpStream, router: Router, place: Place) {
     }
 }
 
-/// Whether HTTP can say this time: IMF-fixdate has four digits for the year (RFC 9110, 5.6.7).
-fn is_date(now: SystemTime) -> bool {
-    /// The beginning of the year 9999, in seconds since 1970: no one waits for its last day.
-    const LAST_S: u64 = 253_370_764_800;
-    now.duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() < LAST_S)
-}
-
 /// A body during which its connection keeps its place.
 struct Answer {
     body: Body,
@@ -177,20 +171,4 @@ fn turn_away(mut stream: TcpStream, why: &str) {
     tokio::spawn(async move {
         let _ = timeout(TURN_AWAY_TIMEOUT, stream.write_all(answer.as_bytes())).await;
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_that_http_can_not_say_is_none() {
-        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
-        assert!(is_date(UNIX_EPOCH) && is_date(at(1_800_000_000)));
-        // 9999-12-31T23:59:59Z is the last that httpdate takes.
-        for seconds in [253_402_300_800, 300_000_000_000, 1 << 40] {
-            assert!(!is_date(at(seconds)), "{seconds}");
-        }
-        assert!(!is_date(UNIX_EPOCH - Duration::from_secs(1)));
-    }
 }

@@ -11,6 +11,7 @@
 //! [`FromRank::Hello`], and pushes [`FromRank::Phase`] at once and on every change. JSON, because a
 //! frame costs microseconds beside a decode step and an operator can read it with `socat`.
 
+pub mod date;
 pub mod exit;
 mod frame;
 mod message;
