@@ -11,7 +11,7 @@ use crate::{
 type Reports = &'static [(&'static str, u64)];
 
 /// What came, and whether the last counts as of a boot that is over. Silence is 3,000 ms.
-const STORIES: [(&str, Reports, bool); 6] = [
+const STORIES: [(&str, Reports, bool); 7] = [
     ("the boot that it is in", &[("1", 0), ("2", 1_000)], false),
     ("one that was long on its way", &[("1", 0), ("2", 1_000), ("1", 1_500)], true),
     (
@@ -22,6 +22,11 @@ const STORIES: [(&str, Reports, bool); 6] = [
     (
         "the same with another boot's between",
         &[("1", 0), ("2", 1_000), ("1", 1_500), ("2", 3_000), ("1", 4_500)],
+        true,
+    ),
+    (
+        "two old ones in turn, which do not vouch for each other",
+        &[("1", 0), ("2", 1_000), ("3", 2_000), ("1", 2_500), ("2", 4_000), ("1", 5_600)],
         true,
     ),
     (
