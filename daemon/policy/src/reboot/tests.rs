@@ -291,6 +291,20 @@ fn one_late_report_of_an_earlier_boot_does_not_mean_that_a_node_is_back() {
 }
 
 #[test]
+fn a_node_that_hears_at_its_deadline_that_the_proposer_went_follows() {
+    let mut rig = Rig::of(2);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(30_000, |rig| rig.nodes[1].saved.reboot.name() == "ready"));
+    rig.set_link(0, 1, false);
+    // For too short a time to be sure, when all the time to wait is over.
+    rig.run(rig.nodes[1].setup.reboot.return_timeout_ms - 2_000);
+    assert_eq!((rig.phases()[1], rig.boots()), ("ready", vec![2, 1]));
+    rig.set_link(0, 1, true);
+    rig.run(60_000);
+    assert_eq!(rig.boots(), [2, 2]);
+}
+
+#[test]
 fn a_node_that_lost_its_memory_neither_goes_again_nor_keeps_others_waiting() {
     for loser in 0..2 {
         for phase in ALL {
