@@ -1,22 +1,19 @@
 //! The listeners: bounded connections, bounded patience with each, and an orderly end.
 
 use std::{
-    fmt::Display,
-    future::poll_fn,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use axum::{Router, extract::ConnectInfo};
 use hyper::{Version, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tandem_wire::date;
+use tandem_wire::date::while_dated;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -184,26 +181,15 @@ async fn connection(
         .serve_connection(io, service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
-        result = dated(connection.as_mut()) => result,
+        result = while_dated(connection.as_mut()) => result,
         () = until(&mut closed) => {
             connection.as_mut().graceful_shutdown();
-            dated(connection).await
+            while_dated(connection).await
         }
     };
     if let Err(e) = result {
         tracing::debug!(%peer, "a connection ended: {e}");
     }
-}
-
-/// The same, for as long as the clock is one that HTTP can say.
-async fn dated<E: Display>(
-    mut connection: Pin<&mut impl Future<Output = Result<(), E>>>,
-) -> Result<(), String> {
-    poll_fn(|context| match date::is_date(SystemTime::now()) {
-        true => connection.as_mut().poll(context).map_err(|error| error.to_string()),
-        false => Poll::Ready(Err("the clock is before 1970 or after 9999".into())),
-    })
-    .await
 }
 
 /// Ends when the server is drained.

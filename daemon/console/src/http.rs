@@ -11,7 +11,6 @@ mod ready;
 mod routes;
 
 use std::{
-    future::poll_fn,
     io,
     pin::{Pin, pin},
     sync::Arc,
@@ -32,7 +31,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tandem_wire::date::is_date;
+use tandem_wire::date::{is_date, while_dated};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -120,13 +119,8 @@ async fn connection(stream: TcpStream, router: Router, place: Place) {
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(io, service_fn(answer))
     );
-    // hyper writes the date into each answer, and panics at one that HTTP has no words for.
-    let dated = poll_fn(|context| match is_date(SystemTime::now()) {
-        true => served.as_mut().poll(context).map_err(|error| error.to_string()),
-        false => Poll::Ready(Err("the clock is before 1970 or after 9999".into())),
-    });
     let ended = tokio::select! {
-        ended = dated => ended,
+        ended = while_dated(served.as_mut()) => ended,
         () = place.lost() => Err("it asked for nothing, and its place was needed".into()),
     };
     if let Err(why) = ended {

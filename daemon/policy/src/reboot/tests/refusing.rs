@@ -106,6 +106,22 @@ fn a_node_that_spoke_between_two_turns_far_apart_is_not_left_behind() {
 }
 
 #[test]
+fn silence_begins_anew_with_a_word_that_came_between_two_turns_far_apart() {
+    let mut rig = Rig::of(2);
+    rig.set_isolated(1, true);
+    let grace_ms = rig.nodes[0].setup.reboot.alone_after_ms;
+    rig.run(grace_ms);
+    let report = rig.report(1);
+    rig.deliver(0, report);
+    rig.t += rig.nodes[0].setup.pair.silence_timeout_ms + 1_000;
+    rig.fault(0, "leak");
+    rig.run(grace_ms - 10_000);
+    assert_eq!(rig.nodes[0].course, ["steady"], "not even proposed");
+    rig.run(LONG_MS);
+    assert_eq!(rig.boots(), [2, 1]);
+}
+
+#[test]
 fn an_order_needs_no_budget_and_is_never_silently_dropped() {
     let mut rig = Rig::of(2);
     rig.nodes[1].setup.reboot.per_day_max = 0;
