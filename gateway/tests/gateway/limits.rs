@@ -178,6 +178,47 @@ async fn who_only_holds_connections_keeps_nobody_out() {
 }
 
 #[tokio::test]
+async fn requests_that_do_not_arrive_whole_hold_only_so_much_memory() {
+    const BODY_BYTES: usize = 30 << 20;
+    let limits = |settings: &mut tandem_gateway::Settings| settings.max_body_bytes = 32 << 20;
+    let gateway = Gateway::start_with(Says::Text("the end"), None, limits).await;
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {BODY_BYTES}\r\n\r\n"
+    );
+    let all_but_one = vec![b' '; BODY_BYTES - 1];
+    let (mut ends, mut writers) = (tokio::task::JoinSet::new(), Vec::new());
+    for _ in 0..11 {
+        let (mut reader, mut writer) = begin(&gateway, &head).await.into_split();
+        // One that is given up takes no more.
+        let _ = writer.write_all(&all_but_one).await;
+        writers.push(writer);
+        ends.spawn(async move {
+            let mut answer = Vec::new();
+            let _ = reader.read_to_end(&mut answer).await;
+            String::from_utf8_lossy(&answer).into_owned()
+        });
+    }
+    // Eight of these are within 256 MiB. The others are given up, and nobody else notices.
+    let mut next_end = async || {
+        let end = tokio::time::timeout(PATIENCE, ends.join_next()).await;
+        end.expect("never ended").unwrap().unwrap()
+    };
+    for _ in 8..11 {
+        let end = next_end().await;
+        assert!(!end.contains(" 400 "), "it was read to its end: {end}");
+    }
+    assert_eq!(gateway.chat(json!({})).await.status, 200);
+    for mut writer in writers {
+        let _ = writer.write_all(b" ").await;
+    }
+    for _ in 0..8 {
+        let end = next_end().await;
+        assert!(end.contains(" 400 "), "it was within the bound: {end}");
+    }
+}
+
+#[tokio::test]
 async fn requests_under_way_are_bounded_but_not_the_supervisors() {
     let gateway = Gateway::start_as(Says::Text("the end"), Some(0), |setup| {
         setup.settings.max_connections = 2;
