@@ -293,6 +293,13 @@ impl Pair {
         if let Some(around) = &mut node.around {
             let of_leader = peers.iter().find(|peer| peer.node == setup.leader());
             let heard = of_leader.and_then(|peer| peer.fresh(&setup, now));
+            if let Some(report) = heard {
+                let mut truth = self.truth.borrow_mut();
+                let boot = truth.nodes.first().filter(|leader| leader.boot == report.boot);
+                if let Some(since) = boot.map(|leader| leader.boot_since) {
+                    truth.hears_leader(place, since + report.uptime_ms, node.t);
+                }
+            }
             around.leader_boots.hear(heard.map(|report| report.boot.as_str()), is_stale);
             around.peers = peers;
             around.is_stale = is_stale;
@@ -309,8 +316,13 @@ impl Pair {
         let told = around.told.take();
         if let Some((from, until)) = slept {
             self.network.slept(place, from, until);
-            // What a node could do by then is counted in the time in which it was awake.
-            self.owed.clear();
+            // What is owed between it and another is counted in the time in which both were awake.
+            let truth = self.truth.borrow();
+            let is_proposer = |id: &String| {
+                let deed = truth.deeds.get(id);
+                deed.and_then(|deed| truth.place(&deed.intent.proposer)) == Some(place)
+            };
+            self.owed.retain(|(id, other), _| *other != place && !is_proposer(id));
         }
         if !is_supervised {
             return self.network.says(place, t, instance, None);

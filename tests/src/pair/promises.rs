@@ -208,13 +208,13 @@ pub(crate) fn is_pair_possible(node: &Node, seen: &Observation, now: Moment) -> 
     has_fabric && seen.peers.iter().all(could)
 }
 
-/// Whether a node's gateway was too busy for a canary lately: then the tokens of others, which
-/// [`proof_is_of_all`] looks at, prove that it passes requests on.
+/// Whether a node's gateway was too busy for a canary lately, or tokens of the leader came since:
+/// then those, which [`proof_is_of_all`] looks at, prove that it passes requests on.
 pub(crate) fn was_busy(node: &Node, limit_ms: u64) -> bool {
     let Some(around) = &node.around else { return false };
     let truth = around.truth.borrow();
-    let busy = truth.nodes.get(around.place).and_then(|truth| truth.busy);
-    busy.is_some_and(|(_, at)| node.t.saturating_sub(at) <= limit_ms + LATE_MS)
+    let last = truth.nodes.get(around.place).and_then(|truth| truth.busy.max(truth.carried));
+    last.is_some_and(|(_, at)| node.t.saturating_sub(at) <= limit_ms + LATE_MS)
 }
 
 /// Serving is called proven only if tokens came lately through the gateway of every node.

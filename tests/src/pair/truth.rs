@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use tandem_policy::reboot::{Intent, Stage, Told};
 
+use super::promises::LATE_MS;
+
 /// The truth about all nodes.
 #[derive(Default)]
 pub(crate) struct Truth {
@@ -40,8 +42,11 @@ pub(crate) struct NodeTruth {
     pub(crate) proofs: BTreeMap<u64, u64>,
     /// The epoch in which its gateway was last too busy for a canary, and when.
     pub(crate) busy: Option<(u64, u64)>,
-    /// The same of the first tokens of the leader since then, which prove as much as its own.
+    /// The same of the first tokens of the leader since then of which it heard: they prove as much as
+    /// its own.
     pub(crate) carried: Option<(u64, u64)>,
+    /// When it heard of them.
+    pub(super) carried_told_at: Option<u64>,
 }
 
 /// A machine that went down because it was told to.
@@ -89,6 +94,19 @@ impl Part {
     }
 }
 
+impl NodeTruth {
+    /// Tokens came through the leader's gateway.
+    fn is_carried(&mut self, epoch: u64, t: u64) {
+        let Some((_, busy_at)) = self.busy.filter(|(of, _)| *of == epoch) else { return };
+        if self.carried < Some((epoch, busy_at)) {
+            self.carried_told_at = None;
+        } else if self.carried_told_at.is_some_and(|at| t > at + LATE_MS) {
+            return;
+        }
+        self.carried = Some((epoch, t));
+    }
+}
+
 impl Truth {
     /// A node's disk now says this about a reboot; returns whether that is news.
     pub(crate) fn saved(&mut self, place: usize, told: &Told, t: u64) -> bool {
@@ -112,11 +130,16 @@ impl Truth {
         if let Some(node) = self.nodes.get_mut(place) {
             node.proofs.insert(epoch, t);
         }
-        let waits = |node: &&mut NodeTruth| {
-            node.busy.is_some_and(|(of, at)| of == epoch && node.carried < Some((epoch, at)))
-        };
         if place == 0 {
-            self.nodes.iter_mut().filter(waits).for_each(|node| node.carried = Some((epoch, t)));
+            self.nodes.iter_mut().for_each(|node| node.is_carried(epoch, t));
+        }
+    }
+
+    /// A node hears what the leader said at this time.
+    pub(crate) fn hears_leader(&mut self, place: usize, said_at: u64, t: u64) {
+        let Some(node) = self.nodes.get_mut(place) else { return };
+        if node.carried.is_some_and(|(_, at)| said_at >= at) {
+            node.carried_told_at.get_or_insert(t);
         }
     }
 
