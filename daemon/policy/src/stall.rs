@@ -89,7 +89,13 @@ pub fn watch(epoch: u64, work: &mut Vec<Work>, seen: &Observation, watched: Watc
             Some(vitals) => work.see(vitals.steps, watched.ms),
             // It said nothing this time, which is no sign that it has no work any more.
             None if is_ready(rank, epoch) && rank.vitals.is_none() => {}
-            None => work.is_without(),
+            None => {
+                if let Some(vitals) = told(rank, epoch).filter(|_| work.since.is_some()) {
+                    // The step that ended all work may have been the slow one.
+                    work.see(vitals.steps, watched.ms);
+                }
+                work.is_without();
+            }
         }
     }
 }
@@ -112,11 +118,15 @@ pub fn look(setup: &Setup, state: &State, seen: &Observation) -> Option<String> 
     })
 }
 
-/// The vitals of a ready rank of this epoch that has work.
-fn busy(rank: &RankSeen, epoch: u64) -> Option<&Vitals> {
+/// The vitals of a ready rank of this epoch.
+fn told(rank: &RankSeen, epoch: u64) -> Option<&Vitals> {
     let vitals = rank.vitals.as_ref()?;
-    let has_work = vitals.active.saturating_add(vitals.queued) > 0;
-    (is_ready(rank, epoch) && vitals.epoch == epoch && has_work).then_some(vitals)
+    (is_ready(rank, epoch) && vitals.epoch == epoch).then_some(vitals)
+}
+
+/// The same, while it has work.
+fn busy(rank: &RankSeen, epoch: u64) -> Option<&Vitals> {
+    told(rank, epoch).filter(|vitals| vitals.active.saturating_add(vitals.queued) > 0)
 }
 
 fn is_ready(rank: &RankSeen, epoch: u64) -> bool {

@@ -137,6 +137,18 @@ fn a_step_may_take_four_times_as_long_as_the_slowest_of_late_and_no_longer_than_
 }
 
 #[test]
+fn the_step_that_ends_all_work_is_remembered_too() {
+    // A request of one step that takes 60 s, then none, then one that never ends.
+    let doing = |ms: u64| match ms / 1_000 {
+        0..60 => seen(ms, (1, 0, 7, Some(ms))),
+        60..100 => seen(ms, (0, 0, 8, Some(ms - 60_000))),
+        _ => seen(ms, (1, 0, 8, Some(ms - 60_000))),
+    };
+    assert_eq!(over(339, doing), None, "four times as long");
+    assert!(over(340, doing).is_some());
+}
+
+#[test]
 fn how_slow_the_machine_is_outlives_an_epoch() {
     let setup = setup();
     let mut state = State { epoch: EPOCH - 1, gang: gang::Phase::Serving, ..State::new("boot") };
