@@ -336,7 +336,7 @@ impl Node {
         // Of several nodes only rank 0 knows requests and counts tokens.
         let counts =
             self.around.is_none() || self.setup.own_ranks.contains(&0) || self.serves_alone();
-        let others_stall = self.around.as_ref().is_some_and(|a| a.ranks().any(|r| r.stalls));
+        let others_stall = self.fellows().any(|rank| rank.stalls);
         let has_slept = self.machine.woke_at == Some(t);
         let is_asked = self.gateway_reaches() && counts;
         let is_busy = self.desk.busy || self.traffic.works(t);
@@ -344,8 +344,9 @@ impl Node {
         // A rank that finishes no step does not let go of a canary either.
         let held = if is_asked && self.canary_waits() { active.max(1) } else { active };
         let grows = self.dice.between(1, 20);
-        let (steps, tokens) =
-            if work && active > 0 && !has_slept { self.traffic.steps(t, grows) } else { (0, 0) };
+        let epoch = self.ranks.first().and_then(Rank::epoch);
+        let is_at_work = work && active > 0 && !has_slept;
+        let (steps, tokens) = if is_at_work { self.traffic.steps(t, grows, epoch) } else { (0, 0) };
         if tokens > 0 {
             self.end_requests();
         }
@@ -367,7 +368,7 @@ impl Node {
                 rank.stepped_at = Some(t);
             }
         }
-        if let Some(epoch) = self.ranks.first().and_then(Rank::epoch).filter(|_| is_proven) {
+        if let Some(epoch) = epoch.filter(|_| is_proven) {
             self.note_tokens(epoch);
         }
     }

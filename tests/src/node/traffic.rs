@@ -28,6 +28,8 @@ pub(crate) struct Traffic {
     slow_until: u64,
     step_ms: u64,
     step_ends_at: u64,
+    /// The epoch of the ranks that are at it.
+    step_epoch: Option<u64>,
     /// Whether the gateway refuses what a canary asks, until somebody mends that.
     pub(crate) refuses: bool,
     /// Requests that were answered to their end, and those that were cancelled before.
@@ -67,9 +69,14 @@ impl Traffic {
         self.slow_until = 0;
     }
 
-    /// How many of these steps are finished now, and how many tokens came of them.
-    pub(crate) fn steps(&mut self, t: u64, grows: u64) -> (u64, u64) {
+    /// How many of these steps the ranks of an epoch have finished now, and how many tokens came of
+    /// them.
+    pub(crate) fn steps(&mut self, t: u64, grows: u64, epoch: Option<u64>) -> (u64, u64) {
         if t < self.slow_until {
+            if std::mem::replace(&mut self.step_epoch, epoch) != epoch {
+                // Nobody saw how long the one took that ranks of before did not finish.
+                self.step_ends_at = t + self.step_ms;
+            }
             if t < self.step_ends_at {
                 return (0, 0);
             }

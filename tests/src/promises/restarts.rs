@@ -37,10 +37,8 @@ fn a_restart_has_its_cause(node: &Node, epoch: u64, kind: &Kind, text: &str) -> 
         Kind::Canary | Kind::CanaryRefused | Kind::Unanswered => false,
         Kind::Garbage => node.garbles() || node.record.garbled_epoch == Some(epoch),
         Kind::Stall => {
-            let own = node.ranks.iter().any(|rank| !rank.works(t));
-            own || node.around.as_ref().is_some_and(|around| {
-                !around.is_ring_whole || around.ranks().any(|rank| !rank.works)
-            })
+            let own_works = node.ranks.iter().all(|rank| rank.works(t));
+            !own_works || !node.ring_reaches() || node.fellows().any(|rank| !rank.works)
         }
         _ => true,
     };

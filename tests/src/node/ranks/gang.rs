@@ -46,19 +46,28 @@ impl Node {
         rank.ready_at = u64::MAX;
     }
 
+    /// The ranks of other nodes that this node's work with: none while it serves alone.
+    pub(crate) fn fellows(&self) -> impl Iterator<Item = &OtherRank> {
+        let around = self.around.as_ref().filter(|_| !self.serves_alone());
+        around.into_iter().flat_map(|around| around.ranks())
+    }
+
     /// Whether the ranks of all other nodes could generate tokens together with this node's.
     pub(super) fn others_work(&self) -> bool {
-        let Some(around) = &self.around else { return true };
-        let is_alone = self.serves_alone();
         let epoch = self.ranks.first().and_then(Rank::epoch);
         let is_one = |rank: &OtherRank| rank.works && rank.epoch == epoch && !rank.is_alone;
-        is_alone || (around.is_ring_whole && around.ranks().all(is_one))
+        self.ring_reaches() && self.fellows().all(is_one)
+    }
+
+    /// Whether the ring of this node's ranks reaches all that it has to.
+    pub(crate) fn ring_reaches(&self) -> bool {
+        let Some(around) = &self.around else { return true };
+        around.is_ring_whole || self.serves_alone()
     }
 
     /// Whether tokens of this epoch are garbage.
     pub(crate) fn garbles(&self) -> bool {
-        let others = self.around.as_ref().is_some_and(|a| a.ranks().any(|r| r.garbles));
-        self.ranks.iter().any(|rank| rank.garbles) || others
+        self.ranks.iter().any(|rank| rank.garbles) || self.fellows().any(|rank| rank.garbles)
     }
 
     /// What ranks of several nodes feel of each other: they form a group once all of one epoch

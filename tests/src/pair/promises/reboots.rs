@@ -26,6 +26,7 @@ const AGREE_MS: u64 = 8_000;
 pub(crate) fn on_disk(node: &Node) -> Option<Told> {
     let (seen, now) = node.shown.as_ref()?;
     let saved = node.disk.saved.as_ref()?;
+    saved.reboot.intent()?;
     NodeReport::of(&node.setup, saved, seen, *now).reboot.filter(|told| told.veto.is_none())
 }
 
