@@ -20,6 +20,7 @@ mod link_address;
 pub mod mac;
 mod mend_error;
 mod os;
+mod priority;
 pub mod probes;
 mod reboot;
 mod terminal;
@@ -44,6 +45,7 @@ pub use platform::{
     LinkWatch, accelerators, command_line, exited, identity, is_running, memory, memory_kills,
     mend, read, release_start_memory, thunderbolt_ports,
 };
+pub use priority::put_first;
 pub use probes::Probes;
 pub use reboot::{RebootStep, reboot, reboot_step};
 pub use terminal::columns;

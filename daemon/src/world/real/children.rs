@@ -9,7 +9,7 @@ use std::{
 use tandem_engine::settings::Backend;
 use tandem_policy::{Ended, Process, gateway::Mode, pair::fabric::Carrier};
 use tokio::task::spawn_blocking;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::RealWorld;
 use crate::{
@@ -224,6 +224,13 @@ impl RealWorld {
         command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
         let mut process = command.spawn()?;
         let pid = process.id();
+        // Ranks wait for each other in every step, so one that has no core holds up all; and what
+        // clients ask of the gateway, or another program does, must not keep tokens waiting.
+        if matches!(who, Who::Rank(_))
+            && let Err(error) = tandem_host::put_first(pid)
+        {
+            debug!("{who} gets no more of the CPU than others: {error}");
+        }
         if let Some(mut stdin) = process.stdin.take() {
             // Less than a pipe holds, so this never waits; a child that already ended says why by
             // its exit code.
