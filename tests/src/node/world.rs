@@ -66,8 +66,10 @@ impl World for Node {
         };
         self.record.are_tokens_wasted = self.traffic.is_cancelled(self.t);
         self.record.shown(&self.setup, &seen, moment);
-        let is_possible = pair::promises::is_pair_possible(self, &seen, moment);
-        if self.around.is_some() && is_possible {
+        // What an old report says is not so.
+        let is_stale = self.around.as_ref().is_none_or(|around| around.is_stale);
+        let is_possible = !is_stale && pair::promises::is_pair_possible(self, &seen, moment);
+        if is_possible {
             let since_ms = moment.boot_ms - self.record.pair_possible_ms;
             self.record.pair_possible_ms = moment.boot_ms;
             // What keeps the pair may be this node itself.
