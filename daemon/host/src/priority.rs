@@ -4,9 +4,9 @@
 
 use std::io;
 
-/// Nice value of what goes first. Against others at 0 Linux gives it nine tenths of a core that both
+/// Nice value of what goes first. Against others at 0 Linux gives it three quarters of a core that both
 /// want (`sched_prio_to_weight` in kernel/sched/core.c); macOS adds it to the base priority.
-const FIRST_NICE: i32 = -10;
+const FIRST_NICE: i32 = -5;
 
 /// Has the process group that this child leads, with all its threads and all that it will start, go
 /// before others.

@@ -224,8 +224,8 @@ impl RealWorld {
         command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
         let mut process = command.spawn()?;
         let pid = process.id();
-        // Ranks wait for each other in every step, so one that has no core holds up all; and what
-        // clients ask of the gateway, or another program does, must not keep tokens waiting.
+        // Ranks wait for each other in every step, so one that has no core holds up all: tokens go
+        // before what clients ask of the gateway, and before what other programs do.
         if matches!(who, Who::Rank(_))
             && let Err(error) = tandem_host::put_first(pid)
         {
