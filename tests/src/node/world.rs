@@ -66,10 +66,12 @@ impl World for Node {
         };
         self.record.are_tokens_wasted = self.traffic.is_cancelled(self.t);
         self.record.shown(&self.setup, &seen, moment);
-        // What an old report says is not so.
-        let is_stale = self.around.as_ref().is_none_or(|around| around.is_stale);
-        let is_possible = !is_stale && pair::promises::is_pair_possible(self, &seen, moment);
-        if is_possible {
+        let is_possible = pair::promises::is_pair_possible(self, &seen, moment);
+        let is_stale = self.around.as_ref().is_some_and(|around| around.is_stale);
+        if self.around.is_none() || !is_possible {
+            self.record.pair_possible_for_ms = 0;
+        } else if !is_stale {
+            // That an old report says so shows nothing.
             let since_ms = moment.boot_ms - self.record.pair_possible_ms;
             self.record.pair_possible_ms = moment.boot_ms;
             // What keeps the pair may be this node itself.
@@ -78,8 +80,6 @@ impl World for Node {
             } else {
                 self.record.pair_possible_for_ms = 0;
             }
-        } else {
-            self.record.pair_possible_for_ms = 0;
         }
         self.shown = Some((seen.clone(), moment));
         seen

@@ -2,8 +2,7 @@
 
 use tandem_policy::{
     Moment, State,
-    pair::NodeReport,
-    reboot::{Intent, Stage, Told},
+    reboot::{Intent, Stage, Told, told},
 };
 
 use super::{Outcome, broken};
@@ -24,10 +23,8 @@ const AGREE_MS: u64 = 8_000;
 
 /// The part in a reboot that is on a node's disk.
 pub(crate) fn on_disk(node: &Node) -> Option<Told> {
-    let (seen, now) = node.shown.as_ref()?;
-    let saved = node.disk.saved.as_ref()?;
-    saved.reboot.intent()?;
-    NodeReport::of(&node.setup, saved, seen, *now).reboot.filter(|told| told.veto.is_none())
+    let saved = node.disk.saved.as_ref().filter(|_| node.shown.is_some())?;
+    told(saved).filter(|told| told.veto.is_none())
 }
 
 /// All that is promised of the first time that one of several nodes asks its system to reboot;
