@@ -2,6 +2,7 @@
 lost but, with the gateway, the streams that it carried, and their clients are told."""
 
 import os
+import pathlib
 import random
 import signal
 import sqlite3
@@ -63,6 +64,14 @@ def test_a_killed_supervisor_costs_nothing_its_successor_adopts_all(pair, story)
     assert (pair.epoch(), pair.pids()) == (epoch, pids)
     [(again,)] = pair.ledger("SELECT starts FROM boots ORDER BY first_id DESC LIMIT 1")
     assert again == starts + 1
+
+
+def test_every_thread_of_a_rank_goes_before_the_gateway(pair):
+    def nice(pid):
+        tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
+        return {os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in tasks}
+
+    assert [nice(pid) for pid in pair.pids()] == [{-5}, {-5}, nice(os.getpid())]
 
 
 def test_a_killed_gateway_costs_its_streams_and_their_clients_are_told(pair):
