@@ -37,8 +37,8 @@ def ask(options):
     return time.monotonic() - began
 
 
-def drop(options, until, count):
-    """Sends requests, each gone after the first bytes of its answer."""
+def drop(options, until, count, refused):
+    """Sends requests, each gone after the first bytes of its answer; ends with one that is refused."""
     sent = body(options, LONG, DROPPED)
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
@@ -47,8 +47,9 @@ def drop(options, until, count):
     while not until.is_set():
         with socket.create_connection((options.host, options.port)) as connection:
             connection.sendall(head + sent)
-            if connection.recv(12) != b"HTTP/1.1 200":
-                raise SystemExit("a request of the storm was refused: too few places for it")
+            began = connection.recv(12)
+        if began != b"HTTP/1.1 200":
+            return refused.append(began)
         count.append(time.monotonic())
 
 
@@ -73,14 +74,17 @@ def main():
     quiet = [ask(options) for _ in range(20)]
     median = statistics.median(quiet)
     told("quiet", quiet, median)
-    until, count = threading.Event(), []
+    until, count, refused = threading.Event(), [], []
     for _ in range(options.threads):
-        threading.Thread(target=drop, args=(options, until, count), daemon=True).start()
+        storm = threading.Thread(target=drop, args=(options, until, count, refused), daemon=True)
+        storm.start()
     began, took = time.monotonic(), []
     while time.monotonic() - began < options.seconds:
         took.append(ask(options))
         time.sleep(0.2)
     until.set()
+    if refused:
+        raise SystemExit(f"requests of the storm were refused, so it was none: {refused}")
     print(f"storm: {len(count) / options.seconds:.0f} dropped each second")
     told("meanwhile", took, median)
 
