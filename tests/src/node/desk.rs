@@ -147,11 +147,16 @@ impl Node {
         self.desk.evidence.push(evidence);
     }
 
-    /// A new supervisor knows no order of the last one, and reads only files again.
+    /// A new supervisor knows no order of the last one, and reads only files again. Operators who are
+    /// there to help see that theirs got no answer, and give it again.
     pub(crate) fn desk_is_cleared(&mut self, last_order: u64) {
-        self.desk.orders.clear();
+        let lost = std::mem::take(&mut self.desk.orders);
         self.desk.obeyed = None;
         self.desk.next_number = last_order;
+        if !self.faulty {
+            let is_lost = |order: &Order| order.number > last_order;
+            lost.into_iter().filter(is_lost).for_each(|order| self.give_order(order.what));
+        }
         let is_file = |evidence: &Evidence| {
             matches!(evidence.source, EvidenceSource::Report { .. } | EvidenceSource::Panic { .. })
         };

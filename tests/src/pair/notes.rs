@@ -3,6 +3,7 @@
 use tandem_policy::{
     OrderKind, State, gang,
     pair::{NodeReport, PeerSeen},
+    reboot,
 };
 
 use super::truth::{Commanded, NodeTruth, Truth};
@@ -43,6 +44,10 @@ impl Node {
     pub(crate) fn note_decided(&mut self, state: &State) {
         if self.around.is_none() {
             return;
+        }
+        if let Some(told) = reboot::told(state).filter(|told| told.veto.is_none()) {
+            let t = self.t;
+            self.note_of_all(|truth, place| truth.decided(place, &told, t));
         }
         let left = super::promises::reboots::decided(self, state);
         let turned = super::promises::turned_to_fallback(self, state);

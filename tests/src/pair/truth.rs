@@ -29,6 +29,8 @@ pub(crate) struct NodeTruth {
     pub(crate) lost_memory_at: Option<u64>,
     /// The intent that its disk is about.
     pub(crate) intent: Option<String>,
+    /// The intent that it last was ready for, and since when, whether or not it could save that.
+    pub(super) ready: Option<(String, u64)>,
     /// When it went down, while it is.
     pub(crate) down_at: Option<u64>,
     /// When it last went down because it was told to, by which intent, and when it was back.
@@ -143,6 +145,17 @@ impl Truth {
         }
     }
 
+    /// A node decided how far it is with a reboot, and may not be able to save it.
+    pub(crate) fn decided(&mut self, place: usize, told: &Told, t: u64) {
+        let Some(node) = self.nodes.get_mut(place) else { return };
+        let is_known = node.ready.as_ref().is_some_and(|(id, _)| *id == told.intent.id);
+        match told.stage {
+            Stage::Draining => node.ready = None,
+            Stage::Ready if !is_known => node.ready = Some((told.intent.id.clone(), t)),
+            _ => {}
+        }
+    }
+
     /// A node's disk is now about this intent, or none: the one before is over for it.
     /// Who was ready for the one before since long ago, and whose proposer is down or not heard, has waited
     /// for it as long as it must.
@@ -161,11 +174,12 @@ impl Truth {
             return;
         };
         let before = std::mem::replace(&mut node.intent, id.map(str::to_owned));
+        let waited_since = node.ready.as_ref().filter(|(id, _)| before.as_ref() == Some(id));
+        let has_waited = waited_since.is_some_and(|(_, at)| *at <= long_ago);
         let deed = before.and_then(|before| self.deeds.get_mut(&before));
         let Some(deed) = deed else { return };
         if let Some(part) = deed.parts.get_mut(&place) {
             part.is_over = true;
-            let has_waited = part.saved.get(&Stage::Ready).is_some_and(|at| *at <= long_ago);
             if has_waited && away.contains(&deed.intent.proposer) {
                 part.excuse.get_or_insert(
                     "its proposer was away when it had waited for as long as it must",
