@@ -9,7 +9,7 @@ use std::{
 };
 
 use tandem_wire::ModelCard;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::{
     GatewaySetup, SamplingDefaults, Settings,
@@ -23,6 +23,7 @@ use crate::{
     record::Recorder,
     records::Records,
     request::{Defaults, Params},
+    settle::{Visit, Visitors},
 };
 
 /// Prompts tokenised or rendered at once: each takes a core for milliseconds to seconds, and the
@@ -49,6 +50,7 @@ pub(crate) struct App {
     canary_slots: Arc<Semaphore>,
     tokenizing: Arc<Semaphore>,
     canary_tokenizing: Arc<Semaphore>,
+    visitors: Visitors,
     /// Most bytes of text that one token can stand for, where that is bounded.
     token_bytes_max: Option<usize>,
     draining: AtomicBool,
@@ -59,9 +61,9 @@ pub(crate) struct App {
 /// A request that has a place in the gateway but is not with the engine yet.
 pub(crate) struct Admission {
     card: ModelCard,
-    place: Arc<OwnedSemaphorePermit>,
     is_canary: bool,
     recorder: Recorder,
+    visit: Visit,
 }
 
 /// What is to be generated for one request.
@@ -89,6 +91,7 @@ impl App {
             canary_slots: Arc::new(Semaphore::new(CANARIES_MAX)),
             tokenizing: Arc::new(Semaphore::new(TOKENIZING_MAX)),
             canary_tokenizing: Arc::new(Semaphore::new(1)),
+            visitors: Visitors::default(),
             token_bytes_max: model.tokenizer.token_bytes_max(),
             draining: AtomicBool::new(false),
             cut_off: Arc::default(),
@@ -146,7 +149,8 @@ impl App {
             .map_err(|_| ApiError::queue_full(self.settings.max_queued))?;
         let cut_off = Arc::clone(&self.cut_off);
         let recorder = Recorder::new(self.records.clone(), &self.model_id, is_canary, cut_off);
-        Ok(Admission { card, place: Arc::new(place), is_canary, recorder })
+        let visit = self.visitors.enter(place);
+        Ok(Admission { card, is_canary, recorder, visit })
     }
 
     /// Runs work on text off the async threads, a few at a time. A thread can't be stopped: so what
@@ -157,6 +161,9 @@ impl App {
         admission: Admission,
         work: impl FnOnce(&Model, &Reading) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<(Admission, T), ApiError> {
+        if !admission.is_canary {
+            self.visitors.settle().await;
+        }
         let readers = if admission.is_canary { &self.canary_tokenizing } else { &self.tokenizing };
         let limit = Duration::from_millis(self.settings.request_timeout_ms);
         let turn = tokio::time::timeout(limit, Arc::clone(readers).acquire_owned()).await;
@@ -183,7 +190,7 @@ impl App {
         admission: Admission,
         plan: Plan,
     ) -> Result<Generation, ApiError> {
-        let Admission { card, place, is_canary, mut recorder } = admission;
+        let Admission { card, is_canary, mut recorder, visit } = admission;
         let Plan { prompts, params, param, splitter } = plan;
         if params.sampling.logit_bias.iter().any(|(token, _)| *token >= card.vocab_size) {
             let problem = format_args!("names a token that is not under {}", card.vocab_size);
@@ -215,7 +222,7 @@ impl App {
                     logprobs: params.logprobs,
                     silence_max: Duration::from_millis(self.settings.request_timeout_ms),
                     urgent: is_canary,
-                    _place: Some(Arc::clone(&place)),
+                    _place: Some(visit.place()),
                 });
                 choices.push(Choice::new(params.stop.clone(), splitter.clone()));
             }
@@ -228,7 +235,7 @@ impl App {
         let model = Arc::clone(&self.model);
         let timeout_ms = self.settings.request_timeout_ms;
         recorder.begin(id, prompt_tokens);
-        Ok(Generation::new(run, choices, prompt_tokens, model, timeout_ms, recorder, place))
+        Ok(Generation::new(run, choices, prompt_tokens, model, timeout_ms, recorder, visit))
     }
 
     /// The end: nothing runs any more.
@@ -287,9 +294,9 @@ mod tests {
         let app = App::new(setup, Model::load(dir.path()).unwrap());
         let admission = |is_canary: bool| Admission {
             card: ModelCard { architecture: "a".into(), vocab_size: 9, context_tokens: 9 },
-            place: Arc::new(Arc::clone(&app.slots).try_acquire_owned().unwrap()),
             is_canary,
             recorder: Recorder::new(Records::none(), "m", is_canary, Arc::default()),
+            visit: app.visitors.enter(Arc::clone(&app.slots).try_acquire_owned().unwrap()),
         };
         let (release, gate) = mpsc::channel::<()>();
         let gate = Arc::new(std::sync::Mutex::new(gate));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tandem_wire::FinishReason;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     choice::{Choice, Delta},
@@ -11,6 +10,7 @@ use crate::{
     error::ApiError,
     model::Model,
     record::Recorder,
+    settle::Visit,
 };
 
 /// All choices of one request. Dropping it frees its places and stops the engine's work for it.
@@ -25,7 +25,7 @@ pub(crate) struct Generation {
     open: usize,
     /// How often the engine lost a choice, and it was submitted again.
     losses: u32,
-    _place: Arc<OwnedSemaphorePermit>,
+    visit: Visit,
 }
 
 /// What happens to a request.
@@ -63,20 +63,10 @@ impl Generation {
         model: Arc<Model>,
         timeout_ms: u64,
         recorder: Recorder,
-        place: Arc<OwnedSemaphorePermit>,
+        visit: Visit,
     ) -> Self {
         let open = choices.len();
-        Self {
-            run,
-            choices,
-            prompt_tokens,
-            model,
-            timeout_ms,
-            recorder,
-            open,
-            losses: 0,
-            _place: place,
-        }
+        Self { run, choices, prompt_tokens, model, timeout_ms, recorder, open, losses: 0, visit }
     }
 
     /// How often the engine lost a choice, and it was submitted again.
@@ -100,6 +90,7 @@ impl Generation {
             let tokenizer = &self.model.tokenizer;
             let (delta, finish) = match progress {
                 Progress::Token(token) => {
+                    self.visit.pays();
                     let (delta, stopped) = choice.push(tokenizer, &self.model.stop_tokens, &token);
                     if stopped {
                         self.run.cancel(index);

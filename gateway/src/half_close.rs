@@ -22,8 +22,10 @@ use tokio::{
 /// The word (RFC 9110, section 15.2: any number of these may come before an answer).
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// How often the connection is looked at for the reset.
+/// How often the connection is looked at for the reset, and when first: on a network that is near it
+/// comes at once.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const FIRST_LOOK: Duration = Duration::from_millis(2);
 
 /// What the HTTP side knows of the exchange on a connection.
 #[derive(Clone, Default)]
@@ -76,7 +78,7 @@ impl HalfClose {
                 return Poll::Ready(Ok(()));
             }
         }
-        let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK_EVERY)));
+        let look = self.look.get_or_insert_with(|| Box::pin(sleep(FIRST_LOOK)));
         loop {
             if !is_open.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(()));

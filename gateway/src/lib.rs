@@ -35,6 +35,7 @@ mod request_body;
 mod routes;
 mod server;
 mod settings;
+mod settle;
 mod sse;
 mod stall;
 mod stop;

@@ -108,6 +108,8 @@ impl Server {
                     }
                 }
             });
+            // Before the next is taken, for which one that has sent all might have to go.
+            tokio::task::yield_now().await;
         }
         drop(listener);
         let all = async { while connections.join_next().await.is_some() {} };

@@ -1,7 +1,7 @@
 """How long an honest request takes while others are sent and dropped as fast as the gateway takes
 them: against a running `./install.sh demo`, started as root.
 
-    .tandem/venv/bin/python tests/bench/cancel_storm.py [--seconds 60] [--threads 4]
+    .tandem/venv/bin/python tests/bench/cancel_storm.py [--seconds 60] [--threads 4] [--unread RATE]
 """
 
 import argparse
@@ -38,19 +38,24 @@ def ask(options):
 
 
 def drop(options, until, count, refused):
-    """Sends requests, each gone after the first bytes of its answer; ends with one that is refused."""
+    """Sends requests, each gone after the first bytes of its answer, or at once if RATE a second are
+    sent unread; ends with one that is refused."""
     sent = body(options, LONG, DROPPED)
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
         f"content-type: application/json\r\ncontent-length: {len(sent)}\r\n\r\n"
     ).encode()
+    due = time.monotonic()
     while not until.is_set():
         with socket.create_connection((options.host, options.port)) as connection:
             connection.sendall(head + sent)
-            began = connection.recv(12)
-        if began != b"HTTP/1.1 200":
+            began = connection.recv(12) if options.unread is None else None
+        if began not in (b"HTTP/1.1 200", None):
             return refused.append(began)
         count.append(time.monotonic())
+        if options.unread is not None:
+            due += options.threads / options.unread
+            time.sleep(max(0, due - time.monotonic()))
 
 
 def told(name, took, quiet):
@@ -70,6 +75,7 @@ def main():
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--unread", type=float, metavar="RATE")
     options = parser.parse_args()
     quiet = [ask(options) for _ in range(20)]
     median = statistics.median(quiet)

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use tandem_wire::{FinishReason, FromRank, Phase, Sampling, Submit};
 
@@ -23,6 +24,10 @@ const WARM_UP: u64 = 0;
 /// Prompt and completion of the warm-up: enough to run a prefill and the pipelined decode.
 const WARM_UP_PROMPT: u32 = 8;
 const WARM_UP_COMPLETION: u32 = 4;
+
+/// How long an idle rank lets the first request settle: a step can't be taken back, and a client that
+/// goes wild drops its requests about as fast.
+const SETTLE: Duration = Duration::from_millis(5);
 
 /// The loop's state; dropped, executor and all, on the thread that runs it.
 pub(super) struct Lead<E: Execute> {
@@ -137,6 +142,7 @@ impl<E: Execute> Lead<E> {
             if self.inbox.recv().is_err() {
                 return Ok(());
             }
+            std::thread::sleep(SETTLE);
         }
         Ok(())
     }

@@ -9,7 +9,6 @@
 mod connection;
 mod flight;
 mod places;
-mod settle;
 mod silence;
 mod state;
 

@@ -20,9 +20,9 @@ use std::{
 use tandem_wire::{FromRank, ModelCard, Phase, Submit, ToRank};
 
 use super::{
-    EngineStatus, Failure, Job, Load, Progress, flight::Flight, places::Places, settle::Settling,
-    silence::Silence,
+    EngineStatus, Failure, Job, Load, Progress, flight::Flight, places::Places, silence::Silence,
 };
+use crate::settle::Settling;
 
 /// How often in a row a flight may be lost without one new token. A request that kills the engine
 /// each time must not do so for ever; five gives an engine that is only slow to settle its chance.

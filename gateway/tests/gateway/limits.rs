@@ -1,4 +1,4 @@
-//! Bounds: the queue, time, connections, clients that go away, the end.
+//! Bounds: the queue, time, connections, the end.
 
 use std::time::Duration;
 
@@ -13,31 +13,6 @@ use super::{
     http::{joined, open},
     server::{Gateway, PATIENCE, Says, chat_body, completion_body},
 };
-
-#[tokio::test]
-async fn a_client_that_goes_away_stops_the_engine() {
-    let gateway = Gateway::start_with(
-        Says::Text("the quick brown fox jumps over the lazy dog"),
-        Some(5),
-        |_| {},
-    )
-    .await;
-    let mut stream = gateway.chat_stream(json!({"max_tokens": 400, "n": 2})).await;
-    stream.text().await;
-    drop(stream);
-    gateway.rank.cancelled(0).await;
-    gateway.rank.cancelled(1).await;
-
-    // The same while it waits for a whole answer.
-    {
-        let whole = gateway.chat(json!({"max_tokens": 400}));
-        tokio::select! {
-            _ = whole => panic!("answered"),
-            () = gateway.rank.submitted(3) => {}
-        }
-    }
-    gateway.rank.cancelled(2).await;
-}
 
 #[tokio::test]
 async fn more_choices_than_there_are_places_are_refused_for_good() {
@@ -155,7 +130,7 @@ async fn a_reader_that_sleeps_delays_nobody() {
 }
 
 /// A connection on which so much is sent, and then nothing.
-async fn begin(gateway: &Gateway, text: &str) -> TcpStream {
+pub(super) async fn begin(gateway: &Gateway, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     stream
@@ -252,30 +227,6 @@ async fn requests_under_way_are_bounded_but_not_the_supervisors() {
     for stream in [canary, first, second] {
         assert_eq!(joined(&stream.events().await, 0).1, "the end");
     }
-}
-
-#[tokio::test]
-async fn a_client_that_has_said_all_is_answered_and_one_that_is_gone_is_not_worked_for() {
-    let gateway = Gateway::start_with(Says::Text("the end"), Some(0), |_| {}).await;
-    let body = chat_body(json!({})).to_string();
-    let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut patient = begin(&gateway, &request).await;
-    patient.shutdown().await.unwrap();
-    gateway.rank.submitted(1).await;
-    let gone = begin(&gateway, &request).await;
-    gateway.rank.submitted(2).await;
-    drop(gone);
-    gateway.rank.cancelled(1).await;
-    gateway.rank.allow(100);
-    let mut answer = String::new();
-    let read = tokio::time::timeout(PATIENCE, patient.read_to_string(&mut answer));
-    read.await.expect("never answered").unwrap();
-    let answer = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("the end"), "{answer}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod fake_rank;
 mod fallback;
 mod faults;
 mod http;
+mod leaving;
 mod limits;
 mod model_folder;
 mod pair;

@@ -334,28 +334,6 @@ fn an_urgent_flight_waits_for_nobody() {
 }
 
 #[test]
-fn a_storm_of_cancels_does_not_spend_a_step_on_what_is_given_up_at_once() {
-    let mut link = Link::ready(64);
-    let age = Duration::from_millis(4);
-    let mut submitted = 0;
-    for id in 1..=1_000 {
-        submitted += submissions(&link.submit(id)).len();
-        submitted += submissions(&link.wait(age)).len();
-        for action in link.event(Event::Cancel { id }) {
-            if let Action::Send(Outgoing::Cancel(wire_id)) = action {
-                link.message(failed(FailureCode::Cancelled)(wire_id));
-            }
-        }
-    }
-    assert!(submitted < 50, "{submitted} of 1000 got to the rank");
-    // Who stays is served, a little later.
-    assert_eq!(submissions(&link.submit(2_000)), []);
-    let wake = link.state.next_wake().unwrap();
-    assert!(wake <= link.now + 2 * age);
-    assert_eq!(submissions(&link.wait(wake - link.now)).len(), 1);
-}
-
-#[test]
 fn only_an_engine_that_gets_nothing_done_ends_a_flight() {
     let limit = job().silence_max;
     let mut link = Link::ready(1);
