@@ -77,6 +77,7 @@ impl Life {
         let before = self.node.record.saves;
         let turn = turns.take(&setup, &mut self.node);
         if self.node.is_supervised() {
+            self.node.note_decided(turns.state());
             promises::of_turn(&mut self.node, &turn, turns.state());
             self.node.tell_status(&turn.status, before);
             self.status = Some(turn.status);

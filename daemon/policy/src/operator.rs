@@ -8,6 +8,7 @@ use crate::{
 
 /// Obeys new orders, ends a hold that is over, and sets or ends the drain.
 pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
+    let were_stopped = state.operator.stops_reboots();
     for order in &seen.orders {
         if order.number > state.last_order {
             obey(state, order.what.clone(), now);
@@ -17,6 +18,9 @@ pub(crate) fn step(state: &mut State, seen: &Observation, now: Moment) {
     let is_over = |hold: Hold| hold.until_wall_ms.is_some_and(|until| until <= now.wall_ms);
     if state.operator.hold.is_some_and(is_over) {
         state.operator.hold = None;
+    }
+    if were_stopped && !state.operator.stops_reboots() {
+        reboot::ask_anew(state, now);
     }
     drain(state, seen, now);
 }

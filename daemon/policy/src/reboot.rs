@@ -95,7 +95,7 @@ pub enum Phase {
     Rebooting {
         /// Which.
         intent: Intent,
-        /// When it was first asked.
+        /// When it was first asked, or nobody stopped that any more.
         since_ms: u64,
     },
     /// This is another boot. It is over when tokens come and nobody is still on its way.
@@ -331,6 +331,14 @@ impl RunningTime {
     }
 }
 
+/// No person stops a reboot any more. The system was not asked meanwhile, so it has all of its time to
+/// do it from now on: one that is given up and comes nevertheless would meet whatever else began.
+pub(crate) const fn ask_anew(state: &mut State, now: Moment) {
+    if let Phase::Rebooting { since_ms, .. } = &mut state.reboot {
+        *since_ms = now.boot_ms;
+    }
+}
+
 /// One turn.
 pub fn step(
     setup: &Setup,
@@ -356,7 +364,7 @@ pub fn step(
         let attempt = u32::try_from(attempt).unwrap_or(u32::MAX).min(ATTEMPTS_MAX - 1);
         // It may have been decided long ago, while nothing could be saved.
         let is_assured = judge::unattended_boot(setup, seen, now).is_ok();
-        let is_left = state.operator.hold.is_none() && !state.operator.drained;
+        let is_left = !state.operator.stops_reboots();
         if is_assured && is_left {
             actions.push(Action::Reboot { attempt });
         }

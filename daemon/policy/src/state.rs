@@ -142,6 +142,13 @@ pub struct Operator {
     pub drained: bool,
 }
 
+impl Operator {
+    /// Whether nothing is to be done by itself, or nothing served: then nothing is rebooted either.
+    pub(crate) const fn stops_reboots(&self) -> bool {
+        self.hold.is_some() || self.drained
+    }
+}
+
 /// A hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

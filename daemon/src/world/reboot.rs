@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use tandem_host::RebootStep;
 use tracing::{error, warn};
 
-/// Asks for a reboot, once for each attempt.
+/// Asks for a reboot, once for each attempt. A lower one than the last begins anew.
 #[derive(Default)]
 pub(super) struct Reboots {
     last: Option<u32>,
@@ -14,7 +14,7 @@ pub(super) struct Reboots {
 impl Reboots {
     /// Runs the configured program, or the platform's own way for this attempt.
     pub(super) fn ask(&mut self, configured: &[String], attempt: u32) {
-        if self.last.is_some_and(|last| last >= attempt) {
+        if self.last == Some(attempt) {
             return;
         }
         self.last = Some(attempt);

@@ -91,7 +91,6 @@ impl World for Node {
         if let Some((seen, now)) = self.shown.as_ref().filter(|_| !fails) {
             self.record.obeyed(seen, state.last_order, *now);
         }
-        self.note_decided(state);
         if fails {
             self.disk.last_failed |= !died_before;
             self.tell(|_| "save failed".into());
@@ -99,6 +98,7 @@ impl World for Node {
             return Err(SaveError::new(std::path::Path::new("ledger.db"), full));
         }
         self.disk.last_failed = false;
+        self.note_decided(state);
         let sound = promises::a_saved_state_is_sound(self, state);
         let once = promises::no_order_is_obeyed_twice(self, events);
         self.check(sound.and(once));

@@ -40,7 +40,8 @@ impl Node {
         }
     }
 
-    /// A state was decided on, whether it can be saved or not.
+    /// A state was decided on: it is about to be on disk, or is what a turn that could not save it ends
+    /// with. What was decided in between and taken back, because it could not be saved, was never so.
     pub(crate) fn note_decided(&mut self, state: &State) {
         if self.around.is_none() {
             return;

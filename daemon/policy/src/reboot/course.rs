@@ -1,5 +1,7 @@
 //! How a reboot goes on: the transitions, all in one place.
 
+mod end;
+
 use super::{
     ATTEMPTS_MAX, HISTORY_MAX, Intent, Outcome, Past, Phase, RETRY_MS, Stage,
     heard::{self, Part},
@@ -83,8 +85,7 @@ impl Look<'_> {
             Phase::Rebooting { intent, since_ms }
                 if self.since_ms(since_ms) >= RETRY_MS * u64::from(ATTEMPTS_MAX) =>
             {
-                state.latch.kinds.insert(intent.cause.kind.clone());
-                self.fail(state, &intent, "the system was asked to reboot and did not")
+                self.not_done(state, &intent)
             }
             Phase::Verifying { intent } => self.verify(state, intent),
             phase @ (Phase::Committed { .. } | Phase::Rebooting { .. }) => phase,
@@ -355,47 +356,5 @@ impl Look<'_> {
         let what =
             missing.map_or("no tokens came".into(), |node| format!("node {node} was not heard"));
         self.fail(state, &intent, &format!("{what} again within reboot.return_timeout_ms"))
-    }
-
-    /// Ends it before it could harm anyone. Who refused once is not asked again soon.
-    fn close(&self, state: &mut State, intent: &Intent, outcome: Outcome, why: &str) -> Phase {
-        let memory = &mut state.reboot_memory;
-        memory.close(intent, outcome, why, self.now);
-        if outcome == Outcome::Vetoed {
-            match memory.order.as_mut().filter(|_| intent.is_ordered) {
-                Some(order) => order.vetoed = Some(why.to_owned()),
-                None => memory.not_before_ms = self.now.boot_ms.saturating_add(REFUSED_MS),
-            }
-        }
-        Phase::Steady
-    }
-
-    /// The proposer has waited long enough. A node that fell silent is no refusal: once it was silent
-    /// for long it is left behind.
-    fn give_up(&self, state: &mut State, intent: &Intent, stage: Stage, what: &str) -> Phase {
-        let laggards =
-            self.others(state, intent).into_iter().filter(|(_, part)| !part.has_reached(stage));
-        let (silent, slow): (Vec<_>, Vec<_>) =
-            laggards.partition(|(_, part)| *part == Part::Silent);
-        match (slow.first(), silent.first()) {
-            (Some((node, _)), _) => {
-                self.close(state, intent, Outcome::Vetoed, &format!("node {node} {what}"))
-            }
-            (None, silent) => {
-                let node = silent.map_or("", |(node, _)| node.as_str());
-                self.close(state, intent, Outcome::Withdrawn, &format!("node {node} fell silent"))
-            }
-        }
-    }
-
-    fn abandon(&self, state: &mut State, intent: &Intent) -> Phase {
-        let why = format!("node {} was not heard again", intent.proposer);
-        state.reboot_memory.trouble = Some(format!("{}: {why}", intent.cause.kind));
-        self.close(state, intent, Outcome::Abandoned, &why)
-    }
-
-    fn fail(&self, state: &mut State, intent: &Intent, why: &str) -> Phase {
-        state.reboot_memory.trouble = Some(format!("{}: {why}", intent.cause.kind));
-        self.close(state, intent, Outcome::Failed, why)
     }
 }

@@ -1,6 +1,7 @@
 //! Stories of reboots of several nodes.
 
 mod chance;
+mod held;
 mod late;
 mod refusing;
 mod rig;
