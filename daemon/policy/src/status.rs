@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Fault, Leak, Moment, Observation, Process, Setup, State, canary, gang,
+    Artifacts, Fault, Leak, Moment, Observation, Process, Setup, State, canary, gang,
     gates::Gate,
     gateway, invariant,
     invariant::{Found, Invariant, Mode, Severity, Unknown},
@@ -230,7 +230,10 @@ impl Status {
         let all_ready = shown.ranks.iter().all(|r| r.phase == Some(tandem_wire::Phase::Ready));
         let proven = canary::is_proven(&view.setup, state, now);
         let serves = state.gang == gang::Phase::Serving && all_ready && ready == Some(true);
-        let health = if held.is_some() || draining {
+        // Nothing starts on half a model, and only a person completes it.
+        let lacks_model =
+            state.gang == gang::Phase::Idle && matches!(shown.artifacts, Artifacts::Incomplete(_));
+        let health = if held.is_some() || draining || lacks_model {
             Health::NotServing
         } else if serves && proven && !state.faults.iter().any(|fault| fault.kind.is_unhealthy()) {
             Health::Healthy

@@ -244,6 +244,7 @@ fn gates_tell_where_a_start_stands_and_what_a_failed_one_needs() {
     assert_eq!((artifacts.state, artifacts.evidence.as_str()), (Failed, "1 of 2 files"));
     assert!(artifacts.remedy.contains("model.path"));
     assert_eq!(done(&stuck), [], "nothing starts on half a model");
+    assert_eq!(stuck.status.health, Health::NotServing, "and nobody but a person completes it");
     let failed_gates = stuck
         .events
         .iter()
