@@ -10,14 +10,13 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     libc::{O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW},
     unistd::{Gid, Uid, User, fchown},
 };
@@ -26,14 +25,12 @@ use tracing::warn;
 
 use super::{
     launch::random_hex,
-    own_file::{Access, atomic_write, open_own, read_own, set_aside},
+    own_file::{Access, atomic_write, read_own, set_aside},
 };
 use crate::config::Config;
 
+mod lock;
 mod place;
-
-/// The file that one supervisor at a time has locked; its process id is in it.
-const LOCK: &str = "supervise.pid";
 
 /// Most entries that are looked at of what other users left in an earlier version's folder, which they could
 /// write to.
@@ -133,7 +130,7 @@ impl RunDir {
             }
         }
         let was_open = close(&path, user.as_ref().map(|user| user.gid)).map_err(failed("close"))?;
-        let lock = lock(&path)?;
+        let lock = lock::take(&path)?;
         if was_open {
             clear_of_others(&path).map_err(failed("clear"))?;
         }
@@ -233,56 +230,9 @@ fn children_user(name: &str) -> Result<Option<User>, RunDirError> {
     }
 }
 
-fn lock(run_dir: &Path) -> Result<Flock<File>, RunDirError> {
-    let path = run_dir.join(LOCK);
-    let failed = |source| RunDirError::Io { what: "open", path: path.clone(), source };
-    let mut file = open_lock(&path).map_err(failed)?;
-    let mut holder = String::new();
-    // A process id is a few digits; whatever else stands there is not read.
-    let _ = (&mut file).take(20).read_to_string(&mut holder);
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            let written = lock
-                .set_len(0)
-                .and_then(|()| lock.seek(SeekFrom::Start(0)))
-                .and_then(|_| writeln!(lock, "{}", std::process::id()));
-            written.map_err(failed)?;
-            Ok(lock)
-        }
-        Err((_, Errno::EWOULDBLOCK)) => Err(RunDirError::Taken {
-            path: run_dir.into(),
-            holder: match holder.trim().parse::<u32>() {
-                Ok(pid) => format!(" (process {pid})"),
-                Err(_) => String::new(),
-            },
-        }),
-        Err((_, errno)) => Err(failed(errno.into())),
-    }
-}
-
-/// The lock's file, which nobody else can open: whoever can read a file can lock it.
-fn open_lock(path: &Path) -> io::Result<File> {
-    let open = || open_own(path, OpenOptions::new().read(true).write(true));
-    let file = match open() {
-        Ok(file) => file,
-        Err(_) => {
-            set_aside(path)?;
-            let mut make = OpenOptions::new();
-            make.read(true).write(true).create_new(true).mode(0o600).custom_flags(O_NOFOLLOW);
-            match make.open(path) {
-                // Another supervisor made it just now.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open()?,
-                made => made?,
-            }
-        }
-    };
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{lock::LOCK, *};
     use crate::world::own_file::tests::PLANTS;
 
     /// A config whose children have this user.
@@ -310,6 +260,19 @@ mod tests {
         assert!(refusal.to_string().contains(&expected), "{refusal}");
         drop(first);
         RunDir::take(&config).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_outlives_its_supervisor_for_a_moment_keeps_no_other_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(&folder.path().join("run"), "");
+        let first = RunDir::take(&config).unwrap();
+        let child = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            drop(first);
+        });
+        RunDir::take(&config).unwrap();
+        child.join().unwrap();
     }
 
     #[test]

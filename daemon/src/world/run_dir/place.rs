@@ -14,7 +14,7 @@ use nix::unistd::Uid;
 pub(super) const MARK: &str = ".tandem-run-dir";
 
 /// What versions without a mark have in it instead.
-const LOCK: &str = super::LOCK;
+const LOCK: &str = super::lock::LOCK;
 
 /// Most links on the way to a folder; the system's own limit is 32 or 40.
 const LINKS_MAX: u32 = 16;
