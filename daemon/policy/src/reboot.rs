@@ -223,6 +223,11 @@ impl Phase {
         matches!(self, Self::Committed { .. } | Self::Rebooting { .. })
     }
 
+    /// Whether all is stopped here, so that others may count on this node.
+    pub(crate) const fn is_promised(&self) -> bool {
+        matches!(self, Self::Ready { .. })
+    }
+
     /// One word.
     pub const fn name(&self) -> &'static str {
         match self {

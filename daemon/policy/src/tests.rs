@@ -12,6 +12,7 @@ mod ending;
 mod files;
 mod keeping;
 mod ordering;
+mod promising;
 
 const EPOCH: u64 = 5;
 const NOW: u64 = 1_000_000;

@@ -111,11 +111,13 @@ impl Turns {
         // Whoever gave an order is told that it was obeyed once that is on disk, and after a while that
         // it was not. So one that can't be saved has not been given: it waits, or is withdrawn. Nor is an
         // epoch begun or a reboot committed to that can't be saved: by the time that it can, all may be
-        // otherwise, and what was not done would count against a budget.
+        // otherwise, and what was not done would count against a budget. Nor is a promise given up that
+        // the others still hear.
         let (old, new) = (&self.state, &decision.state);
         let obeys = old.last_order < new.last_order;
         let commits = new.reboot.is_committed() && !old.reboot.is_committed();
-        let binds = obeys || commits || old.epoch != new.epoch;
+        let leaves = old.reboot.is_promised() && old.reboot.intent() != new.reboot.intent();
+        let binds = obeys || commits || leaves || old.epoch != new.epoch;
         let before = binds.then(|| (self.state.clone(), self.unsaved.clone()));
         self.adopt(&decision);
         let mut is_saved = self.save(world);

@@ -270,7 +270,8 @@ impl Look<'_> {
             (false, _) => Phase::Ready { intent, since_ms },
             (true, true) => self.give_up(state, &intent, Stage::Ready, "did not get ready"),
             // A node that slept through it all hears first now that the proposer went, and follows.
-            (true, false) if heard::may_be_back(state, &intent) => {
+            // Nor is a promise given up that the others still hear, since nothing can be saved.
+            (true, false) if heard::may_be_back(state, &intent) || state.scratch.is_unsaved => {
                 Phase::Ready { intent, since_ms }
             }
             (true, false) => self.abandon(state, &intent),
@@ -289,6 +290,7 @@ impl Look<'_> {
         proposer == Part::Back
             || is_past(proposer)
             || self.others(state, intent).into_iter().any(|(_, part)| is_past(part))
+            || heard::was_committed(state, intent)
     }
 
     fn commit(&self, state: &mut State, intent: Intent) -> Phase {

@@ -20,6 +20,9 @@ pub struct Ears {
     /// Since when each node of the present intent has been heard in another boot than it names, since
     /// boot.
     other_boot_since_ms: BTreeMap<String, u64>,
+    /// The intent that another node was last heard to have committed to, which this node may not have
+    /// been able to save.
+    committed: Option<String>,
 }
 
 /// Another node's part in an intent.
@@ -109,6 +112,24 @@ pub(super) fn may_be_back(state: &State, intent: &Intent) -> bool {
     state.scratch.reboot.other_boot_since_ms.contains_key(&intent.proposer)
 }
 
+/// Whether another node was heard to have committed, and its proposer not to have given it up since.
+pub(super) fn was_committed(state: &State, intent: &Intent) -> bool {
+    state.scratch.reboot.committed.as_ref() == Some(&intent.id)
+}
+
+/// The present intent, if another node says that it has committed to it; nothing if its proposer gave it
+/// up; what was heard before while neither is so.
+fn committed(setup: &Setup, state: &State, seen: &Observation, now: Moment) -> Option<String> {
+    let intent = state.reboot.intent()?;
+    let is_past = |other| {
+        let part = part(setup, state, seen, now, intent, other);
+        matches!(part, Part::At(Stage::Committed | Stage::Rebooting))
+    };
+    let is_over = || proposer(setup, state, seen, now, intent) == Part::Out;
+    let was_heard = was_committed(state, intent) && !is_over();
+    (intent.others(setup).any(is_past) || was_heard).then(|| intent.id.clone())
+}
+
 fn fresh<'a>(
     setup: &Setup,
     seen: &'a Observation,
@@ -136,7 +157,9 @@ pub(super) fn nodes<'a>(
 
 /// One turn: notes who is silent, who is in another boot, and what was told last.
 pub(super) fn listen(setup: &Setup, state: &mut State, seen: &Observation, now: Moment) {
+    let committed = committed(setup, state, seen, now);
     let ears = &mut state.scratch.reboot;
+    ears.committed = committed;
     for (node, report) in nodes(setup, seen, now) {
         match report {
             Some(_) => drop(ears.silent_since_ms.remove(node)),
