@@ -109,6 +109,10 @@ impl Look<'_> {
         intent.others(self.setup).map(part).collect()
     }
 
+    fn proposer(&self, state: &State, intent: &Intent) -> Part {
+        heard::proposer(self.setup, state, self.seen, self.now, intent)
+    }
+
     /// Whether all others are at least there.
     fn have_reached(&self, state: &State, intent: &Intent, stage: Stage) -> bool {
         self.others(state, intent).into_iter().all(|(_, part)| part.has_reached(stage))
@@ -269,6 +273,10 @@ impl Look<'_> {
         match (waited_ms >= limit_ms, is_own) {
             (false, _) => Phase::Ready { intent, since_ms },
             (true, true) => self.give_up(state, &intent, Stage::Ready, "did not get ready"),
+            // It says that it goes on, and may commit at any time.
+            (true, false) if matches!(self.proposer(state, &intent), Part::At(_)) => {
+                Phase::Ready { intent, since_ms }
+            }
             // A node that slept through it all hears first now that the proposer went, and follows.
             // Nor is a promise given up that the others still hear, since nothing can be saved.
             (true, false) if heard::may_be_back(state, &intent) || state.scratch.is_unsaved => {
@@ -285,7 +293,7 @@ impl Look<'_> {
         if intent.is_own(self.setup) || limits::stopped_by_a_person(state, self.seen).is_some() {
             return false;
         }
-        let proposer = heard::proposer(self.setup, state, self.seen, self.now, intent);
+        let proposer = self.proposer(state, intent);
         let is_past = |part| matches!(part, Part::At(Stage::Committed | Stage::Rebooting));
         proposer == Part::Back
             || is_past(proposer)

@@ -1,7 +1,7 @@
 //! Reports that come late, pass each other or are of a boot that is over.
 
 use super::{LONG_MS, nobody_obeyed_twice, rig::Rig};
-use crate::reboot::{Stage, told};
+use crate::reboot::{Phase, Stage, told};
 
 #[test]
 fn reports_that_are_old_or_late_do_nothing() {
@@ -98,4 +98,21 @@ fn a_node_that_hears_at_its_deadline_that_the_proposer_went_follows() {
     rig.set_link(0, 1, true);
     rig.run(60_000);
     assert_eq!(rig.boots(), [2, 2]);
+}
+
+#[test]
+fn a_proposer_that_is_slow_and_heard_is_waited_for() {
+    let mut rig = Rig::of(2);
+    rig.hang(0);
+    rig.fault(0, "leak");
+    assert!(rig.run_until(30_000, |rig| rig.nodes[1].saved.reboot.name() == "ready"));
+    // As after another supervisor began to wait anew.
+    let Phase::Draining { deadline_ms, .. } = &mut rig.nodes[0].state.reboot else { panic!() };
+    *deadline_ms = u64::MAX;
+    let patience_ms = rig.nodes[1].setup.reboot.return_timeout_ms;
+    rig.run(patience_ms + 60_000);
+    assert_eq!(rig.phases(), ["draining", "ready"], "it may commit at any time");
+    rig.nodes[0].unload_ms = 0;
+    rig.run(LONG_MS);
+    assert_eq!((rig.boots(), rig.phases()), (vec![2, 2], vec!["steady"; 2]));
 }
