@@ -225,7 +225,12 @@ fn nobody_is_down_by_another_choice(pair: &Pair) -> Outcome {
                     let is_meant = deed.intent.boots.get(&node.name) == Some(&node.boot);
                     let part = truth.place(&node.name).and_then(|place| deed.parts.get(&place));
                     let is_excused = part.is_some_and(|part| part.is_over && part.excuse.is_some());
-                    is_meant && !is_excused && was_committed(&truth, deed)
+                    // Its disk has said nothing of it since its memory was lost.
+                    let has_forgotten =
+                        part.zip(node.lost_memory_at).is_some_and(|(part, lost_at)| {
+                            part.saved.values().all(|saved_at| *saved_at < lost_at)
+                        });
+                    is_meant && !is_excused && !has_forgotten && was_committed(&truth, deed)
                 })
             };
             if of_one != of_other && (named(&of_one, other) || named(&of_other, one)) {
